@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Switches that make the NIC break one rule each, to prove that tests notice.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// One broken rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SabotageKind {
+    /// Every n-th WRITE entry is not posted.
+    DropLogEntry,
+    /// Entries are posted before their data (rule 1).
+    EntryBeforeData,
+    /// SYNC does not clear the filter (rule 3).
+    FilterNotCleared,
+    /// SYNC clears the filter first and posts the marker n milliseconds later (rule 3).
+    MarkerTooEarly,
+    /// A full ring loses entries without LOST (rule 6).
+    LostNotPosted,
+    /// Suspend completes before the last writes are done (rule 7).
+    SuspendEarly,
+    /// One bit of the saved state is flipped.
+    StateBitFlip,
+    /// The saved state ends without its trailer.
+    StateTruncated,
+}
+
+impl SabotageKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DropLogEntry,
+        Self::EntryBeforeData,
+        Self::FilterNotCleared,
+        Self::MarkerTooEarly,
+        Self::LostNotPosted,
+        Self::SuspendEarly,
+        Self::StateBitFlip,
+        Self::StateTruncated,
+    ];
+
+    /// Name on the command line and on the control socket.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DropLogEntry => "drop-log-entry",
+            Self::EntryBeforeData => "entry-before-data",
+            Self::FilterNotCleared => "filter-not-cleared",
+            Self::MarkerTooEarly => "marker-too-early",
+            Self::LostNotPosted => "lost-not-posted",
+            Self::SuspendEarly => "suspend-early",
+            Self::StateBitFlip => "state-bit-flip",
+            Self::StateTruncated => "state-truncated",
+        }
+    }
+}
+
+impl fmt::Display for SabotageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SabotageKind {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|k| k.name() == s)
+            .ok_or_else(|| {
+                let known: Vec<_> = Self::ALL.iter().map(|k| k.name()).collect();
+                format!("unknown sabotage `{s}`; known: {}", known.join(", "))
+            })
+    }
+}
+
+/// The switches of one NIC: for each kind a number, 0 for off. What the number means
+/// beyond on and off is said at [`SabotageKind`].
+#[derive(Debug, Default)]
+pub struct Sabotage([AtomicU64; SabotageKind::ALL.len()]);
+
+impl Sabotage {
+    /// Sets the switch; 0 turns it off.
+    pub fn set(&self, kind: SabotageKind, n: u64) {
+        self.0[kind as usize].store(n, Ordering::Relaxed);
+    }
+
+    /// The number it is set to, or `None` when it is off.
+    pub fn get(&self, kind: SabotageKind) -> Option<u64> {
+        match self.0[kind as usize].load(Ordering::Relaxed) {
+            0 => None,
+            n => Some(n),
+        }
+    }
+}
