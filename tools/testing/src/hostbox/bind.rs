@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Loads the driver in the box and binds functions to it.
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{qemu::Location, HostBox};
+
+/// Driver of the data functions, as in `/sys/bus/pci/drivers`.
+pub(super) const DATA_DRIVER: &str = "dlr_vfio_pci";
+
+/// Driver of the management function.
+pub(super) const MANAGEMENT_DRIVER: &str = "dlr-mgmt";
+
+/// The module in the box.
+const MODULE: &str = "/dlr/modules/dlr_vfio_pci.ko";
+
+impl HostBox {
+    /// PCI addresses of a NIC's functions, the management function first.
+    ///
+    /// # Errors
+    ///
+    /// There is no such NIC, or the box does not see a function.
+    pub fn addresses(&self, nic: usize) -> Result<Vec<String>> {
+        let mut addresses = Vec::new();
+        for plug in self.plugs(nic)? {
+            addresses.push(match &plug.location {
+                Location::Address(address) => address.clone(),
+                Location::Behind(port) => {
+                    let listing = self.run(&format!("ls /sys/bus/pci/devices/{port}/"))?;
+                    listing
+                        .lines()
+                        .find(|name| name.len() == 12 && name.starts_with("0000:"))
+                        .with_context(|| format!("nothing behind the root port {port}"))?
+                        .to_string()
+                }
+            });
+        }
+        Ok(addresses)
+    }
+
+    /// Loads the driver with parameters such as `ring_order=4`, unless it is
+    /// loaded.
+    ///
+    /// # Errors
+    ///
+    /// The module was not built, or insmod says why.
+    pub fn load_driver(&self, parameters: &str) -> Result<()> {
+        ensure!(
+            self.artefacts().module.is_some(),
+            "the driver was not built: run `make modules`"
+        );
+        self.run(&format!(
+            "[ -d /sys/module/dlr_vfio_pci ] || insmod {MODULE} {parameters}"
+        ))
+        .map(drop)
+    }
+
+    /// Binds a function to a driver by `driver_override`, whatever has it now.
+    ///
+    /// # Errors
+    ///
+    /// The driver does not take the function; see the kernel log.
+    pub fn bind(&self, address: &str, driver: &str) -> Result<()> {
+        let device = format!("/sys/bus/pci/devices/{address}");
+        self.run(&format!(
+            "[ ! -e {device}/driver ] || echo {address} > {device}/driver/unbind; \
+             echo {driver} > {device}/driver_override && \
+             echo {address} > /sys/bus/pci/drivers_probe"
+        ))?;
+        let bound = self.driver(address)?;
+        if bound.as_deref() != Some(driver) {
+            bail!("{address} did not bind to {driver}: it has {bound:?} (see console.log)");
+        }
+        Ok(())
+    }
+
+    /// The driver that has a function.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone.
+    pub fn driver(&self, address: &str) -> Result<Option<String>> {
+        let link = self.run(&format!(
+            "basename \"$(readlink /sys/bus/pci/devices/{address}/driver)\""
+        ))?;
+        let name = link.trim();
+        Ok((!name.is_empty()).then(|| name.to_string()))
+    }
+
+    /// Loads the driver and binds all functions of a NIC. Returns the PCI
+    /// addresses of the data functions.
+    ///
+    /// # Errors
+    ///
+    /// The module was not built or a function does not bind.
+    pub fn bind_dlr(&self, nic: usize) -> Result<Vec<String>> {
+        self.load_driver("")?;
+        let mut addresses = self.addresses(nic)?;
+        let management = addresses.remove(0);
+        if self.driver(&management)?.as_deref() != Some(MANAGEMENT_DRIVER) {
+            self.bind(&management, MANAGEMENT_DRIVER)?;
+        }
+        for address in &addresses {
+            self.bind(address, DATA_DRIVER)?;
+        }
+        Ok(addresses)
+    }
+}

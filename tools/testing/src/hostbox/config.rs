@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What a test may choose about its host box.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Where the functions of a NIC are plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Each function in a slot of the root bus: an IOMMU group of its own.
+    RootBus,
+    /// Each function behind a root port of its own, where it can be unplugged
+    /// and errors can be injected.
+    RootPorts,
+}
+
+/// One `dlr-nic` process and its functions.
+#[derive(Debug, Clone)]
+pub struct NicConfig {
+    /// Number of data functions.
+    pub functions: u16,
+    /// Further arguments of `dlr-nic`.
+    pub args: Vec<String>,
+    /// Where its functions are plugged in.
+    pub placement: Placement,
+}
+
+impl NicConfig {
+    /// A NIC with so many data functions, on the root bus.
+    pub fn new(functions: u16) -> Self {
+        Self {
+            functions,
+            args: Vec::new(),
+            placement: Placement::RootBus,
+        }
+    }
+
+    /// Adds arguments to the command line of `dlr-nic`.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Plugs the functions in elsewhere.
+    #[must_use]
+    pub fn placed(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+}
+
+/// What a host box consists of.
+#[derive(Debug, Clone)]
+pub struct BoxConfig {
+    /// Name of the test: names the folder of its results.
+    pub name: String,
+    /// The NICs, each a process of its own.
+    pub nics: Vec<NicConfig>,
+    /// Memory of the box in MiB, huge pages included.
+    pub memory_mib: u32,
+    /// Number of processors.
+    pub cpus: u8,
+    /// Huge pages of 2 MiB to set aside for guests.
+    pub huge_pages: u32,
+    /// Further words for the kernel's command line.
+    pub kernel_args: Vec<String>,
+    /// Files to be found under `/dlr/<name>` in the box: (name, source).
+    pub files: Vec<(String, PathBuf)>,
+    /// Complaints in the kernel log that the test provokes on purpose, as
+    /// substrings of the lines that are let through.
+    pub expected_complaints: Vec<String>,
+    /// How long the box may take to come up.
+    pub boot_limit: Duration,
+    /// Whether a shell of the box takes over this terminal.
+    pub console: bool,
+}
+
+impl BoxConfig {
+    /// A box without a NIC.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            nics: Vec::new(),
+            memory_mib: 2560,
+            cpus: 2,
+            huge_pages: 0,
+            kernel_args: Vec::new(),
+            files: Vec::new(),
+            expected_complaints: Vec::new(),
+            boot_limit: Duration::from_secs(180),
+            console: false,
+        }
+    }
+
+    /// A box for the running test: named by its thread, which the test
+    /// framework names by the test.
+    pub fn for_test() -> Self {
+        let thread = std::thread::current();
+        Self::new(thread.name().unwrap_or("test").replace("::", "-"))
+    }
+
+    /// Adds a NIC.
+    #[must_use]
+    pub fn nic(mut self, nic: NicConfig) -> Self {
+        self.nics.push(nic);
+        self
+    }
+
+    /// Adds a NIC with so many data functions.
+    #[must_use]
+    pub fn functions(self, functions: u16) -> Self {
+        self.nic(NicConfig::new(functions))
+    }
+
+    /// Sets huge pages of 2 MiB aside.
+    #[must_use]
+    pub fn huge_pages(mut self, pages: u32) -> Self {
+        self.huge_pages = pages;
+        self
+    }
+
+    /// Sets the memory of the box, in MiB.
+    #[must_use]
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Adds words to the kernel's command line.
+    #[must_use]
+    pub fn kernel_arg(mut self, arg: impl Into<String>) -> Self {
+        self.kernel_args.push(arg.into());
+        self
+    }
+
+    /// Makes a file of this machine available as `/dlr/<name>`.
+    #[must_use]
+    pub fn file(mut self, name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
+        self.files.push((name.into(), source.into()));
+        self
+    }
+
+    /// Lets kernel log lines through that contain `text`.
+    #[must_use]
+    pub fn expect_complaint(mut self, text: impl Into<String>) -> Self {
+        self.expected_complaints.push(text.into());
+        self
+    }
+}

@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The host box: an emulated machine with the NIC in it, and what a test does
+//! with it.
+//!
+//! ```no_run
+//! use dlr_testing::{BoxConfig, HostBox};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+//! let functions = host.bind_dlr(0)?;
+//! println!("{}", host.run(&format!("lspci -vv -s {}", functions[0]))?);
+//! host.finish()
+//! # }
+//! ```
+//!
+//! A box that is dropped without [`HostBox::finish`] counts as failed: its
+//! results are kept, and where they are is printed.
+
+mod bind;
+mod config;
+mod nic;
+mod qemu;
+mod stage;
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure, Context, Result};
+use tempfile::TempDir;
+
+pub use config::{BoxConfig, NicConfig, Placement};
+pub use nic::Nic;
+pub use qemu::{emulator, Location, Plug};
+
+use crate::{
+    agent::{Agent, Output, Program},
+    artefacts::Artefacts,
+    qmp::Qmp,
+    splat,
+};
+
+/// Limit of a command that names none.
+const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long the box may take to switch itself off.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running host box.
+pub struct HostBox {
+    config: BoxConfig,
+    artefacts: Artefacts,
+    agent: Agent,
+    qemu: Child,
+    nics: Vec<Nic>,
+    plugs: Vec<Vec<Plug>>,
+    results: PathBuf,
+    sockets: TempDir,
+    commands: Mutex<File>,
+    finished: bool,
+}
+
+impl HostBox {
+    /// Starts a box from the artefacts that the environment names or the
+    /// cache holds.
+    ///
+    /// # Errors
+    ///
+    /// Names what is missing or did not start.
+    pub fn start(config: BoxConfig) -> Result<Self> {
+        Self::start_with(config, Artefacts::find()?)
+    }
+
+    /// Starts a box from these artefacts.
+    ///
+    /// # Errors
+    ///
+    /// Names what is missing or did not start.
+    pub fn start_with(config: BoxConfig, artefacts: Artefacts) -> Result<Self> {
+        let results = results_folder(&artefacts.results, &config.name)?;
+        let started = Self::boot(config, artefacts, &results);
+        if started.is_err() {
+            announce(&results);
+        }
+        started
+    }
+
+    fn boot(config: BoxConfig, artefacts: Artefacts, results: &Path) -> Result<Self> {
+        let sockets = tempfile::Builder::new().prefix("dlr-").tempdir_in("/tmp")?;
+        let stage = results.join("stage");
+        stage::fill(&stage, &artefacts, &config.files)?;
+        let initramfs = results.join("initramfs.cpio");
+        stage::write_initramfs(&initramfs, &artefacts)?;
+
+        let mut nics = Vec::new();
+        for (number, nic) in config.nics.iter().enumerate() {
+            nics.push(Nic::start(
+                &artefacts.programs.join("dlr-nic"),
+                nic,
+                sockets.path().join(format!("nic{number}")),
+                results.join(format!("nic{number}.log")),
+            )?);
+        }
+
+        let paths = qemu::Paths {
+            rootfs: artefacts.rootfs.clone(),
+            kernel: artefacts.bzimage(),
+            initramfs,
+            stage,
+            results: results.to_path_buf(),
+            sockets: sockets.path().to_path_buf(),
+        };
+        let (words, plugs) = qemu::command_line(&config, &paths)?;
+        let listener = UnixListener::bind(sockets.path().join("agent"))?;
+        listener.set_nonblocking(true)?;
+        let mut qemu = start_qemu(&words, &paths, config.console)?;
+        let greeted = accept(&listener, &mut qemu, config.boot_limit)
+            .and_then(|stream| Agent::greet(stream, config.boot_limit));
+        let agent = match greeted {
+            Ok(agent) => agent,
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = qemu.kill();
+                let _ = qemu.wait();
+                return Err(e.context("the host box did not come up (see console.log, qemu.log)"));
+            }
+        };
+        Ok(Self {
+            commands: Mutex::new(File::create(results.join("commands.log"))?),
+            config,
+            artefacts,
+            agent,
+            qemu,
+            nics,
+            plugs,
+            results: results.to_path_buf(),
+            sockets,
+            finished: false,
+        })
+    }
+
+    /// The agent inside, for what the methods here do not cover.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// What the box was started from.
+    pub fn artefacts(&self) -> &Artefacts {
+        &self.artefacts
+    }
+
+    /// Folder of this run; the box sees it as `/results`.
+    pub fn results(&self) -> &Path {
+        &self.results
+    }
+
+    /// Runs a shell command and returns its output.
+    ///
+    /// # Errors
+    ///
+    /// Its status is not 0; the error holds what it printed.
+    pub fn run(&self, command: &str) -> Result<String> {
+        let output = self.try_run(command, COMMAND_LIMIT)?;
+        ensure!(
+            output.success(),
+            "`{command}` {}\n{}{}",
+            output.ending(),
+            output.text(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(output.text())
+    }
+
+    /// Runs a shell command to its end, whatever that is.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone.
+    pub fn try_run(&self, command: &str, limit: Duration) -> Result<Output> {
+        let output = self.agent.run(&["sh", "-c", command], &[], limit)?;
+        self.log(&format!(
+            "$ {command}\n{}{}# {}\n",
+            output.text(),
+            String::from_utf8_lossy(&output.stderr),
+            output.ending()
+        ));
+        Ok(output)
+    }
+
+    /// Starts a shell command in the background.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub fn spawn(&self, command: &str) -> Result<Program> {
+        self.log(&format!("$ {command} &\n"));
+        self.agent.spawn(&["sh", "-c", command], &[], None)
+    }
+
+    /// The contents of a file of the box.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        self.agent.read_file(path)
+    }
+
+    /// Writes a file of the box, with one write(2) if it is short.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn write_file(&self, path: &str, contents: impl AsRef<[u8]>) -> Result<()> {
+        self.log(&format!(
+            "$ write {path}: {}\n",
+            String::from_utf8_lossy(contents.as_ref().get(..200).unwrap_or(contents.as_ref()))
+        ));
+        self.agent.write_file(path, contents.as_ref())
+    }
+
+    /// Connects to a Unix socket inside the box.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens there.
+    pub fn unix(&self, path: &str) -> Result<UnixStream> {
+        self.agent.connect(path)
+    }
+
+    /// Connects to the QMP socket of a QEMU inside the box, which may still
+    /// be about to start.
+    ///
+    /// # Errors
+    ///
+    /// It offers no QMP within `limit`.
+    pub fn qmp(&self, path: &str, limit: Duration) -> Result<Qmp> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.unix(path) {
+                Ok(stream) => return Qmp::new(stream),
+                Err(e) if Instant::now() > end => {
+                    return Err(e.context(format!("no QMP at {path} within {limit:?}")))
+                }
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// The QMP of the QEMU that is the box, to unplug functions and the like.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone, or somebody else uses the connection.
+    pub fn machine(&self) -> Result<Qmp> {
+        Qmp::new(UnixStream::connect(self.sockets.path().join("qmp"))?)
+    }
+
+    /// The NICs.
+    pub fn nics(&mut self) -> &mut [Nic] {
+        &mut self.nics
+    }
+
+    /// A NIC.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this number.
+    pub fn nic(&self, number: usize) -> Result<&Nic> {
+        self.nics
+            .get(number)
+            .with_context(|| format!("the box has no NIC {number}"))
+    }
+
+    /// Functions of a NIC as plugged in, the management function first.
+    ///
+    /// # Errors
+    ///
+    /// There is no NIC of this number.
+    pub fn plugs(&self, nic: usize) -> Result<&[Plug]> {
+        self.plugs
+            .get(nic)
+            .map(Vec::as_slice)
+            .with_context(|| format!("the box has no NIC {nic}"))
+    }
+
+    /// The kernel's log so far.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read.
+    pub fn kernel_log(&self) -> Result<String> {
+        let bytes = fs::read(self.results.join("console.log"))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Fails if the kernel complained, or if a NIC that should run does not.
+    ///
+    /// # Errors
+    ///
+    /// Says what was found.
+    pub fn check(&mut self) -> Result<()> {
+        for nic in &mut self.nics {
+            nic.check_alive()?;
+        }
+        self.check_log()
+    }
+
+    fn check_log(&self) -> Result<()> {
+        let log = self.kernel_log()?;
+        let found = splat::complaints(&log, &self.config.expected_complaints);
+        let shown: Vec<String> = found
+            .iter()
+            .take(10)
+            .map(|(number, line)| format!("console.log:{number}: {line}"))
+            .collect();
+        ensure!(
+            found.is_empty(),
+            "the kernel complained:\n{}",
+            shown.join("\n")
+        );
+        Ok(())
+    }
+
+    /// Ends a test that went well: switches the box off, judges the kernel
+    /// log, and removes the results (kept if `DLR_KEEP` is set).
+    ///
+    /// # Errors
+    ///
+    /// The kernel complained, or the box does not switch off.
+    pub fn finish(mut self) -> Result<()> {
+        self.agent.power_off()?;
+        let end = Instant::now() + POWER_OFF_LIMIT;
+        while self.qemu.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "the host box does not switch off");
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.check_log()?;
+        self.finished = true;
+        Ok(())
+    }
+
+    /// Waits until the box ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// Its QEMU failed.
+    pub fn wait(mut self) -> Result<()> {
+        let status = self.qemu.wait()?;
+        ensure!(status.success(), "the host box ended with {status}");
+        self.finished = true;
+        Ok(())
+    }
+
+    fn log(&self, text: &str) {
+        let mut file = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        // The log is for people; a full disk shows elsewhere.
+        let _ = file.write_all(text.as_bytes());
+    }
+}
+
+impl Drop for HostBox {
+    fn drop(&mut self) {
+        // All of these may have ended already.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        self.nics.clear();
+        // Links to programs and modules, of no use once the box is gone.
+        let _ = fs::remove_dir_all(self.results.join("stage"));
+        let _ = fs::remove_file(self.results.join("initramfs.cpio"));
+        if self.finished && std::env::var_os("DLR_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&self.results);
+        } else {
+            announce(&self.results);
+        }
+    }
+}
+
+/// Says where the logs are and how to run the same again.
+fn announce(results: &Path) {
+    eprintln!("logs are here:  {}", results.display());
+    let thread = thread::current();
+    if let Some(name) = thread.name().filter(|name| *name != "main") {
+        eprintln!("repeat with:    make test-one NAME={name}");
+    }
+}
+
+/// Makes the folder of one run. Runs of one name at a time each get their own.
+fn results_folder(base: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(base).with_context(|| format!("{}", base.display()))?;
+    for number in 0..10_000 {
+        let folder = match number {
+            0 => base.join(name),
+            n => base.join(format!("{name}.{n}")),
+        };
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).with_context(|| format!("{}", folder.display())),
+        }
+    }
+    bail!(
+        "too many results under {}: run `make clean`",
+        base.display()
+    )
+}
+
+fn start_qemu(words: &[std::ffi::OsString], paths: &qemu::Paths, console: bool) -> Result<Child> {
+    let log = paths.results.join("qemu.log");
+    let output = File::create(&log)?;
+    let (program, arguments) = words.split_first().context("no command line")?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env(
+            "QEMU_MODULE_DIR",
+            paths.rootfs.join("usr/lib/x86_64-linux-gnu/qemu"),
+        )
+        .stderr(output.try_clone()?);
+    if !console {
+        command.stdin(Stdio::null()).stdout(output);
+    }
+    let text: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
+    fs::write(paths.results.join("qemu.cmd"), text.join("\n"))?;
+    command
+        .spawn()
+        .with_context(|| format!("cannot start QEMU of {}", paths.rootfs.display()))
+}
+
+/// Waits for QEMU to connect the agent's channel.
+fn accept(listener: &UnixListener, qemu: &mut Child, limit: Duration) -> Result<UnixStream> {
+    let end = Instant::now() + limit;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.into()),
+        }
+        if let Some(status) = qemu.try_wait()? {
+            bail!("QEMU ended at once ({status})");
+        }
+        ensure!(Instant::now() < end, "QEMU does not start");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The `dlr-nic` process of a host box.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, Context, Result};
+use serde_json::Value;
+
+use super::config::NicConfig;
+
+/// How long the process may take to offer its sockets.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running NIC.
+pub struct Nic {
+    child: Child,
+    folder: PathBuf,
+    log: PathBuf,
+    functions: u16,
+}
+
+impl Nic {
+    /// Starts the program and waits until all its sockets are there.
+    pub(super) fn start(
+        program: &Path,
+        config: &NicConfig,
+        folder: PathBuf,
+        log: PathBuf,
+    ) -> Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let output = File::create(&log).with_context(|| format!("{}", log.display()))?;
+        let child = Command::new(program)
+            .arg("--dir")
+            .arg(&folder)
+            .args(["--functions", &config.functions.to_string()])
+            .args(&config.args)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start the NIC {}", program.display()))?;
+        let mut nic = Self {
+            child,
+            folder,
+            log,
+            functions: config.functions,
+        };
+        let end = Instant::now() + START_LIMIT;
+        while !nic.is_ready() {
+            if let Some(status) = nic.child.try_wait()? {
+                bail!(
+                    "the NIC ended at once ({status}); see {}",
+                    nic.log.display()
+                );
+            }
+            if Instant::now() > end {
+                bail!("the NIC offers no sockets; see {}", nic.log.display());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(nic)
+    }
+
+    fn is_ready(&self) -> bool {
+        let data = (0..self.functions).map(|f| format!("df{f}.sock"));
+        ["mf.sock".to_string(), "control.sock".to_string()]
+            .into_iter()
+            .chain(data)
+            .all(|name| self.folder.join(name).exists())
+    }
+
+    /// Path of its control socket on this machine.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    /// Sends one line of JSON to the control socket and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// The NIC is gone, does not answer within a minute, or not in JSON.
+    pub fn control(&self, request: &Value) -> Result<Value> {
+        let mut stream = UnixStream::connect(self.control_socket())
+            .with_context(|| format!("control socket of the NIC (log: {})", self.log.display()))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        serde_json::from_str(&answer).with_context(|| format!("answer of the NIC: {answer:?}"))
+    }
+
+    /// Fails if the process ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// Says how it ended and where its log is.
+    pub fn check_alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the NIC died ({status}); see {}", self.log.display()),
+        }
+    }
+
+    /// Ends the process hard, as a NIC that breaks.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be ended.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Nic {
+    fn drop(&mut self) {
+        // Nothing is left to do for a process that has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The command line of the host box's QEMU. Pure: paths in, words out.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{bail, Result};
+use serde_json::json;
+
+use super::config::{BoxConfig, Placement};
+
+/// First slot of the root bus used for NIC functions; those below belong to
+/// the chipset, the vIOMMU and the agent's channel.
+const FIRST_SLOT: u8 = 4;
+
+/// Slot 31 of a q35 is the chipset's.
+const END_OF_SLOTS: u8 = 31;
+
+/// How long QEMU waits for an answer of the NIC before it gives the device up.
+/// The default of 5 s is too short for a busy machine of two cores.
+const VFIO_USER_TIMEOUT_MS: u32 = 60_000;
+
+/// Where one function of a NIC is found in the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Its PCI address.
+    Address(String),
+    /// The PCI address of the root port that it sits behind.
+    Behind(String),
+}
+
+/// A function as the command line plugs it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plug {
+    /// Its id in QEMU, e.g. for `device_del`.
+    pub id: String,
+    /// Where the box sees it.
+    pub location: Location,
+}
+
+/// Paths that the command line names.
+pub(super) struct Paths {
+    /// The root file system.
+    pub rootfs: PathBuf,
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initramfs with the agent.
+    pub initramfs: PathBuf,
+    /// Folder shown as `/dlr`.
+    pub stage: PathBuf,
+    /// Folder shown as `/results`, which also takes the logs.
+    pub results: PathBuf,
+    /// Folder for sockets; its path must be short.
+    pub sockets: PathBuf,
+}
+
+/// The program and first arguments that run the root file system's QEMU
+/// through its own loader, so that it does not matter what this machine has.
+pub fn emulator(rootfs: &Path) -> Vec<OsString> {
+    let libraries = rootfs.join("usr/lib/x86_64-linux-gnu");
+    let mut words: Vec<OsString> = vec![
+        rootfs.join("usr/lib64/ld-linux-x86-64.so.2").into(),
+        "--library-path".into(),
+        libraries.into(),
+        rootfs.join("usr/bin/qemu-system-x86_64").into(),
+    ];
+    for data in ["usr/share/qemu", "usr/share/seabios"] {
+        words.push("-L".into());
+        words.push(rootfs.join(data).into());
+    }
+    words
+}
+
+/// Escapes a path inside an option of `key=value` words: QEMU doubles commas.
+fn quoted(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// Socket of a function in the folder of its NIC's sockets.
+fn socket_name(function: u16) -> String {
+    if function == 0 {
+        "mf.sock".into()
+    } else {
+        format!("df{}.sock", function - 1)
+    }
+}
+
+/// The words, and each NIC's functions.
+type CommandLine = (Vec<OsString>, Vec<Vec<Plug>>);
+
+/// All words of the command line, and where each NIC's functions are plugged
+/// in, the management function first.
+pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandLine> {
+    let mut words = emulator(&paths.rootfs);
+    let mut add = |option: &str, value: String| {
+        words.push(option.into());
+        words.push(value.into());
+    };
+    add("-name", config.name.clone());
+    add(
+        "-machine",
+        "q35,kernel-irqchip=off,memory-backend=ram".into(),
+    );
+    add("-accel", "tcg,thread=multi".into());
+    add("-cpu", "max".into());
+    add("-smp", config.cpus.to_string());
+    add("-m", format!("{}M", config.memory_mib));
+    add(
+        "-object",
+        format!(
+            "memory-backend-memfd,id=ram,size={}M,share=on",
+            config.memory_mib
+        ),
+    );
+    add("-display", "none".into());
+    add(
+        "-serial",
+        format!("file:{}", quoted(&paths.results.join("console.log"))),
+    );
+    add("-kernel", plain(&paths.kernel));
+    add("-initrd", plain(&paths.initramfs));
+    add("-append", kernel_command_line(config));
+    add(
+        "-qmp",
+        format!(
+            "unix:{},server=on,wait=off",
+            quoted(&paths.sockets.join("qmp"))
+        ),
+    );
+    add("-device", "intel-iommu,caching-mode=on,intremap=on".into());
+    for (tag, path, options) in [
+        ("root", &paths.rootfs, ",readonly=on,multidevs=remap"),
+        ("stage", &paths.stage, ",readonly=on"),
+        ("results", &paths.results, ""),
+    ] {
+        add(
+            "-fsdev",
+            format!(
+                "local,id={tag},path={},security_model=none{options}",
+                quoted(path)
+            ),
+        );
+        add(
+            "-device",
+            format!(
+                "virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0,addr=0x2.{}",
+                match tag {
+                    "root" => "0,multifunction=on",
+                    "stage" => "1",
+                    _ => "2",
+                }
+            ),
+        );
+    }
+    add(
+        "-device",
+        "virtio-serial-pci,id=serial,bus=pcie.0,addr=0x3".into(),
+    );
+    add(
+        "-chardev",
+        format!(
+            "socket,id=agent,path={}",
+            quoted(&paths.sockets.join("agent"))
+        ),
+    );
+    add(
+        "-device",
+        format!(
+            "virtserialport,bus=serial.0,chardev=agent,name={}",
+            dlr_agent::PORT_NAME
+        ),
+    );
+    if config.console {
+        add("-chardev", "stdio,id=terminal,signal=off".into());
+        add(
+            "-device",
+            "virtconsole,bus=serial.0,chardev=terminal".into(),
+        );
+    }
+    let plugs = plug_nics(config, paths, &mut add)?;
+    words.extend(["-nodefaults", "-no-reboot", "-no-user-config"].map(OsString::from));
+    Ok((words, plugs))
+}
+
+/// A path that is a word of its own needs no escape.
+fn plain(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn kernel_command_line(config: &BoxConfig) -> String {
+    let mut words = vec![
+        "console=ttyS0".to_string(),
+        "ignore_loglevel".into(),
+        "panic=-1".into(),
+        "intel_iommu=on".into(),
+    ];
+    if config.huge_pages > 0 {
+        words.push(format!("hugepagesz=2M hugepages={}", config.huge_pages));
+    }
+    words.extend(config.kernel_args.iter().cloned());
+    words.join(" ")
+}
+
+fn plug_nics(
+    config: &BoxConfig,
+    paths: &Paths,
+    add: &mut impl FnMut(&str, String),
+) -> Result<Vec<Vec<Plug>>> {
+    let mut slot = FIRST_SLOT;
+    let mut ports = 0u8;
+    let mut nics = Vec::new();
+    for (number, nic) in config.nics.iter().enumerate() {
+        let mut plugs = Vec::new();
+        let folder = paths.sockets.join(format!("nic{number}"));
+        for function in 0..=nic.functions {
+            let id = match function {
+                0 => format!("nic{number}mf"),
+                f => format!("nic{number}df{}", f - 1),
+            };
+            let socket = folder.join(socket_name(function));
+            let mut device = json!({
+                "driver": "vfio-user-pci",
+                "id": id,
+                "x-msg-timeout": VFIO_USER_TIMEOUT_MS,
+                "socket": {"type": "unix", "path": socket.to_string_lossy()},
+            });
+            let location = match nic.placement {
+                Placement::RootBus => {
+                    device["bus"] = json!("pcie.0");
+                    device["addr"] = json!(format!("{slot:#x}"));
+                    let address = format!("0000:00:{slot:02x}.0");
+                    slot += 1;
+                    Location::Address(address)
+                }
+                Placement::RootPorts => {
+                    // Eight root ports to a slot.
+                    if ports % 8 == 0 && ports > 0 {
+                        slot += 1;
+                    }
+                    let (port, sub) = (ports, ports % 8);
+                    ports += 1;
+                    let multi = if sub == 0 { ",multifunction=on" } else { "" };
+                    add(
+                        "-device",
+                        format!(
+                            "pcie-root-port,id=port{port},bus=pcie.0,chassis=1,slot={port},\
+                             addr={slot:#x}.{sub}{multi}"
+                        ),
+                    );
+                    device["bus"] = json!(format!("port{port}"));
+                    Location::Behind(format!("0000:00:{slot:02x}.{sub}"))
+                }
+            };
+            if slot > END_OF_SLOTS {
+                bail!("more functions than slots of the root bus: place them behind root ports");
+            }
+            add("-device", device.to_string());
+            plugs.push(Plug { id, location });
+        }
+        if nic.placement == Placement::RootPorts {
+            slot += 1;
+            ports = ports.next_multiple_of(8);
+        }
+        nics.push(plugs);
+    }
+    Ok(nics)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::hostbox::config::NicConfig;
+
+    fn line(config: &BoxConfig) -> Result<(String, Vec<Vec<Plug>>)> {
+        let paths = Paths {
+            rootfs: "/r".into(),
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+            stage: "/a,b".into(),
+            results: "/o".into(),
+            sockets: "/s".into(),
+        };
+        let (words, plugs) = command_line(config, &paths)?;
+        let words: Vec<_> = words
+            .iter()
+            .map(|w| w.to_string_lossy().into_owned())
+            .collect();
+        Ok((words.join(" "), plugs))
+    }
+
+    #[test]
+    fn every_function_has_a_slot_and_a_socket() {
+        let (text, plugs) = line(&BoxConfig::new("x").functions(2).functions(1)).unwrap();
+        assert!(text.contains("/s/nic0/df1.sock"));
+        assert!(text.contains("/s/nic1/mf.sock"));
+        assert_eq!(
+            plugs[0][2].location,
+            Location::Address("0000:00:06.0".into())
+        );
+        assert_eq!(
+            plugs[1][0].location,
+            Location::Address("0000:00:07.0".into())
+        );
+        assert_eq!(plugs[1][1].id, "nic1df0");
+    }
+
+    #[test]
+    fn sixty_four_functions_fit_behind_root_ports_only() {
+        let nic = NicConfig::new(64);
+        assert!(line(&BoxConfig::new("x").nic(nic.clone())).is_err());
+        let nic = nic.placed(Placement::RootPorts);
+        let (text, plugs) = line(&BoxConfig::new("x").nic(nic)).unwrap();
+        assert_eq!(text.matches("pcie-root-port").count(), 65);
+        assert_eq!(
+            plugs[0][8].location,
+            Location::Behind("0000:00:05.0".into())
+        );
+        assert_eq!(text.matches("multifunction=on").count(), 1 + 9);
+    }
+
+    #[test]
+    fn commas_in_paths_are_escaped() {
+        assert!(line(&BoxConfig::new("x"))
+            .unwrap()
+            .0
+            .contains("path=/a,,b,"));
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The test bed: what it consists of, how to start it, how to talk to it.
+//!
+//! * [`artefacts`] builds and caches what a run needs: the root file system,
+//!   the kernel, the module, the programs, the guest's initramfs.
+//! * [`hostbox`] starts the machine under test and runs commands in it.
+//! * [`agent`], [`qmp`] talk to what runs inside.
+//! * [`ktap`], [`splat`] judge what the kernel said.
+
+pub mod agent;
+pub mod artefacts;
+pub mod cpio;
+pub mod hostbox;
+pub mod ktap;
+pub mod progress;
+pub mod qmp;
+pub mod splat;
+
+pub use hostbox::{BoxConfig, HostBox, NicConfig};
