@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI ids that bind only by `driver_override` (contract P1).
+
+use core::mem::offset_of;
+use kernel::{
+    bindings,
+    device_id::{
+        RawDeviceId,
+        RawDeviceIdIndex, //
+    },
+};
+
+/// An id that the PCI core matches only for a device whose `driver_override` names the driver.
+///
+/// `modinfo` shows it as an alias `vfio_pci:…`, which is how management software finds the variant driver
+/// of a device. Any vendor number may be used, unlike with `kernel::pci::DeviceId`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(crate) struct DeviceId(bindings::pci_device_id);
+
+impl DeviceId {
+    /// Matches any subsystem of `vendor:device`.
+    pub(crate) const fn new(vendor: u32, device: u32) -> Self {
+        Self(bindings::pci_device_id {
+            vendor,
+            device,
+            subvendor: bindings::PCI_ANY_ID as u32,
+            subdevice: bindings::PCI_ANY_ID as u32,
+            class: 0,
+            class_mask: 0,
+            driver_data: 0,
+            override_only: bindings::PCI_ID_F_VFIO_DRIVER_OVERRIDE,
+        })
+    }
+}
+
+// SAFETY: `DeviceId` is `repr(transparent)` over the C type and has no invariants.
+unsafe impl RawDeviceId for DeviceId {
+    type RawType = bindings::pci_device_id;
+}
+
+// SAFETY: This is where `pci_device_id` keeps its driver data.
+unsafe impl RawDeviceIdIndex for DeviceId {
+    const DRIVER_DATA_OFFSET: usize = offset_of!(bindings::pci_device_id, driver_data);
+}
+
+/// A table made by `kernel::module_device_table!("pci", vfio::DeviceId, NAME, (), [(id, ()), …])`.
+pub(crate) type IdTable = &'static dyn kernel::device_id::IdTable<DeviceId, ()>;
