@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The commands: each has its arguments, its report, and a function from one to the other.
+
+pub mod info;
+pub mod list;
+pub mod load;
+pub mod log;
+pub mod save;

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! An open VFIO device.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::BorrowedFd,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use iommufd_ioctls::IommuFd;
+use serde::Serialize;
+use vfio_bindings::bindings::vfio as vb;
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioIommufd, VfioOps};
+use vm_memory::{bitmap::AtomicBitmap, mmap::MmapRegion};
+
+use crate::{
+    bitmap::DirtyBitmap,
+    discover::Node,
+    range::IovaRange,
+    session::{DataFile, Migratable, PrecopyInfo},
+    state::{MigrationFlags, State},
+    sys,
+};
+
+/// How to reach a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// iommufd where the device has a cdev, else legacy.
+    Auto,
+    /// Group and container (`/dev/vfio/GROUP`).
+    Legacy,
+    /// `/dev/vfio/devices/vfioN` and `/dev/iommu`.
+    Iommufd,
+}
+
+/// Direction of a feature call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Ask.
+    Get,
+    /// Tell.
+    Set,
+}
+
+/// An open device and the address space that it is attached to.
+pub struct Device {
+    node: Node,
+    backend: Backend,
+    flags: Result<MigrationFlags, i32>,
+    inner: VfioDevice,
+    ops: Arc<dyn VfioOps>,
+}
+
+impl Device {
+    /// Opens `node` with an address space of its own. For a PCI device the kernel resets the
+    /// function on the way.
+    ///
+    /// # Errors
+    ///
+    /// What was missing and what to do about it.
+    pub fn open(node: &Node, backend: Backend) -> Result<Self> {
+        let backend = match backend {
+            Backend::Auto if node.cdev.is_some() && iommufd_present() => Backend::Iommufd,
+            Backend::Auto => Backend::Legacy,
+            given => given,
+        };
+        let ops: Arc<dyn VfioOps> = match backend {
+            Backend::Iommufd => {
+                let iommufd = IommuFd::new()
+                    .context("cannot open /dev/iommu: is the kernel built with CONFIG_IOMMUFD?")?;
+                Arc::new(VfioIommufd::new(Arc::new(iommufd), None, None)?)
+            }
+            _ => Arc::new(VfioContainer::new(None).map_err(explain).context(
+                "cannot use /dev/vfio/vfio: needs root, CONFIG_VFIO_GROUP and vfio_iommu_type1",
+            )?),
+        };
+        let inner = VfioDevice::new(&node.path, Arc::clone(&ops), true)
+            .map_err(explain)
+            .with_context(|| format!("cannot open {} ({})", node.name, way_in(node, backend)))?;
+        let mut device = Self {
+            node: node.clone(),
+            backend,
+            flags: Err(0),
+            inner,
+            ops,
+        };
+        device.flags = device
+            .feature(Direction::Get, vb::VFIO_DEVICE_FEATURE_MIGRATION, 8)
+            .map(|payload| MigrationFlags(payload[0]))
+            .map_err(|e| e.raw_os_error().unwrap_or(0));
+        Ok(device)
+    }
+
+    /// Its place in sysfs.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The way it was opened; never `Auto`.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The device file, for raw calls.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        sys::device_fd(&self.inner)
+    }
+
+    /// `VFIO_DEVICE_FEATURE` with `bytes` of payload.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno.
+    pub fn feature(&self, direction: Direction, index: u32, bytes: u32) -> io::Result<[u64; 8]> {
+        let flags = match direction {
+            Direction::Get => vb::VFIO_DEVICE_FEATURE_GET,
+            Direction::Set => vb::VFIO_DEVICE_FEATURE_SET,
+        };
+        sys::feature(self.fd(), flags | index, 8 + bytes, [0; 8])
+    }
+
+    /// Does the device have this feature in this direction?
+    pub fn probe(&self, direction: Direction, index: u32) -> bool {
+        let flags = match direction {
+            Direction::Get => vb::VFIO_DEVICE_FEATURE_GET,
+            Direction::Set => vb::VFIO_DEVICE_FEATURE_SET,
+        };
+        let flags = flags | vb::VFIO_DEVICE_FEATURE_PROBE | index;
+        sys::feature(self.fd(), flags, 8, [0; 8]).is_ok()
+    }
+
+    /// The migration flags, or the errno that the kernel answered (ENOTTY: no migration).
+    pub fn migration(&self) -> Result<MigrationFlags, i32> {
+        self.flags
+    }
+
+    /// Asks for PRECOPY_INFOv2, so that a restarted initial image is told. `false`: not had.
+    pub fn opt_in_precopy_v2(&self) -> bool {
+        self.feature(
+            Direction::Set,
+            vb::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2,
+            0,
+        )
+        .is_ok()
+    }
+
+    /// Has it DMA logging?
+    pub fn has_logging(&self) -> bool {
+        self.probe(Direction::Set, vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_START)
+            && self.probe(Direction::Get, vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)
+    }
+
+    /// Starts DMA logging. It stops when the answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno.
+    pub fn log_start(&self, page_size: u64, ranges: &[IovaRange]) -> io::Result<DirtyLog<'_>> {
+        let pairs: Vec<(u64, u64)> = ranges.iter().map(|r| (r.iova, r.length)).collect();
+        let granule = sys::log_start(self.fd(), page_size, &pairs)?;
+        Ok(DirtyLog {
+            device: self,
+            granule,
+            started: true,
+        })
+    }
+
+    /// Maps `memory` at `iova` of the device's address space, for as long as the answer lives.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn map(&self, iova: u64, memory: Arc<MmapRegion<AtomicBitmap>>) -> Result<sys::DmaMapping> {
+        sys::DmaMapping::new(Arc::clone(&self.ops), iova, memory)
+            .map_err(explain)
+            .with_context(|| {
+                format!(
+                    "cannot map DMA memory at {iova:#x} for {}: is the memory lock limit \
+                     (ulimit -l) large enough?",
+                    self.node.name
+                )
+            })
+    }
+
+    /// Size in bytes of region `index`; 0 when there is none.
+    pub fn region_size(&self, index: u32) -> u64 {
+        self.inner.get_region_size(index)
+    }
+
+    /// Reads from a region.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno, or `UnexpectedEof` on a short read.
+    pub fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let at = self.inner.get_region_offset(index) + offset;
+        match rustix::io::pread(self.fd(), &mut *buf, at)? {
+            n if n == buf.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Writes to a region.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno, or `WriteZero` on a short write.
+    pub fn region_write(&self, index: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        let at = self.inner.get_region_offset(index) + offset;
+        match rustix::io::pwrite(self.fd(), data, at)? {
+            n if n == data.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+fn iommufd_present() -> bool {
+    std::path::Path::new("/dev/iommu").exists()
+}
+
+fn way_in(node: &Node, backend: Backend) -> String {
+    match (backend, &node.cdev, node.group) {
+        (Backend::Iommufd, Some(cdev), _) => format!("/dev/vfio/devices/{cdev}"),
+        (Backend::Iommufd, None, _) => "iommufd; the device has no cdev".to_owned(),
+        (_, _, Some(group)) => format!("/dev/vfio/{group}"),
+        (_, _, None) => "legacy; the device has no IOMMU group".to_owned(),
+    }
+}
+
+/// Adds what to do to the crate's errors.
+fn explain(e: VfioError) -> anyhow::Error {
+    let hint = match &e {
+        VfioError::OpenGroup(cause, _) | VfioError::OpenDeviceCdev(cause) => match cause.kind() {
+            io::ErrorKind::PermissionDenied => "needs root",
+            io::ErrorKind::NotFound => {
+                "no such device node: is the back end built into the kernel?"
+            }
+            _ if cause.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                "in use by another program"
+            }
+            _ => "see the kernel log",
+        },
+        VfioError::GroupViable => {
+            "another function of its IOMMU group is bound to a host driver: bind all of the group \
+             to vfio drivers, or to none"
+        }
+        VfioError::VfioDeviceBindIommufd(_) | VfioError::GroupGetDeviceFD(_) => {
+            "in use by another program, or its management function is gone: see the kernel log"
+        }
+        _ => return e.into(),
+    };
+    anyhow::Error::new(e).context(hint)
+}
+
+impl Migratable for Device {
+    type Data = Data;
+
+    fn flags(&self) -> MigrationFlags {
+        self.flags.unwrap_or_default()
+    }
+
+    fn state(&self) -> io::Result<State> {
+        let payload = self.feature(Direction::Get, vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, 8)?;
+        State::try_from(payload[0] as u32).map_err(|n| {
+            io::Error::other(format!("the device is in state {n}, unknown to the uAPI"))
+        })
+    }
+
+    fn set_state(&self, state: State) -> io::Result<Option<Data>> {
+        log::debug!("{}: SET {state}", self.node.name);
+        Ok(sys::set_state(self.fd(), state as u32)?.map(Data))
+    }
+
+    fn data_size(&self) -> io::Result<u64> {
+        Ok(self.feature(Direction::Get, vb::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, 8)?[0])
+    }
+
+    fn reset(&self) -> io::Result<()> {
+        sys::reset(self.fd())
+    }
+}
+
+/// The data file of a session.
+pub struct Data(File);
+
+impl Read for Data {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Data {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DataFile for Data {
+    fn precopy_info(&self) -> io::Result<PrecopyInfo> {
+        let info = sys::precopy_info(&self.0)?;
+        Ok(PrecopyInfo {
+            initial_bytes: info.initial_bytes,
+            dirty_bytes: info.dirty_bytes,
+            reinit: info.flags & vb::VFIO_PRECOPY_INFO_REINIT != 0,
+        })
+    }
+}
+
+/// A running DMA log; dropping it stops it.
+pub struct DirtyLog<'a> {
+    device: &'a Device,
+    granule: u64,
+    started: bool,
+}
+
+impl DirtyLog<'_> {
+    /// Bytes per page of the log, as the device chose.
+    pub fn granule(&self) -> u64 {
+        self.granule
+    }
+
+    /// Pages of `range`, of `page_size` bytes each, that the device wrote since they were last
+    /// reported.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno; the log is then useless and every page has to count as dirty.
+    pub fn report(&self, range: IovaRange, page_size: u64) -> io::Result<DirtyBitmap> {
+        let mut bitmap = DirtyBitmap::new(range.length.div_ceil(page_size.max(1)));
+        sys::log_report(
+            self.device.fd(),
+            range.iova,
+            range.length,
+            page_size,
+            bitmap.words_mut(),
+        )?;
+        Ok(bitmap)
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.stop_now()
+    }
+
+    fn stop_now(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.started, false) {
+            return Ok(());
+        }
+        let index = vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP;
+        self.device.feature(Direction::Set, index, 0).map(drop)
+    }
+}
+
+impl Drop for DirtyLog<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.stop_now() {
+            log::warn!("{}: cannot stop DMA logging: {e}", self.device.node.name);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! `vfio-mig` drives the VFIO migration (v2) and DMA logging uAPI of any device, without a
+//! virtual machine.
+//!
+//! | module | knows |
+//! | --- | --- |
+//! | [`sys`] | the ioctls that no crate wraps; the only `unsafe` |
+//! | [`state`], [`bitmap`], [`range`], [`image`] | the uAPI's meaning and the tool's file; no I/O on devices |
+//! | [`discover`] | sysfs and debugfs |
+//! | [`device`] | an open device: states, data file, log, regions, DMA memory |
+//! | [`session`] | walking a device through its states and back |
+//! | [`mirror`] | being the VMM of a virtio-net function: queues, memory, rounds, comparison |
+//! | [`cmd`] | the commands: one function each, from arguments to a [`output::Report`] |
+//!
+//! A command is a struct of arguments and a function that answers with something printable for
+//! people and for programs; a conformance suite is one more of them, on [`device::Device`] and
+//! [`sys::feature`], which takes any flags and sizes.
+
+pub mod bitmap;
+pub mod cli;
+pub mod cmd;
+pub mod device;
+pub mod discover;
+pub mod image;
+pub mod output;
+pub mod range;
+pub mod session;
+pub mod state;
+pub mod sys;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! `vfio-mig`: see the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use vfio_mig::{
+    cli::{Cli, Command},
+    cmd,
+    output::{Report, Ui},
+};
+
+/// Prints the report; the answer says whether the device passed.
+fn show<R: Report>(ui: &Ui, report: &R) -> Result<bool> {
+    ui.print(report)?;
+    Ok(report.passed())
+}
+
+fn run(cli: &Cli) -> Result<bool> {
+    let ui = Ui::new(cli.json)?;
+    match &cli.command {
+        Command::List(args) => show(&ui, &cmd::list::run(args, cli.backend)),
+        Command::Info(args) => show(&ui, &cmd::info::run(args, cli.backend)?),
+        Command::Save(args) => show(&ui, &cmd::save::run(args, cli.backend, &ui)?),
+        Command::Load(args) => show(&ui, &cmd::load::run(args, cli.backend, &ui)?),
+        Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| true),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = env_logger::Env::new().filter_or("VFIO_MIG_LOG", "warn");
+    env_logger::Builder::from_env(level)
+        .format_timestamp(None)
+        .init();
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) => {
+            if cli.json {
+                let causes: Vec<String> = e.chain().skip(1).map(ToString::to_string).collect();
+                println!(
+                    "{}",
+                    serde_json::json!({ "error": e.to_string(), "causes": causes })
+                );
+            }
+            eprintln!("vfio-mig: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}
