@@ -153,6 +153,10 @@ pub trait FunctionEvents: Send + Sync {
     /// The function was reset (FLR, device reset). It is [`FnState::Running`] again; save and
     /// load sessions are gone, the log goes on (rule 8).
     fn function_reset(&self);
+
+    /// The guest reset or renegotiated the personality by its own means (virtio status 0).
+    /// Sessions go on; an initial image being saved starts anew.
+    fn reconfigured(&self) {}
 }
 
 /// Result of offering a frame to a data function.

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The admin queue: rings, phases, and the reset handshake. What commands do is elsewhere.
+
+use std::sync::{mpsc::Sender, Arc};
+
+use dlr_abi::abi;
+use dlr_core::{DmaMemory, Interrupt};
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+use zerocopy::FromBytes;
+
+use crate::status::Done;
+
+const SQE: u64 = size_of::<abi::dlr_sqe>() as u64;
+const CQE: u64 = size_of::<abi::dlr_cqe>() as u64;
+
+/// One enabled life of the queue. Commands keep theirs: after the reset handshake they may
+/// not touch host memory any more.
+#[derive(Debug)]
+pub(crate) struct Epoch(RwLock<bool>);
+
+impl Epoch {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(RwLock::new(true)))
+    }
+
+    /// Runs `f` unless the epoch is over; the epoch does not end while `f` runs.
+    pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        let alive = self.0.read_recursive();
+        alive.then(f)
+    }
+
+    /// The queue has not been reset since the command was submitted.
+    pub(crate) fn alive(&self) -> bool {
+        *self.0.read_recursive()
+    }
+
+    fn end(&self) {
+        *self.0.write() = false;
+    }
+
+    /// An epoch for tests of commands without a queue.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Arc<Self> {
+        Self::new()
+    }
+}
+
+/// A submitted command: a copy, since host memory may change under the device.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// The submission entry.
+    pub(crate) sqe: abi::dlr_sqe,
+    /// The life of the queue that it belongs to.
+    pub(crate) epoch: Arc<Epoch>,
+}
+
+/// Counters for the control socket.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct QueueStats {
+    ready: bool,
+    fatal: bool,
+    submitted: u64,
+    completed: u64,
+    resets: u64,
+    outstanding: u32,
+}
+
+/// Queue registers that are writable while the queue is not ready.
+#[derive(Clone, Copy, Debug, Default)]
+struct Regs {
+    sq_base: u64,
+    cq_base: u64,
+    attr: u32,
+    vector: u32,
+}
+
+struct Live {
+    epoch: Arc<Epoch>,
+    regs: Regs,
+    sq_order: u32,
+    cq_order: u32,
+    sq_head: u32,
+    sq_tail: u32,
+    cq_head: u32,
+    cq_tail: u32,
+    /// Fetched commands plus completions that the driver has not consumed. Never more than
+    /// the completion ring has room for, so a completion always finds a slot.
+    outstanding: u32,
+}
+
+struct Inner {
+    regs: Regs,
+    live: Option<Live>,
+    fatal: bool,
+    /// One per data function, then one for commands without; empty when closed.
+    workers: Vec<Sender<Command>>,
+    stats: QueueStats,
+}
+
+/// See the module.
+pub(crate) struct AdminQueue {
+    inner: Mutex<Inner>,
+    memory: Arc<dyn DmaMemory>,
+    interrupt: Arc<dyn Interrupt>,
+    vectors: u16,
+}
+
+impl AdminQueue {
+    /// A disabled queue. Commands of function `k` go to `workers[k]`, those of the NIC (and
+    /// of functions that do not exist) to the last one.
+    pub(crate) fn new(
+        memory: Arc<dyn DmaMemory>,
+        interrupt: Arc<dyn Interrupt>,
+        vectors: u16,
+        workers: Vec<Sender<Command>>,
+    ) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                regs: Regs::default(),
+                live: None,
+                fatal: false,
+                workers,
+                stats: QueueStats::default(),
+            }),
+            memory,
+            interrupt,
+            vectors,
+        }
+    }
+
+    /// Lets the workers end.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.disable();
+        inner.workers.clear();
+    }
+
+    /// Function-level reset: registers too are as at power-on.
+    pub(crate) fn reset(&self) {
+        let mut inner = self.inner.lock();
+        inner.disable();
+        inner.regs = Regs::default();
+    }
+
+    /// Reads one of the queue's registers.
+    pub(crate) fn read(&self, offset: u32) -> u32 {
+        let inner = self.inner.lock();
+        let ready = inner.live.is_some() && !inner.fatal;
+        match offset {
+            abi::DLR_REG_CONTROL => u32::from(inner.live.is_some()) * abi::DLR_CONTROL_ENABLE,
+            abi::DLR_REG_STATUS => {
+                (u32::from(ready) * abi::DLR_MF_STATUS_READY)
+                    | (u32::from(inner.fatal) * abi::DLR_MF_STATUS_FATAL)
+            }
+            abi::DLR_REG_SQ_BASE_LO => inner.regs.sq_base as u32,
+            abi::DLR_REG_SQ_BASE_HI => (inner.regs.sq_base >> 32) as u32,
+            abi::DLR_REG_CQ_BASE_LO => inner.regs.cq_base as u32,
+            abi::DLR_REG_CQ_BASE_HI => (inner.regs.cq_base >> 32) as u32,
+            abi::DLR_REG_AQ_ATTR => inner.regs.attr,
+            abi::DLR_REG_AQ_VECTOR => inner.regs.vector,
+            _ => 0,
+        }
+    }
+
+    /// Writes one of the queue's registers.
+    pub(crate) fn write(&self, offset: u32, value: u32) {
+        let mut inner = self.inner.lock();
+        match offset {
+            abi::DLR_REG_CONTROL if value & abi::DLR_CONTROL_ENABLE == 0 => inner.disable(),
+            abi::DLR_REG_CONTROL => self.enable(&mut inner),
+            abi::DLR_REG_SQ_TAIL => {
+                if let Some(live) = inner.live.as_mut() {
+                    live.sq_tail = value;
+                    self.fetch(&mut inner);
+                }
+            }
+            abi::DLR_REG_CQ_HEAD => self.consumed(&mut inner, value),
+            _ if inner.live.is_some() => {
+                log::warn!("write of queue register {offset:#x} while READY ignored");
+            }
+            abi::DLR_REG_SQ_BASE_LO => set_low(&mut inner.regs.sq_base, value),
+            abi::DLR_REG_SQ_BASE_HI => set_high(&mut inner.regs.sq_base, value),
+            abi::DLR_REG_CQ_BASE_LO => set_low(&mut inner.regs.cq_base, value),
+            abi::DLR_REG_CQ_BASE_HI => set_high(&mut inner.regs.cq_base, value),
+            abi::DLR_REG_AQ_ATTR => inner.regs.attr = value,
+            abi::DLR_REG_AQ_VECTOR => inner.regs.vector = value,
+            _ => log::warn!("write of unknown register {offset:#x} ignored"),
+        }
+    }
+
+    /// Posts the completion of `command`, unless its epoch is over. `id` is the command's,
+    /// but for an injected fault.
+    pub(crate) fn complete(&self, command: &Command, id: u16, status: u16, done: Done) {
+        let mut inner = self.inner.lock();
+        let Some(live) = inner.live_of(command) else {
+            return;
+        };
+        let slot = live.cq_tail & ((1 << live.cq_order) - 1);
+        let phase = u16::from((live.cq_tail >> live.cq_order) & 1 == 0) * abi::DLR_CQE_PHASE as u16;
+        let addr = live.regs.cq_base + u64::from(slot) * CQE;
+        let first = u64::from(done.result) | u64::from(done.flags) << 32;
+        let second = (live.sq_head as u16 as u64)
+            | u64::from(id) << 16
+            | u64::from(status) << 32
+            | u64::from(phase) << 48;
+        live.cq_tail = live.cq_tail.wrapping_add(1);
+        let vector = live.regs.vector as u16;
+        let written = self
+            .memory
+            .write_u64(addr, first)
+            .and_then(|()| self.memory.write_u64(addr + 8, second));
+        match written {
+            Ok(()) => {
+                inner.stats.completed += 1;
+                self.interrupt.trigger(vector);
+            }
+            Err(fault) => inner.die(&format!("completion: {fault}")),
+        }
+    }
+
+    /// An injected fault: `command` will never complete.
+    pub(crate) fn forget(&self, command: &Command) {
+        let mut inner = self.inner.lock();
+        if let Some(live) = inner.live_of(command) {
+            live.outstanding = live.outstanding.saturating_sub(1);
+            self.fetch(&mut inner);
+        }
+    }
+
+    /// Counters.
+    pub(crate) fn stats(&self) -> QueueStats {
+        let inner = self.inner.lock();
+        QueueStats {
+            ready: inner.live.is_some() && !inner.fatal,
+            fatal: inner.fatal,
+            outstanding: inner.live.as_ref().map_or(0, |l| l.outstanding),
+            ..inner.stats
+        }
+    }
+
+    fn enable(&self, inner: &mut Inner) {
+        if inner.live.is_some() || inner.fatal {
+            return;
+        }
+        let regs = inner.regs;
+        let (sq_order, cq_order) = (regs.attr & 0xff, regs.attr >> 8 & 0xff);
+        let orders = abi::DLR_AQ_MIN_ORDER..=abi::DLR_AQ_MAX_ORDER;
+        if !orders.contains(&sq_order)
+            || !orders.contains(&cq_order)
+            || regs.attr >> 16 != 0
+            || regs.sq_base % SQE != 0
+            || regs.cq_base % CQE != 0
+            || regs.vector >= u32::from(self.vectors)
+        {
+            return inner.die(&format!("unusable queue registers {regs:x?}"));
+        }
+        for (base, len) in [
+            (regs.sq_base, SQE << sq_order),
+            (regs.cq_base, CQE << cq_order),
+        ] {
+            let mut whole = vec![0; len as usize];
+            if let Err(fault) = self.memory.read(base, &mut whole) {
+                return inner.die(&format!("queue memory: {fault}"));
+            }
+        }
+        inner.live = Some(Live {
+            epoch: Epoch::new(),
+            regs,
+            sq_order,
+            cq_order,
+            sq_head: 0,
+            sq_tail: 0,
+            cq_head: 0,
+            cq_tail: 0,
+            outstanding: 0,
+        });
+    }
+
+    fn consumed(&self, inner: &mut Inner, head: u32) {
+        let Some(live) = inner.live.as_mut() else {
+            return;
+        };
+        let count = head.wrapping_sub(live.cq_head);
+        if count > live.cq_tail.wrapping_sub(live.cq_head) {
+            return inner.die("CQ_HEAD is ahead of the completions");
+        }
+        live.cq_head = head;
+        live.outstanding = live.outstanding.saturating_sub(count);
+        self.fetch(inner);
+    }
+
+    /// Copies new submissions and hands them to their workers.
+    fn fetch(&self, inner: &mut Inner) {
+        loop {
+            if inner.fatal {
+                return;
+            }
+            let Some(live) = inner.live.as_mut() else {
+                return;
+            };
+            let waiting = live.sq_tail.wrapping_sub(live.sq_head);
+            if waiting > 1 << live.sq_order {
+                return inner.die("SQ_TAIL is more than a ring ahead");
+            }
+            if waiting == 0 || live.outstanding >= 1 << live.cq_order {
+                return;
+            }
+            let slot = live.sq_head & ((1 << live.sq_order) - 1);
+            let mut raw = [0; SQE as usize];
+            if let Err(fault) = self
+                .memory
+                .read(live.regs.sq_base + u64::from(slot) * SQE, &mut raw)
+            {
+                return inner.die(&format!("submission: {fault}"));
+            }
+            live.sq_head = live.sq_head.wrapping_add(1);
+            live.outstanding += 1;
+            let Ok(sqe) = abi::dlr_sqe::read_from_bytes(&raw) else {
+                return inner.die("submission entry of a wrong size");
+            };
+            let command = Command {
+                sqe,
+                epoch: live.epoch.clone(),
+            };
+            inner.stats.submitted += 1;
+            let last = inner.workers.len().saturating_sub(1);
+            let nic = u32::from(sqe.opcode) == abi::DLR_CMD_IDENTIFY_NIC;
+            let worker = if nic {
+                last
+            } else {
+                last.min(sqe.function.into())
+            };
+            if let Some(worker) = inner.workers.get(worker) {
+                // A worker that is gone is a NIC that is going down.
+                let _ = worker.send(command);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn disable(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.epoch.end();
+            self.stats.resets += 1;
+        }
+        self.fatal = false;
+    }
+
+    /// FATAL: nothing of the queue is touched until ENABLE = 0.
+    fn die(&mut self, why: &str) {
+        log::error!("admin queue: {why}");
+        if let Some(live) = &self.live {
+            live.epoch.end();
+        }
+        self.fatal = true;
+    }
+
+    fn live_of(&mut self, command: &Command) -> Option<&mut Live> {
+        let live = self.live.as_mut().filter(|_| !self.fatal)?;
+        Arc::ptr_eq(&live.epoch, &command.epoch).then_some(live)
+    }
+}
+
+fn set_low(reg: &mut u64, value: u32) {
+    *reg = *reg & !0xffff_ffff | u64::from(value);
+}
+
+fn set_high(reg: &mut u64, value: u32) {
+    *reg = *reg & 0xffff_ffff | u64::from(value) << 32;
+}
