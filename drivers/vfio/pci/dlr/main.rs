@@ -41,6 +41,12 @@ mod kext;
 mod vfio;
 
 mod params;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the contract has more than this driver uses"
+)]
+mod proto;
 
 module! {
     type: Dlr,

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands and completions of the admin queue.
+
+use super::{
+    FnState,
+    SyncScope,
+    COOKIE_BITS, //
+};
+use crate::bindings::dlr;
+use core::mem::offset_of;
+use kernel::prelude::*;
+
+/// Words of eight bytes of a submission entry.
+pub(crate) const SQE_WORDS: usize = size_of::<dlr::dlr_sqe>() / 8;
+/// Words of eight bytes of a completion entry.
+pub(crate) const CQE_WORDS: usize = size_of::<dlr::dlr_cqe>() / 8;
+
+static_assert!(size_of::<dlr::dlr_sqe>() == 64);
+static_assert!(size_of::<dlr::dlr_cqe>() == 16);
+// The valid bit must stand in the half that is written last.
+static_assert!(offset_of!(dlr::dlr_cqe, phase) >= 8);
+static_assert!(size_of::<dlr::dlr_level_params>() == 40);
+static_assert!(size_of::<dlr::dlr_log_start_params>() == 40);
+static_assert!(size_of::<dlr::dlr_log_sync_params>() == 40);
+
+/// What LOG_START needs besides its ranges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LogStart {
+    /// DMA address of the ring.
+    pub(crate) ring: u64,
+    /// Log2 of its entries.
+    pub(crate) ring_order: u16,
+    /// MSI-X vector.
+    pub(crate) vector: u16,
+    /// Unconsumed entries that raise the vector.
+    pub(crate) irq_threshold: u32,
+    /// Ranges in the command's buffer.
+    pub(crate) num_ranges: u16,
+    /// Log2 of the granule.
+    pub(crate) page_shift: u16,
+}
+
+/// A command, but for its id and its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Command(dlr::dlr_sqe);
+
+impl Command {
+    fn new(opcode: dlr::dlr_opcode, function: u16) -> Self {
+        Self(dlr::dlr_sqe {
+            opcode: opcode as u16,
+            function,
+            ..Default::default()
+        })
+    }
+
+    /// The data function it is for.
+    pub(crate) fn function(&self) -> u16 {
+        self.0.function
+    }
+
+    /// The opcode's number.
+    pub(crate) fn opcode(&self) -> u16 {
+        self.0.opcode
+    }
+
+    /// The entry in memory, with the driver's id and the buffer of `len` bytes at `addr`.
+    pub(crate) fn encode(&self, id: u16, addr: u64, len: u32) -> [u64; SQE_WORDS] {
+        let mut sqe = self.0;
+        sqe.id = id;
+        // STATUS_PAGE and others without a buffer bring their own address.
+        if len != 0 {
+            sqe.addr = addr;
+            sqe.len = len;
+        }
+        zerocopy::transmute!(sqe)
+    }
+
+    /// IDENTIFY_NIC.
+    pub(crate) fn identify_nic() -> Self {
+        Self::new(dlr::DLR_CMD_IDENTIFY_NIC, 0)
+    }
+
+    /// IDENTIFY_FN.
+    pub(crate) fn identify_fn(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_IDENTIFY_FN, function)
+    }
+
+    /// STATUS_PAGE: `addr` is where the page is from now on, 0 for nowhere.
+    pub(crate) fn status_page(function: u16, addr: u64) -> Self {
+        let mut command = Self::new(dlr::DLR_CMD_STATUS_PAGE, function);
+        command.0.addr = addr;
+        command
+    }
+
+    fn level(opcode: dlr::dlr_opcode, function: u16, to: FnState) -> Self {
+        let mut command = Self::new(opcode, function);
+        command.0.params = zerocopy::transmute!(dlr::dlr_level_params {
+            state: to.raw(),
+            ..Default::default()
+        });
+        command
+    }
+
+    /// SUSPEND, one step.
+    pub(crate) fn suspend(function: u16, to: FnState) -> Self {
+        Self::level(dlr::DLR_CMD_SUSPEND, function, to)
+    }
+
+    /// RESUME, one step.
+    pub(crate) fn resume(function: u16, to: FnState) -> Self {
+        Self::level(dlr::DLR_CMD_RESUME, function, to)
+    }
+
+    /// SAVE_BEGIN.
+    pub(crate) fn save_begin(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_SAVE_BEGIN, function)
+    }
+
+    /// SAVE_READ; `fin` asks for everything up to the trailer.
+    pub(crate) fn save_read(function: u16, fin: bool) -> Self {
+        let mut command = Self::new(dlr::DLR_CMD_SAVE_READ, function);
+        if fin {
+            command.0.flags = dlr::DLR_SAVE_READ_F_FINAL;
+        }
+        command
+    }
+
+    /// SAVE_END.
+    pub(crate) fn save_end(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_SAVE_END, function)
+    }
+
+    /// LOAD_BEGIN.
+    pub(crate) fn load_begin(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_LOAD_BEGIN, function)
+    }
+
+    /// LOAD_WRITE.
+    pub(crate) fn load_write(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_LOAD_WRITE, function)
+    }
+
+    /// LOAD_COMMIT.
+    pub(crate) fn load_commit(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_LOAD_COMMIT, function)
+    }
+
+    /// LOAD_ABORT.
+    pub(crate) fn load_abort(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_LOAD_ABORT, function)
+    }
+
+    /// LOG_START.
+    pub(crate) fn log_start(function: u16, start: &LogStart) -> Self {
+        let mut command = Self::new(dlr::DLR_CMD_LOG_START, function);
+        command.0.params = zerocopy::transmute!(dlr::dlr_log_start_params {
+            ring: start.ring,
+            ring_order: start.ring_order,
+            vector: start.vector,
+            irq_threshold: start.irq_threshold,
+            num_ranges: start.num_ranges,
+            page_shift: start.page_shift,
+            reserved: [0; 5],
+        });
+        command
+    }
+
+    /// LOG_ADD.
+    pub(crate) fn log_add(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_LOG_ADD, function)
+    }
+
+    /// LOG_SYNC.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a cookie that the marker cannot echo.
+    pub(crate) fn log_sync(function: u16, scope: SyncScope, cookie: u64) -> Result<Self> {
+        if cookie >> COOKIE_BITS != 0 {
+            return Err(EINVAL);
+        }
+        let (iova, length, flags) = match scope {
+            SyncScope::All => (0, 0, dlr::DLR_LOG_SYNC_F_ALL),
+            SyncScope::Range(range) => (range.iova, range.length, 0),
+        };
+        let mut command = Self::new(dlr::DLR_CMD_LOG_SYNC, function);
+        command.0.params = zerocopy::transmute!(dlr::dlr_log_sync_params {
+            iova,
+            length,
+            cookie,
+            flags,
+            reserved: [0; 3],
+        });
+        Ok(command)
+    }
+
+    /// LOG_STOP.
+    pub(crate) fn log_stop(function: u16) -> Self {
+        Self::new(dlr::DLR_CMD_LOG_STOP, function)
+    }
+}
+
+/// A completion, decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Completion {
+    /// Meaning depends on the command.
+    pub(crate) result: u32,
+    /// SAVE_READ: nothing more just now.
+    pub(crate) empty: bool,
+    /// SAVE_READ: the last byte has been delivered.
+    pub(crate) end: bool,
+    /// Low 16 bits of the device's consumer count of the submission ring.
+    pub(crate) sq_head: u16,
+    /// As given to the command.
+    pub(crate) id: u16,
+    /// See [`status_to_result`].
+    pub(crate) status: u16,
+}
+
+impl Completion {
+    /// Decodes an entry.
+    pub(crate) fn decode(words: [u64; CQE_WORDS]) -> Self {
+        let raw: dlr::dlr_cqe = zerocopy::transmute!(words);
+        Self {
+            result: raw.result,
+            empty: raw.flags & dlr::DLR_CQE_F_EMPTY != 0,
+            end: raw.flags & dlr::DLR_CQE_F_END != 0,
+            sq_head: raw.sq_head,
+            id: raw.id,
+            status: raw.status,
+        }
+    }
+}
+
+/// The phase bit of the second word of a completion entry.
+pub(crate) fn phase(second: u64) -> bool {
+    const SHIFT: usize = 8 * (offset_of!(dlr::dlr_cqe, phase) - 8);
+    second >> SHIFT & u64::from(dlr::DLR_CQE_PHASE) != 0
+}
+
+/// The errno of a completion's status, as the header defines it.
+pub(crate) fn status_to_result(status: u16) -> Result {
+    match u32::from(status) {
+        dlr::DLR_STATUS_SUCCESS => Ok(()),
+        dlr::DLR_STATUS_INVALID_OPCODE | dlr::DLR_STATUS_INCOMPATIBLE => Err(EOPNOTSUPP),
+        dlr::DLR_STATUS_INVALID_FIELD
+        | dlr::DLR_STATUS_INVALID_STATE
+        | dlr::DLR_STATUS_CORRUPT
+        | dlr::DLR_STATUS_TRUNCATED => Err(EINVAL),
+        dlr::DLR_STATUS_INVALID_FUNCTION => Err(ENODEV),
+        dlr::DLR_STATUS_BUSY => Err(EBUSY),
+        dlr::DLR_STATUS_NO_RESOURCE => Err(ENOSPC),
+        dlr::DLR_STATUS_NO_MEMORY | dlr::DLR_STATUS_TOO_BIG => Err(ENOMEM),
+        // DMA_FAULT is our fault, never the user's: no EFAULT.
+        _ => Err(EIO),
+    }
+}
+
+/// Name of an opcode, for messages.
+pub(crate) fn opcode_name(opcode: u16) -> &'static str {
+    match u32::from(opcode) {
+        dlr::DLR_CMD_IDENTIFY_NIC => "IDENTIFY_NIC",
+        dlr::DLR_CMD_IDENTIFY_FN => "IDENTIFY_FN",
+        dlr::DLR_CMD_STATUS_PAGE => "STATUS_PAGE",
+        dlr::DLR_CMD_SUSPEND => "SUSPEND",
+        dlr::DLR_CMD_RESUME => "RESUME",
+        dlr::DLR_CMD_SAVE_BEGIN => "SAVE_BEGIN",
+        dlr::DLR_CMD_SAVE_READ => "SAVE_READ",
+        dlr::DLR_CMD_SAVE_END => "SAVE_END",
+        dlr::DLR_CMD_LOAD_BEGIN => "LOAD_BEGIN",
+        dlr::DLR_CMD_LOAD_WRITE => "LOAD_WRITE",
+        dlr::DLR_CMD_LOAD_COMMIT => "LOAD_COMMIT",
+        dlr::DLR_CMD_LOAD_ABORT => "LOAD_ABORT",
+        dlr::DLR_CMD_LOG_START => "LOG_START",
+        dlr::DLR_CMD_LOG_ADD => "LOG_ADD",
+        dlr::DLR_CMD_LOG_SYNC => "LOG_SYNC",
+        dlr::DLR_CMD_LOG_STOP => "LOG_STOP",
+        _ => "?",
+    }
+}
+
+#[kunit_tests(dlr_proto_admin)]
+mod tests {
+    use super::*;
+    use crate::proto::Range;
+
+    #[test]
+    fn entry_layout() {
+        let words = Command::save_read(3, true).encode(0x1234, 0xdead_0000, 4096);
+        assert_eq!(words[0], 0x0000_0003_1234_0021);
+        assert_eq!(words[1], 0xdead_0000);
+        assert_eq!(words[2], 0x0000_0001_0000_1000);
+        assert_eq!(words[3..], [0; 5]);
+    }
+
+    #[test]
+    fn own_address_is_kept() {
+        let words = Command::status_page(1, 0x8000).encode(1, 0, 0);
+        assert_eq!(words[1], 0x8000);
+        assert_eq!(words[2], 0);
+    }
+
+    #[test]
+    fn params_layout() -> Result {
+        let range = Range {
+            iova: 0x1000,
+            length: 0x2000,
+        };
+        let words = Command::log_sync(0, SyncScope::Range(range), 7)?.encode(0, 0, 0);
+        assert_eq!(words[3..7], [0x1000, 0x2000, 7, 0]);
+        let words = Command::log_sync(0, SyncScope::All, 8)?.encode(0, 0, 0);
+        assert_eq!(words[3..7], [0, 0, 8, 1]);
+        assert!(Command::log_sync(0, SyncScope::All, 1 << 52).is_err());
+        let start = LogStart {
+            ring: 0x10_0000,
+            ring_order: 9,
+            vector: 2,
+            irq_threshold: 256,
+            num_ranges: 1,
+            page_shift: 12,
+        };
+        let words = Command::log_start(0, &start).encode(0, 0, 0);
+        assert_eq!(words[3], 0x10_0000);
+        assert_eq!(words[4], 0x0000_0100_0002_0009);
+        assert_eq!(words[5], 0x000c_0001);
+        Ok(())
+    }
+
+    #[test]
+    fn completion_layout() {
+        let words = [0x0000_0002_0000_0040, 0x0001_0005_1234_0007];
+        assert!(phase(words[1]));
+        assert!(!phase(words[1] ^ 1 << 48));
+        let got = Completion::decode(words);
+        assert_eq!(got.result, 0x40);
+        assert!(got.end && !got.empty);
+        assert_eq!(got.sq_head, 7);
+        assert_eq!(got.id, 0x1234);
+        assert_eq!(status_to_result(got.status), Err(EBUSY));
+    }
+
+    #[test]
+    fn every_status_has_its_errno() {
+        for (status, want) in [
+            (0x01, EOPNOTSUPP),
+            (0x02, EINVAL),
+            (0x03, ENODEV),
+            (0x04, EINVAL),
+            (0x05, EBUSY),
+            (0x06, ENOSPC),
+            (0x07, ENOMEM),
+            (0x08, EIO),
+            (0x09, EIO),
+            (0x10, EOPNOTSUPP),
+            (0x11, EINVAL),
+            (0x12, EINVAL),
+            (0x13, ENOMEM),
+            (0x0a, EIO),
+            (0xffff, EIO),
+        ] {
+            assert_eq!(status_to_result(status), Err(want));
+        }
+        assert_eq!(status_to_result(0), Ok(()));
+    }
+}

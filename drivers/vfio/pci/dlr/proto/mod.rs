@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hardware contract: layouts and their meaning. No I/O and no locks.
+//!
+//! All numbers come from `include/uapi/linux/dlr.h` through [`crate::bindings::dlr`]; no other module of
+//! the vendor half looks at those bindings.
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | MF, DF | management function; data function, the one a guest gets |
+//! | granule | unit of dirty logging, a power of two of at least 4 KiB |
+//! | entry | eight bytes in a log ring |
+//! | section | one part of a device state stream |
+//!
+//! Everything in memory is little-endian. The driver supports little-endian machines only, so that words
+//! of shared memory are used as they are.
+
+#![forbid(unsafe_code)]
+
+use crate::bindings::dlr;
+use kernel::prelude::*;
+
+pub(crate) mod admin;
+pub(crate) mod identify;
+pub(crate) mod log;
+pub(crate) mod regs;
+pub(crate) mod status_page;
+pub(crate) mod stream;
+
+pub(crate) use identify::{
+    Caps,
+    FnInfo,
+    NicInfo, //
+};
+pub(crate) use log::Entry;
+pub(crate) use status_page::StatusPage;
+
+static_assert!(cfg!(target_endian = "little"));
+
+/// Log2 of the unit in which log entries count addresses.
+pub(crate) const PAGE_SHIFT: u32 = dlr::DLR_LOG_ENTRY_ADDR_SHIFT;
+
+/// Most data functions of one NIC.
+pub(crate) const MAX_FUNCTIONS: u32 = dlr::DLR_MAX_FUNCTIONS;
+
+/// Orders (log2 of the number of entries) that a log ring can have at all.
+pub(crate) const LOG_RING_ORDERS: core::ops::RangeInclusive<u32> =
+    dlr::DLR_LOG_RING_MIN_ORDER..=dlr::DLR_LOG_RING_MAX_ORDER;
+
+/// What a data function does by itself (`enum dlr_fn_state`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FnState {
+    /// Everything.
+    Running,
+    /// Starts no DMA and no interrupt; still takes accesses from others.
+    RunningP2p,
+    /// Its internal state stands still.
+    Stopped,
+}
+
+impl FnState {
+    /// The number on the wire.
+    pub(crate) const fn raw(self) -> u32 {
+        match self {
+            Self::Running => dlr::DLR_FN_RUNNING,
+            Self::RunningP2p => dlr::DLR_FN_RUNNING_P2P,
+            Self::Stopped => dlr::DLR_FN_STOPPED,
+        }
+    }
+}
+
+/// Part of a function's IOVA space, both in bytes (`struct dlr_range`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Range {
+    /// First byte.
+    pub(crate) iova: u64,
+    /// Number of bytes.
+    pub(crate) length: u64,
+}
+
+impl Range {
+    /// Whether the device can take it: whole granules, not empty, not beyond `1 << iova_bits`.
+    pub(crate) fn is_valid(self, page_shift: u32, iova_bits: u32) -> bool {
+        let Some(granule) = 1u64.checked_shl(page_shift) else {
+            return false;
+        };
+        let mask = granule.wrapping_sub(1);
+        let Some(last) = self.iova.checked_add(self.length.wrapping_sub(1)) else {
+            return false;
+        };
+        self.length != 0
+            && (self.iova | self.length) & mask == 0
+            && last.checked_shr(iova_bits).unwrap_or(0) == 0
+    }
+
+    /// As in memory.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        zerocopy::transmute!(dlr::dlr_range {
+            iova: self.iova,
+            length: self.length,
+        })
+    }
+}
+
+/// What a SYNC covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SyncScope {
+    /// Every tracked range; also re-arms the log after LOST.
+    All,
+    /// One range.
+    Range(Range),
+}
+
+/// Bits of a SYNC's cookie.
+pub(crate) const COOKIE_BITS: u32 = dlr::DLR_LOG_COOKIE_BITS;
+
+#[kunit_tests(dlr_proto)]
+mod tests {
+    use super::*;
+
+    fn range(iova: u64, length: u64) -> Range {
+        Range { iova, length }
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert!(range(0, 0x1000).is_valid(12, 48));
+        assert!(range(0x1000, 0xf000).is_valid(12, 16));
+        assert!(!range(0x1000, 0x10000).is_valid(12, 16));
+        assert!(!range(0, 0).is_valid(12, 48));
+        assert!(!range(0, 0x800).is_valid(12, 48));
+        assert!(!range(0x1000, 0x10000).is_valid(16, 48));
+        assert!(range(u64::MAX - 0xfff, 0x1000).is_valid(12, 64));
+        assert!(!range(u64::MAX - 0xfff, 0x2000).is_valid(12, 64));
+        assert!(!range(0, 0x1000).is_valid(64, 64));
+    }
+
+    #[test]
+    fn range_layout() {
+        let bytes = range(0x0102_0304_0506_0708, 0x1000).to_bytes();
+        assert_eq!(bytes[0], 8);
+        assert_eq!(bytes[7], 1);
+        assert_eq!(bytes[9], 0x10);
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The status page: a block of host memory that the device keeps current.
+
+use crate::bindings::dlr;
+use core::mem::offset_of;
+use kernel::{
+    prelude::*,
+    sync::barrier::{
+        dma_mb,
+        Read, //
+    },
+};
+
+/// Bytes of one page.
+pub(crate) const SIZE: usize = dlr::DLR_STATUS_PAGE_SIZE as usize;
+/// The same in words.
+pub(crate) const WORDS: usize = SIZE / 8;
+/// How often an update may get in the way of a reader.
+const MAX_TRIES: usize = 64;
+
+static_assert!(size_of::<dlr::dlr_status_page>() == SIZE);
+static_assert!(offset_of!(dlr::dlr_status_page, seq) == 0);
+
+/// A consistent view (`struct dlr_status_page`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct StatusPage {
+    /// Bytes of the initial image to come.
+    pub(crate) initial_bytes: u64,
+    /// Bytes of changes to come after the initial image.
+    pub(crate) dirty_bytes: u64,
+    /// Estimate of all that reading would deliver if the function stopped now.
+    pub(crate) total_bytes: u64,
+    /// Grows each time the initial image starts anew inside a session.
+    pub(crate) reinit_count: u32,
+    /// LOST entries since the function was made.
+    pub(crate) log_lost_count: u32,
+    /// The log failed for good.
+    pub(crate) log_failed: bool,
+    /// The save or load engine needs a reset.
+    pub(crate) state_failed: bool,
+}
+
+impl StatusPage {
+    /// Reads a page by words of eight bytes, `word(i)` being one access to the memory that the device
+    /// writes. `None` when updates get in the way all the time.
+    pub(crate) fn snapshot(mut word: impl FnMut(usize) -> u64) -> Option<Self> {
+        for _ in 0..MAX_TRIES {
+            let first = word(0);
+            if first & 1 != 0 {
+                core::hint::spin_loop();
+                continue;
+            }
+            // ORDERING: The contents after the sequence number; the device writes odd number, contents,
+            // even number.
+            dma_mb(Read);
+            let mut words = [0u64; WORDS];
+            for (i, w) in words.iter_mut().enumerate() {
+                *w = word(i);
+            }
+            // ORDERING: The contents before the second look at the sequence number.
+            dma_mb(Read);
+            let seq = word(0) as u32;
+            if seq == first as u32 && words[0] as u32 == seq {
+                return Some(Self::decode(words));
+            }
+        }
+        None
+    }
+
+    fn decode(words: [u64; WORDS]) -> Self {
+        let raw: dlr::dlr_status_page = zerocopy::transmute!(words);
+        Self {
+            initial_bytes: raw.initial_bytes,
+            dirty_bytes: raw.dirty_bytes,
+            total_bytes: raw.total_bytes,
+            reinit_count: raw.reinit_count,
+            log_lost_count: raw.log_lost_count,
+            log_failed: raw.health & dlr::DLR_HEALTH_LOG_FAILED != 0,
+            state_failed: raw.health & dlr::DLR_HEALTH_STATE_FAILED != 0,
+        }
+    }
+}
+
+#[kunit_tests(dlr_proto_status_page)]
+mod tests {
+    use super::*;
+
+    fn page(seq: u32) -> [u64; WORDS] {
+        zerocopy::transmute!(dlr::dlr_status_page {
+            seq,
+            health: dlr::DLR_HEALTH_STATE_FAILED,
+            initial_bytes: 1,
+            dirty_bytes: 2,
+            total_bytes: 3,
+            reinit_count: 4,
+            log_lost_count: 5,
+            reserved: [0; 3],
+        })
+    }
+
+    #[test]
+    fn quiet_page() {
+        let words = page(6);
+        let want = StatusPage {
+            initial_bytes: 1,
+            dirty_bytes: 2,
+            total_bytes: 3,
+            reinit_count: 4,
+            log_lost_count: 5,
+            log_failed: false,
+            state_failed: true,
+        };
+        assert_eq!(StatusPage::snapshot(|i| words[i]), Some(want));
+    }
+
+    #[test]
+    fn update_in_between() {
+        // The first pass sees the sequence number change, the second does not.
+        let mut reads = 0;
+        let got = StatusPage::snapshot(|i| {
+            reads += 1;
+            let mut words = page(if reads > 4 { 8 } else { 6 });
+            words[3] = reads;
+            words[i]
+        });
+        assert!(got.is_some_and(|p| p.total_bytes > 8));
+    }
+
+    #[test]
+    fn never_quiet() {
+        let mut seq = 0;
+        assert_eq!(
+            StatusPage::snapshot(|i| {
+                seq += 2;
+                page(seq)[i]
+            }),
+            None
+        );
+        assert_eq!(StatusPage::snapshot(|i| page(7)[i]), None);
+    }
+}
