@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Offsets and bits of configuration space (PCI Express Base Specification 6.0, 7.5 – 7.9).
+
+pub(super) const CONFIG_SIZE: usize = 4096;
+
+pub(super) const VENDOR: usize = 0x00;
+pub(super) const DEVICE: usize = 0x02;
+pub(super) const COMMAND: usize = 0x04;
+pub(super) const STATUS: usize = 0x06;
+pub(super) const REVISION: usize = 0x08;
+pub(super) const CLASS: usize = 0x09;
+pub(super) const CACHE_LINE: usize = 0x0c;
+pub(super) const BAR0: usize = 0x10;
+pub(super) const SUBSYSTEM_VENDOR: usize = 0x2c;
+pub(super) const SUBSYSTEM: usize = 0x2e;
+pub(super) const CAPABILITIES: usize = 0x34;
+pub(super) const INTERRUPT_LINE: usize = 0x3c;
+pub(super) const FIRST_CAP: usize = 0x40;
+pub(super) const FIRST_EXT_CAP: usize = 0x100;
+
+pub(super) const COMMAND_BUS_MASTER: u8 = 0x04;
+/// Memory space, bus master, parity error response, SERR, INTx disable.
+pub(super) const COMMAND_WRITABLE: u16 = 0x0546;
+pub(super) const STATUS_CAPABILITIES: u16 = 0x0010;
+
+pub(super) const CAP_VENDOR: u8 = 0x09;
+pub(super) const CAP_PCIE: u8 = 0x10;
+pub(super) const CAP_MSIX: u8 = 0x11;
+pub(super) const EXT_CAP_SERIAL: u16 = 0x0003;
+pub(super) const EXT_CAP_DVSEC: u16 = 0x0023;
+
+pub(super) const PCIE_LENGTH: usize = 0x3c;
+pub(super) const PCIE_FLAGS: usize = 0x02;
+pub(super) const PCIE_DEVCAP: usize = 0x04;
+pub(super) const PCIE_DEVCTL: usize = 0x08;
+pub(super) const PCIE_DEVSTA: usize = 0x0a;
+pub(super) const PCIE_LNKCAP: usize = 0x0c;
+pub(super) const PCIE_LNKSTA: usize = 0x12;
+/// Capability version 2, PCI Express endpoint.
+pub(super) const PCIE_FLAGS_ENDPOINT_V2: u16 = 0x0002;
+/// Role-based error reporting, function level reset.
+pub(super) const PCIE_DEVCAP_VALUE: u32 = 1 << 15 | 1 << 28;
+/// All of DevCtl but the FLR bit, which reads as zero.
+pub(super) const PCIE_DEVCTL_WRITABLE: u16 = 0x7fff;
+/// In the upper byte of DevCtl.
+pub(super) const PCIE_DEVCTL_FLR: u8 = 0x80;
+pub(super) const PCIE_DEVSTA_RW1C: u8 = 0x0f;
+/// 2.5 GT/s, one lane.
+pub(super) const PCIE_LNKCAP_VALUE: u32 = 0x11;
+pub(super) const PCIE_LNKSTA_VALUE: u16 = 0x11;
+
+pub(super) const MSIX_LENGTH: usize = 0x0c;
+pub(super) const MSIX_CONTROL: usize = 0x02;
+pub(super) const MSIX_TABLE: usize = 0x04;
+pub(super) const MSIX_PBA: usize = 0x08;
+pub(super) const MSIX_CONTROL_WRITABLE: u16 = 0xc000;
+/// Bytes of one vector in the table.
+pub(super) const MSIX_ENTRY: u64 = 16;
