@@ -1,10 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! What a run consists of: built once, kept in the cache.
+//! What a run consists of: built when needed, kept in the cache.
+//!
+//! | what            | where                        | built again when                |
+//! |-----------------|------------------------------|---------------------------------|
+//! | root file system| `rootfs/<key>`               | the package list changes        |
+//! | kernel          | `kernel/<key>`               | fragment or tool versions change|
+//! | driver          | `trees/<tree>/module`        | `make` says so                  |
+//! | programs        | `trees/<tree>/static`        | cargo says so                   |
+//! | guest           | `trees/<tree>/guest.cpio`    | each time (it takes no time)    |
 
-use std::{env, path::PathBuf};
+pub mod cache;
+mod guest;
+mod kernel;
+pub mod module;
+pub(crate) mod programs;
+mod rootfs;
+pub mod sandbox;
 
-use anyhow::{bail, Result};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use cache::Cache;
+
+/// Variables that name artefacts, to hand them to child processes or to use
+/// others than those of the cache.
+const ROOTFS: &str = "DLR_ROOTFS";
+const KERNEL: &str = "DLR_KERNEL";
+const PROGRAMS: &str = "DLR_PROGRAMS";
+const MODULE: &str = "DLR_MODULE";
+const GUEST: &str = "DLR_GUEST";
+const RESULTS: &str = "DLR_RESULTS";
 
 /// Paths of everything that a host box needs.
 #[derive(Debug, Clone)]
@@ -15,7 +45,7 @@ pub struct Artefacts {
     pub kernel: PathBuf,
     /// Folder with the static programs.
     pub programs: PathBuf,
-    /// The driver, once it is built.
+    /// The driver, if the tree has one.
     pub module: Option<PathBuf>,
     /// Initramfs of the guests.
     pub guest: Option<PathBuf>,
@@ -23,47 +53,214 @@ pub struct Artefacts {
     pub results: PathBuf,
 }
 
+fn from_env(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+}
+
 impl Artefacts {
-    /// Takes paths from the environment: `DLR_ROOTFS`, `DLR_KERNEL`,
-    /// `DLR_PROGRAMS`, `DLR_MODULE`, `DLR_GUEST`, `DLR_RESULTS`.
+    /// What the environment names, and for the rest what the cache holds or
+    /// what has to be built.
     ///
     /// # Errors
     ///
-    /// One that is needed is not set.
-    pub fn from_env() -> Result<Self> {
-        let get = |name: &str| env::var_os(name).map(PathBuf::from);
-        let Some(rootfs) = get("DLR_ROOTFS") else {
-            bail!("DLR_ROOTFS is not set")
-        };
-        let Some(kernel) = get("DLR_KERNEL") else {
-            bail!("DLR_KERNEL is not set")
-        };
-        let Some(programs) = get("DLR_PROGRAMS") else {
-            bail!("DLR_PROGRAMS is not set")
-        };
-        Ok(Self {
-            rootfs,
-            kernel,
-            programs,
-            module: get("DLR_MODULE"),
-            guest: get("DLR_GUEST"),
-            results: get("DLR_RESULTS").unwrap_or_else(|| env::temp_dir().join("dlr-results")),
-        })
+    /// Says what is missing and what to do about it.
+    pub fn find() -> Result<Self> {
+        Workshop::open()?.artefacts()
     }
 
     /// The kernel image.
     pub fn bzimage(&self) -> PathBuf {
         self.kernel.join("arch/x86/boot/bzImage")
     }
+
+    /// Variables that make [`Artefacts::find`] in a child process return the
+    /// same without building anything.
+    pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut list = vec![
+            (ROOTFS, self.rootfs.clone()),
+            (KERNEL, self.kernel.clone()),
+            (PROGRAMS, self.programs.clone()),
+            (RESULTS, self.results.clone()),
+        ];
+        list.extend(self.module.clone().map(|path| (MODULE, path)));
+        list.extend(self.guest.clone().map(|path| (GUEST, path)));
+        list
+    }
 }
 
-impl Artefacts {
-    /// What the environment names, or what the cache holds.
+/// Builds artefacts for one work tree.
+pub struct Workshop {
+    cache: Cache,
+    tree: PathBuf,
+    products: PathBuf,
+}
+
+impl Workshop {
+    /// Opens the cache for the work tree that this program was built from.
     ///
     /// # Errors
     ///
-    /// See [`Artefacts::from_env`].
-    pub fn find() -> Result<Self> {
-        Self::from_env()
+    /// The cache cannot be written, or the tree is gone.
+    pub fn open() -> Result<Self> {
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let tree = fs::canonicalize(&tree)
+            .with_context(|| format!("the work tree {} is gone", tree.display()))?;
+        let cache = Cache::open()?;
+        let products = cache.root().join("trees").join(cache::tree_name(&tree));
+        fs::create_dir_all(&products)?;
+        Ok(Self {
+            cache,
+            tree,
+            products,
+        })
+    }
+
+    /// Top of the work tree.
+    pub fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    /// Folder for what is built from the work tree.
+    pub fn products(&self) -> &Path {
+        &self.products
+    }
+
+    /// The root file system.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be built.
+    pub fn rootfs(&self) -> Result<PathBuf> {
+        match from_env(ROOTFS) {
+            Some(path) => Ok(path),
+            None => Ok(rootfs::ensure_rootfs(&self.cache)?.tree),
+        }
+    }
+
+    /// The kernel's build tree.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be built.
+    pub fn kernel(&self) -> Result<PathBuf> {
+        if let Some(path) = from_env(KERNEL) {
+            return Ok(path);
+        }
+        let rootfs = rootfs::ensure_rootfs(&self.cache)?;
+        let fragment = self.tree.join("tools/testing/configs/hostbox.config");
+        let fragment =
+            fs::read_to_string(&fragment).with_context(|| format!("{}", fragment.display()))?;
+        Ok(kernel::ensure_kernel(&self.cache, &rootfs, &fragment)?.join("build"))
+    }
+
+    /// The driver for the box's kernel; `None` if the tree has no driver.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub fn module(&self) -> Result<Option<PathBuf>> {
+        if let Some(path) = from_env(MODULE) {
+            return Ok(Some(path));
+        }
+        if !self.tree.join("Kbuild").exists() {
+            return Ok(None);
+        }
+        self.build_module("module", "").map(Some)
+    }
+
+    /// Builds the driver for the box's kernel with further arguments of
+    /// `make`, in a copy of its own.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub fn build_module(&self, variant: &str, arguments: &str) -> Result<PathBuf> {
+        let (rootfs, build) = (self.rootfs()?, self.kernel()?);
+        let kernel = module::Kernel::Box {
+            rootfs: &rootfs,
+            build: &build,
+        };
+        module::build(
+            &self.cache,
+            &self.tree,
+            &self.products,
+            variant,
+            &kernel,
+            arguments,
+        )
+    }
+
+    /// Builds the driver for a kernel build tree of this machine.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub fn build_module_for(&self, kdir: &Path) -> Result<PathBuf> {
+        let variant = format!("module-{}", cache::tree_name(kdir));
+        let kernel = module::Kernel::Host(kdir);
+        module::build(
+            &self.cache,
+            &self.tree,
+            &self.products,
+            &variant,
+            &kernel,
+            "",
+        )
+    }
+
+    /// The script that runs bindgen.
+    ///
+    /// # Errors
+    ///
+    /// The root file system cannot be built.
+    pub fn bindgen(&self) -> Result<PathBuf> {
+        programs::bindgen_wrapper(&self.rootfs()?, &self.products)
+    }
+
+    /// The static programs.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub fn programs(&self) -> Result<PathBuf> {
+        match from_env(PROGRAMS) {
+            Some(path) => Ok(path),
+            None => programs::build(&self.tree, &self.products, &self.bindgen()?),
+        }
+    }
+
+    /// The guests' initramfs.
+    ///
+    /// # Errors
+    ///
+    /// The programs cannot be built.
+    pub fn guest(&self, programs: &Path) -> Result<PathBuf> {
+        match from_env(GUEST) {
+            Some(path) => Ok(path),
+            None => guest::build(&self.rootfs()?, programs, &self.products),
+        }
+    }
+
+    /// Everything.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing and what to do about it.
+    pub fn artefacts(&self) -> Result<Artefacts> {
+        let rootfs = self.rootfs()?;
+        let kernel = self.kernel()?;
+        let programs = self.programs()?;
+        let module = self.module()?;
+        let guest = self.guest(&programs)?;
+        Ok(Artefacts {
+            rootfs,
+            kernel,
+            programs,
+            module,
+            guest: Some(guest),
+            results: from_env(RESULTS).unwrap_or_else(|| self.products.join("results")),
+        })
     }
 }

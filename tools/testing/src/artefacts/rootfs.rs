@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The root file system: Debian's packages, nothing else.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{
+    cache::{self, Cache},
+    sandbox::{self, is_root, MOUNT_POINTS},
+};
+use crate::progress;
+
+/// Raised when the recipe below changes in a way that its inputs do not show.
+const RECIPE: &str = "1";
+
+const SUITE: &str = "trixie";
+const BACKPORTS: &str = "trixie-backports";
+
+/// Source package of the kernel, from backports.
+pub(super) const LINUX_SOURCE: &str = "linux-source-7.3";
+
+/// What kernel, module and bindings are built with, and what runs in the box.
+const PACKAGES: &[&str] = &[
+    // Building the kernel and modules.
+    "gcc",
+    "make",
+    "libc6-dev",
+    "bc",
+    "bison",
+    "flex",
+    "libelf-dev",
+    "libssl-dev",
+    "kmod",
+    "xz-utils",
+    "python3-minimal",
+    "rustc",
+    "rust-src",
+    "rustfmt",
+    "rust-clippy",
+    "bindgen",
+    // In the box.
+    "mount",
+    "iproute2",
+    "pciutils",
+    "procps",
+    "busybox-static",
+    "strace",
+];
+
+/// Packages that are taken from backports.
+const FROM_BACKPORTS: &[&str] = &[LINUX_SOURCE, "qemu-system-x86", "seabios"];
+
+/// Debian's words for "the new QEMU and all that belongs to it".
+const PREFERENCES: &str = "Package: src:qemu src:seabios src:ipxe src:linux\n\
+                           Pin: release n=trixie-backports\nPin-Priority: 600\n";
+
+/// Documentation is of no use in there.
+const EXCLUDED: &[&str] = &[
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/locale/*",
+];
+
+/// Versions of all packages, one a line, inside the entry.
+const MANIFEST: &str = "manifest";
+
+/// The built tree and the versions of what it holds.
+pub(super) struct Rootfs {
+    /// The tree.
+    pub(super) tree: PathBuf,
+    /// Lines of `package version`.
+    pub(super) manifest: String,
+}
+
+/// Finds or builds the root file system.
+pub(super) fn ensure_rootfs(cache: &Cache) -> Result<Rootfs> {
+    let inputs = [PACKAGES, FROM_BACKPORTS, EXCLUDED, &[RECIPE, PREFERENCES]].concat();
+    let entry = cache.entry("rootfs", &cache::key(inputs), 6, build)?;
+    Ok(Rootfs {
+        tree: entry.join("root"),
+        manifest: fs::read_to_string(entry.join(MANIFEST))?,
+    })
+}
+
+fn build(aside: &Path) -> Result<()> {
+    ensure_mmdebstrap()?;
+    sandbox::check()?;
+    let mirror = mirror()?;
+    let sources = aside.join("sources.list");
+    fs::write(
+        &sources,
+        format!("deb {mirror} {SUITE} main\ndeb {mirror} {BACKPORTS} main\n"),
+    )?;
+    let tar = aside.join("root.tar");
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--variant=apt", "--format=tar"])
+        .arg("--keyring=/usr/share/keyrings/debian-archive-keyring.gpg")
+        .arg(format!(
+            "--setup-hook=mkdir -p \"$1/etc/apt/preferences.d\" && printf '{}' > \
+             \"$1/etc/apt/preferences.d/backports\"",
+            PREFERENCES.replace('\n', "\\n")
+        ))
+        .arg(format!(
+            "--include={}",
+            [PACKAGES, FROM_BACKPORTS].concat().join(",")
+        ))
+        .args(
+            EXCLUDED
+                .iter()
+                .map(|path| format!("--dpkgopt=path-exclude={path}")),
+        )
+        .arg(format!(
+            "--customize-hook=cd \"$1\" && mkdir -p {}",
+            MOUNT_POINTS.join(" ")
+        ))
+        .arg(format!(
+            "--customize-hook=chroot \"$1\" dpkg-query -W -f '${{Package}} ${{Version}}\\n' > \
+             \"$1/{MANIFEST}\""
+        ))
+        .arg(SUITE)
+        .arg(&tar)
+        .arg(&sources);
+    progress::step(
+        "root file system",
+        &mut command,
+        &aside.join("mmdebstrap.log"),
+    )
+    .context("is the network there? The mirror is the one that apt is configured with")?;
+
+    // Unpacked by this user and so owned by this user, root or not: no
+    // subordinate ids to map whenever the tree is used or removed.
+    let root = aside.join("root");
+    fs::create_dir(&root)?;
+    let mut unpack = Command::new("tar");
+    unpack
+        .arg("--extract")
+        .arg("--file")
+        .arg(&tar)
+        .arg("--directory")
+        .arg(&root)
+        .args([
+            "--no-same-owner",
+            "--exclude=./dev/*",
+            "--delay-directory-restore",
+        ]);
+    progress::step(
+        "unpack the root file system",
+        &mut unpack,
+        &aside.join("tar.log"),
+    )?;
+    fs::remove_file(&tar)?;
+    fs::rename(root.join(MANIFEST), aside.join(MANIFEST))?;
+    Ok(())
+}
+
+/// The Debian mirror of this machine's apt, so that no host stands in the tree.
+fn mirror() -> Result<String> {
+    if let Ok(mirror) = env::var("DLR_MIRROR") {
+        return Ok(mirror);
+    }
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI)"])
+        .output()
+        .context("cannot run apt-get: this needs a Debian-like machine")?;
+    pick_mirror(&String::from_utf8_lossy(&output.stdout)).context(
+        "apt knows no Debian mirror: run `apt-get update`, or set DLR_MIRROR to the URL of one",
+    )
+}
+
+/// First Debian archive that is not the one for security updates.
+fn pick_mirror(targets: &str) -> Option<String> {
+    targets
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(origin, uri)| *origin == "Debian" && !uri.contains("security"))
+        .map(|(_, uri)| uri.to_string())
+}
+
+fn has(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|p| p.join(program).exists()))
+}
+
+/// Installs mmdebstrap as root, or says how to.
+fn ensure_mmdebstrap() -> Result<()> {
+    let keyring = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists();
+    let mut missing = Vec::new();
+    if !has("mmdebstrap") {
+        missing.push("mmdebstrap");
+    }
+    if !keyring {
+        missing.push("debian-archive-keyring");
+    }
+    if !is_root() && !has("newuidmap") {
+        missing.push("uidmap");
+    }
+    if missing.is_empty() {
+        return check_subordinate_ids();
+    }
+    let list = missing.join(" ");
+    if !is_root() {
+        bail!("missing: {list}. Install it: sudo apt-get install {list}");
+    }
+    let log = tempfile::NamedTempFile::new()?;
+    let script = format!(
+        "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y \
+         --no-install-recommends {list}"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    progress::step(&format!("install {list}"), &mut command, log.path())
+}
+
+/// mmdebstrap's unshare mode needs a range of ids for packages' own users.
+fn check_subordinate_ids() -> Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    let user = Command::new("id").arg("-un").output()?;
+    let user = String::from_utf8_lossy(&user.stdout).trim().to_string();
+    let ids = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    ensure!(
+        ids.lines()
+            .any(|line| line.starts_with(&format!("{user}:"))),
+        "{user} has no subordinate user ids: \
+         sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_security_archive_is_not_a_mirror() {
+        let targets =
+            "Debian http://a/debian-security/\nUbuntu http://u/\nDebian http://b/debian/\n";
+        assert_eq!(pick_mirror(targets).as_deref(), Some("http://b/debian/"));
+        assert_eq!(pick_mirror("Ubuntu http://u/\n"), None);
+    }
+}
