@@ -28,29 +28,22 @@ impl Config {
         save_buffer_size: 256 << 10,
     };
 
-    /// Checks raw values.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` when one is out of range; the log says which.
-    fn new(log_ring_order: u32, save_buffers: u32, save_buffer_kib: u32) -> Result<Self> {
-        let in_range = |name: &str, value: u32, min: u32, max: u32| {
-            if (min..=max).contains(&value) {
-                return Ok(value);
-            }
-            pr_err!("parameter {}={} is not in {}..={}\n", name, value, min, max);
-            Err(EINVAL)
-        };
-        let log_ring_order = in_range("log_ring_order", log_ring_order, 4, 19)?;
-        let save_buffers = in_range("save_buffers", save_buffers, 2, 64)?;
-        let save_buffer_kib = in_range("save_buffer_kib", save_buffer_kib, 4, 4096)?;
-        if save_buffer_kib % 4 != 0 {
-            pr_err!(
-                "parameter save_buffer_kib={} is not a multiple of 4\n",
-                save_buffer_kib
-            );
-            return Err(EINVAL);
+    /// Checks raw values; a failure says what is wrong.
+    fn new(
+        log_ring_order: u32,
+        save_buffers: u32,
+        save_buffer_kib: u32,
+    ) -> Result<Self, &'static str> {
+        if !(4..=19).contains(&log_ring_order) {
+            return Err("log_ring_order is not in 4..19");
         }
+        if !(2..=64).contains(&save_buffers) {
+            return Err("save_buffers is not in 2..64");
+        }
+        if !(4..=4096).contains(&save_buffer_kib) || save_buffer_kib % 4 != 0 {
+            return Err("save_buffer_kib is not a multiple of 4 in 4..4096");
+        }
+        // The checks above make all of these fit.
         Ok(Self {
             log_ring_order: log_ring_order as u16,
             save_buffers: save_buffers as usize,
@@ -62,13 +55,17 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// `EINVAL`, see [`Self::new`].
+    /// `EINVAL` when one is out of range; the log says which.
     pub(crate) fn load() -> Result {
         let params = Self::new(
             crate::module_parameters::log_ring_order.value(),
             crate::module_parameters::save_buffers.value(),
             crate::module_parameters::save_buffer_kib.value(),
-        )?;
+        )
+        .map_err(|reason| {
+            pr_err!("bad parameter: {}\n", reason);
+            EINVAL
+        })?;
         CONFIG.populate(params);
         Ok(())
     }

@@ -119,6 +119,11 @@ impl<T: AnonFile> Vtable<T> {
         unsafe { (*(*iocb).ki_filp).f_flags & flags::O_NONBLOCK != 0 }
     }
 
+    /// `file_operations.release`.
+    ///
+    /// # Safety
+    ///
+    /// The VFS calls it, for a file made by [`new`] for `T`.
     unsafe extern "C" fn release(
         _inode: *mut kbindings::inode,
         file: *mut kbindings::file,
@@ -128,6 +133,11 @@ impl<T: AnonFile> Vtable<T> {
         0
     }
 
+    /// `file_operations.read_iter`.
+    ///
+    /// # Safety
+    ///
+    /// The VFS calls it, for a file made by [`new`] for `T`.
     unsafe extern "C" fn read_iter(
         iocb: *mut kbindings::kiocb,
         iter: *mut kbindings::iov_iter,
@@ -143,6 +153,11 @@ impl<T: AnonFile> Vtable<T> {
         size_or_errno(this.read(dst, nonblock))
     }
 
+    /// `file_operations.write_iter`.
+    ///
+    /// # Safety
+    ///
+    /// The VFS calls it, for a file made by [`new`] for `T`.
     unsafe extern "C" fn write_iter(
         iocb: *mut kbindings::kiocb,
         iter: *mut kbindings::iov_iter,
@@ -158,6 +173,11 @@ impl<T: AnonFile> Vtable<T> {
         size_or_errno(this.write(src, nonblock))
     }
 
+    /// `file_operations.unlocked_ioctl`.
+    ///
+    /// # Safety
+    ///
+    /// The VFS calls it, for a file made by [`new`] for `T`.
     unsafe extern "C" fn ioctl(file: *mut kbindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The VFS passes our file.
         let this = unsafe { Self::data(file) };
@@ -167,6 +187,11 @@ impl<T: AnonFile> Vtable<T> {
         }
     }
 
+    /// `file_operations.poll`.
+    ///
+    /// # Safety
+    ///
+    /// The VFS calls it, for a file made by [`new`] for `T`.
     unsafe extern "C" fn poll(
         file: *mut kbindings::file,
         table: *mut kbindings::poll_table_struct,

@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn empty_range_is_refused() {
         assert!(ConfigRange::new(4..4).is_err());
-        assert!(ConfigRange::new(8..4).is_err());
+        let (high, low) = (8, 4);
+        assert!(ConfigRange::new(high..low).is_err());
     }
 
     #[test]

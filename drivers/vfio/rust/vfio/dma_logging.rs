@@ -99,6 +99,11 @@ impl<T: DmaLogging> Vtable<T> {
         }
     }
 
+    /// `vfio_log_ops.log_start`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, from an ioctl on an open device of `T`.
     unsafe extern "C" fn start(
         vdev: *mut bindings::vfio_device,
         ranges: *mut kernel::bindings::rb_root_cached,
@@ -124,6 +129,11 @@ impl<T: DmaLogging> Vtable<T> {
         })
     }
 
+    /// `vfio_log_ops.log_stop`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, from an ioctl on an open device of `T`.
     unsafe extern "C" fn stop(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             // SAFETY: VFIO calls this from an ioctl of an open device of `T`.
@@ -133,6 +143,11 @@ impl<T: DmaLogging> Vtable<T> {
         })
     }
 
+    /// `vfio_log_ops.log_read_and_clear`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, from an ioctl on an open device of `T`.
     unsafe extern "C" fn read_and_clear(
         vdev: *mut bindings::vfio_device,
         iova: c_ulong,

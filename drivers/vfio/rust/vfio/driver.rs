@@ -140,6 +140,11 @@ impl<T: Operations> Adapter<T> {
         }
     }
 
+    /// `pci_error_handlers.error_detected`.
+    ///
+    /// # Safety
+    ///
+    /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn error_detected(
         pdev: *mut kbindings::pci_dev,
         state: kbindings::pci_channel_state_t,
@@ -156,6 +161,11 @@ impl<T: Operations> Adapter<T> {
         unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
     }
 
+    /// `pci_error_handlers.reset_prepare`.
+    ///
+    /// # Safety
+    ///
+    /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn reset_prepare(pdev: *mut kbindings::pci_dev) {
         // SAFETY: The PCI core calls this with the device lock held, for a device bound to this driver.
         if let Some(device) = unsafe { Self::device(pdev) } {
@@ -163,6 +173,11 @@ impl<T: Operations> Adapter<T> {
         }
     }
 
+    /// `pci_error_handlers.reset_done`.
+    ///
+    /// # Safety
+    ///
+    /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn reset_done(pdev: *mut kbindings::pci_dev) {
         // SAFETY: The PCI core calls this with the device lock held, for a device bound to this driver.
         if let Some(device) = unsafe { Self::device(pdev) } {

@@ -73,6 +73,11 @@ impl<T: Migration> Vtable<T> {
         migration_get_data_size: Some(Self::data_size),
     };
 
+    /// `vfio_migration_ops.migration_set_state`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a registered device of `T`.
     unsafe extern "C" fn set_state(
         vdev: *mut bindings::vfio_device,
         target: bindings::vfio_device_mig_state,
@@ -94,6 +99,11 @@ impl<T: Migration> Vtable<T> {
         }
     }
 
+    /// `vfio_migration_ops.migration_get_state`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a registered device of `T`.
     unsafe extern "C" fn get_state(
         vdev: *mut bindings::vfio_device,
         state: *mut bindings::vfio_device_mig_state,
@@ -106,6 +116,11 @@ impl<T: Migration> Vtable<T> {
         0
     }
 
+    /// `vfio_migration_ops.migration_get_data_size`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a registered device of `T`.
     unsafe extern "C" fn data_size(vdev: *mut bindings::vfio_device, size: *mut c_ulong) -> c_int {
         from_result(|| {
             // SAFETY: VFIO calls this from an ioctl of an open device of `T`.

@@ -64,6 +64,10 @@ impl<T: Operations> DeviceOps<T> {
     };
 
     /// Called by `_vfio_alloc_device()` on fresh memory, inside probe.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a device of `T`.
     unsafe extern "C" fn init(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             // SAFETY: VFIO passes the new device.
@@ -118,6 +122,10 @@ impl<T: Operations> DeviceOps<T> {
     }
 
     /// Called when the last reference goes, possibly after unbind (contract K10). VFIO frees the memory.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a device of `T`.
     unsafe extern "C" fn release(vdev: *mut bindings::vfio_device) {
         let this = vdev.cast::<Device<T>>();
         // SAFETY: `init` succeeded, and nobody else has the device any more. `open` holds nothing, since the
@@ -130,6 +138,11 @@ impl<T: Operations> DeviceOps<T> {
         }
     }
 
+    /// `vfio_device_ops.open_device`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a device of `T`.
     unsafe extern "C" fn open_device(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             // SAFETY: VFIO passes an initialised device of `T`.
@@ -163,6 +176,11 @@ impl<T: Operations> DeviceOps<T> {
         Ok(())
     }
 
+    /// `vfio_device_ops.close_device`.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a device of `T`.
     unsafe extern "C" fn close_device(vdev: *mut bindings::vfio_device) {
         // SAFETY: VFIO passes an initialised, open device of `T`.
         let device = unsafe { Device::<T>::from_raw(vdev) };
@@ -208,6 +226,10 @@ impl<T: Operations> DeviceOps<T> {
 
     /// Reads a region. In configuration space the hidden parts read as zeros: their bytes are never
     /// copied out, not even for a moment.
+    ///
+    /// # Safety
+    ///
+    /// VFIO calls it, on a device of `T`.
     unsafe extern "C" fn read(
         vdev: *mut bindings::vfio_device,
         buf: *mut c_char,
