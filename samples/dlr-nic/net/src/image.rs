@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The function's state as bytes: all registers, queues and the receive mode.
+//!
+//! One structure of fixed size with a checksum, so that every field of an image is either
+//! verified or not there. What belongs to the place and not to the guest stays behind: link,
+//! counters, bus mastering, the eventfds of interrupts.
+
+use dlr_core::LoadError;
+use virtio_queue::QueueT;
+use zerocopy::{
+    little_endian::{U16, U32, U64},
+    FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout,
+};
+
+use crate::{
+    device::Device,
+    filter::{Filter, Mac, TABLE},
+    regs::*,
+    ring::NetQueue,
+};
+
+const MAGIC: [u8; 4] = *b"DLRN";
+const VERSION: u16 = 1;
+
+const PROMISCUOUS: u8 = 1;
+const ALL_MULTICAST: u8 = 2;
+const UNICAST_OVERFLOW: u8 = 4;
+const MULTICAST_OVERFLOW: u8 = 8;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct QueueImage {
+    desc: U64,
+    avail: U64,
+    used: U64,
+    size: U16,
+    vector: U16,
+    enabled: U16,
+    next_avail: U16,
+    next_used: U16,
+    signalled: U16,
+    reserved: U32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct Image {
+    magic: [u8; 4],
+    version: U16,
+    queue_count: U16,
+    size: U32,
+    driver_features: U64,
+    device_feature_select: U32,
+    driver_feature_select: U32,
+    status: u8,
+    generation: u8,
+    isr: u8,
+    mode: u8,
+    config_vector: U16,
+    queue_select: U16,
+    mac: Mac,
+    reserved: [u8; 2],
+    queues: [QueueImage; QUEUES],
+    unicast_count: U16,
+    multicast_count: U16,
+    unicast: [Mac; TABLE],
+    multicast: [Mac; TABLE],
+    /// CRC-32C of everything before.
+    crc: U32,
+}
+
+const CRC_AT: usize = size_of::<Image>() - size_of::<U32>();
+
+fn corrupt(why: impl Into<String>) -> LoadError {
+    LoadError::Corrupt(why.into())
+}
+
+/// Verifies that `ok`, or says what is wrong.
+fn check(ok: bool, why: &str) -> Result<(), LoadError> {
+    if ok {
+        Ok(())
+    } else {
+        Err(corrupt(why))
+    }
+}
+
+impl NetQueue {
+    fn save(&self) -> QueueImage {
+        QueueImage {
+            desc: self.desc.into(),
+            avail: self.avail.into(),
+            used: self.used.into(),
+            size: self.size.into(),
+            vector: self.vector.into(),
+            enabled: u16::from(self.enabled()).into(),
+            next_avail: self.ring.as_ref().map_or(0, |r| r.next_avail()).into(),
+            next_used: self.ring.as_ref().map_or(0, |r| r.next_used()).into(),
+            signalled: self.signalled.into(),
+            reserved: 0.into(),
+        }
+    }
+
+    fn load(image: &QueueImage, event_idx: bool) -> Result<Self, LoadError> {
+        let size = image.size.get();
+        check(
+            size.is_power_of_two() && size <= QUEUE_SIZE,
+            "size of a queue",
+        )?;
+        check(vector_ok(image.vector.get()), "vector of a queue")?;
+        check(image.reserved.get() == 0, "reserved bits")?;
+        let mut queue = Self {
+            desc: image.desc.get(),
+            avail: image.avail.get(),
+            used: image.used.get(),
+            size,
+            vector: image.vector.get(),
+            ring: None,
+            signalled: image.signalled.get(),
+            quiet: false,
+        };
+        match image.enabled.get() {
+            0 => (),
+            1 => {
+                let mut ring = queue
+                    .build(event_idx)
+                    .map_err(|_| corrupt("addresses of a queue"))?;
+                ring.set_next_avail(image.next_avail.get());
+                ring.set_next_used(image.next_used.get());
+                queue.ring = Some(ring);
+            }
+            _ => return Err(corrupt("enable register of a queue")),
+        }
+        // Buffers in the device's hands: it returns them before it stops.
+        let outstanding = image.next_avail.get().wrapping_sub(image.next_used.get());
+        check(outstanding <= size, "indices of a queue")?;
+        Ok(queue)
+    }
+}
+
+fn vector_ok(vector: u16) -> bool {
+    vector < VECTORS || vector == NO_VECTOR
+}
+
+fn table(macs: &[Mac]) -> [Mac; TABLE] {
+    let mut table = [[0; 6]; TABLE];
+    for (slot, mac) in table.iter_mut().zip(macs) {
+        *slot = *mac;
+    }
+    table
+}
+
+fn untable(count: U16, macs: &[Mac; TABLE]) -> Result<Vec<Mac>, LoadError> {
+    let used = macs.get(..usize::from(count.get()));
+    used.map(<[Mac]>::to_vec)
+        .ok_or_else(|| corrupt("address table"))
+}
+
+impl Device {
+    /// The state as bytes.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let filter = &self.filter;
+        let mode = [
+            (filter.promiscuous, PROMISCUOUS),
+            (filter.all_multicast, ALL_MULTICAST),
+            (filter.unicast_overflow, UNICAST_OVERFLOW),
+            (filter.multicast_overflow, MULTICAST_OVERFLOW),
+        ];
+        let mut image = Image {
+            magic: MAGIC,
+            version: VERSION.into(),
+            queue_count: (QUEUES as u16).into(),
+            size: (size_of::<Image>() as u32).into(),
+            driver_features: self.driver_features.into(),
+            device_feature_select: self.device_feature_select.into(),
+            driver_feature_select: self.driver_feature_select.into(),
+            status: self.status,
+            generation: self.generation,
+            isr: self.isr,
+            mode: mode.iter().filter(|m| m.0).fold(0, |all, m| all | m.1),
+            config_vector: self.config_vector.into(),
+            queue_select: self.queue_select.into(),
+            mac: self.mac,
+            reserved: [0; 2],
+            queues: [QueueImage::new_zeroed(); QUEUES],
+            unicast_count: (filter.unicast.len() as u16).into(),
+            multicast_count: (filter.multicast.len() as u16).into(),
+            unicast: table(&filter.unicast),
+            multicast: table(&filter.multicast),
+            crc: 0.into(),
+        };
+        for (to, queue) in image.queues.iter_mut().zip(&self.queues) {
+            *to = queue.save();
+        }
+        image.crc = crc32c::crc32c(&image.as_bytes()[..CRC_AT]).into();
+        image.as_bytes().to_vec()
+    }
+
+    /// Verifies `bytes` as a whole, then takes the state.
+    pub(crate) fn load(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        let (head, _) = bytes
+            .split_at_checked(8)
+            .ok_or_else(|| corrupt("shorter than its header"))?;
+        check(head[..4] == MAGIC, "not an image of this device")?;
+        let version = u16::from_le_bytes([head[4], head[5]]);
+        if version != VERSION {
+            return Err(LoadError::Incompatible(format!(
+                "version {version} of the network state, this is {VERSION}"
+            )));
+        }
+        let image = Image::read_from_bytes(bytes).map_err(|_| corrupt("length"))?;
+        check(
+            image.crc.get() == crc32c::crc32c(&bytes[..CRC_AT]),
+            "checksum",
+        )?;
+        check(
+            image.size.get() as usize == bytes.len()
+                && usize::from(image.queue_count.get()) == QUEUES,
+            "layout",
+        )?;
+        let features = image.driver_features.get();
+        if image.status & STATUS_FEATURES_OK != 0 && !features_usable(features) {
+            return Err(LoadError::Incompatible(format!(
+                "features {features:#x} are not all offered here"
+            )));
+        }
+        let started = image.status & STATUS_DRIVER_OK != 0;
+        check(
+            image.status & !(STATUS_OF_DRIVER | STATUS_NEEDS_RESET) == 0
+                && (!started || image.status & STATUS_FEATURES_OK != 0),
+            "device status",
+        )?;
+        check(vector_ok(image.config_vector.get()), "vector")?;
+        check(image.isr & !(ISR_QUEUE | ISR_CONFIG) == 0, "ISR")?;
+        check(image.mode >> 4 == 0, "receive mode")?;
+        let event_idx = features & F_EVENT_IDX != 0;
+        let mut queues: [NetQueue; QUEUES] = Default::default();
+        for (queue, from) in queues.iter_mut().zip(&image.queues) {
+            *queue = NetQueue::load(from, event_idx)?;
+        }
+        let mode = |bit| image.mode & bit != 0;
+        let filter = Filter {
+            promiscuous: mode(PROMISCUOUS),
+            all_multicast: mode(ALL_MULTICAST),
+            unicast_overflow: mode(UNICAST_OVERFLOW),
+            multicast_overflow: mode(MULTICAST_OVERFLOW),
+            unicast: untable(image.unicast_count, &image.unicast)?,
+            multicast: untable(image.multicast_count, &image.multicast)?,
+        };
+        self.driver_features = features;
+        self.device_feature_select = image.device_feature_select.get();
+        self.driver_feature_select = image.driver_feature_select.get();
+        self.status = image.status;
+        self.generation = image.generation;
+        self.isr = image.isr;
+        self.config_vector = image.config_vector.get();
+        self.queue_select = image.queue_select.get();
+        self.mac = image.mac;
+        self.queues = queues;
+        self.filter = filter;
+        // The link of this place may differ from what the guest saw last.
+        self.config_changed = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "image_tests.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The data function of the reference NIC: a modern virtio-net device.
+//!
+//! ```text
+//!   BAR accesses ──▶ registers ──┐                    ┌─▶ WireTx, FlowSink
+//!   WireRx::deliver ─────────────┼─▶ Device (gate) ───┤
+//!   engine thread (doorbells) ───┘    queues          └─▶ DmaSpace ─▶ DirtySink
+//! ```
+//!
+//! One lock, the *gate*, holds registers and queues. All DMA happens under it, so a write
+//! and its announcement to the dirty log are one step for whoever takes the gate. Frames
+//! leave for the wire after the gate is open again.
+
+#![forbid(unsafe_code)]
+
+mod chain;
+mod ctrl;
+mod device;
+mod engine;
+mod filter;
+mod function;
+mod image;
+mod offload;
+mod regs;
+mod ring;
+mod rx;
+mod sabotage;
+mod stats;
+mod tx;
+
+pub use function::{NetConfig, NetFunction};
+pub use regs::pci_config;

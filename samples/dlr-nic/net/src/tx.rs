@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Frames of the guest.
+
+use dlr_pci::FunctionMemory;
+
+use crate::{
+    chain::{length, Broken},
+    device::Device,
+    offload,
+    regs::*,
+};
+
+/// Frames taken under one hold of the gate: others get their turn in between.
+const BATCH: usize = 32;
+
+impl Device {
+    /// Takes frames that the guest has queued. The second part says that there may be more.
+    pub(crate) fn transmit(&mut self, memory: &FunctionMemory) -> (Vec<Vec<u8>>, bool) {
+        let mut frames = Vec::new();
+        if !self.live() {
+            return (frames, false);
+        }
+        match self.drain_tx(memory, &mut frames) {
+            Ok(more) => (frames, more),
+            Err(why) => {
+                self.broken(TX, why);
+                (frames, false)
+            }
+        }
+    }
+
+    fn drain_tx(
+        &mut self,
+        memory: &FunctionMemory,
+        frames: &mut Vec<Vec<u8>>,
+    ) -> Result<bool, Broken> {
+        let mut done = Vec::new();
+        let mut end = Ok(false);
+        let mut more = true;
+        while done.len() < BATCH {
+            match self.queues[TX].pop(memory) {
+                Ok(Some((head, buffer))) => {
+                    if !buffer.writable.is_empty() {
+                        end = Err(Broken::Direction);
+                        break;
+                    }
+                    let long = length(&buffer.readable) > (HDR_LEN + MAX_FRAME) as u64;
+                    let mut data = Vec::new();
+                    if !long {
+                        if let Err(why) = buffer.read(memory, HDR_LEN + MAX_FRAME, &mut data) {
+                            end = Err(why);
+                            break;
+                        }
+                    }
+                    done.push((head, 0));
+                    self.outgoing(data, frames);
+                }
+                Ok(None) => {
+                    more = false;
+                    break;
+                }
+                Err(why) => {
+                    end = Err(why);
+                    break;
+                }
+            }
+        }
+        // What was taken before a bad descriptor was sent: it is returned in any case.
+        if !done.is_empty() {
+            self.queues[TX].publish(memory, &done)?;
+            if self.queues[TX].wants_interrupt(memory)? {
+                self.queue_interrupt(TX);
+            }
+        }
+        end?;
+        if !more {
+            more = self.queues[TX].want_doorbell(memory)?;
+        }
+        Ok(more)
+    }
+
+    /// Sorts out what cannot be sent.
+    fn outgoing(&mut self, data: Vec<u8>, frames: &mut Vec<Vec<u8>>) {
+        let csum = self.has(F_CSUM);
+        let frame = data
+            .split_first_chunk::<HDR_LEN>()
+            .filter(|(_, frame)| frame.len() >= MIN_FRAME && self.link)
+            .and_then(|(header, frame)| {
+                let mut frame = frame.to_vec();
+                offload::complete(header, &mut frame, csum).then_some(frame)
+            });
+        match frame {
+            Some(frame) => {
+                self.stats.tx_frames += 1;
+                self.stats.tx_bytes += frame.len() as u64;
+                frames.push(frame);
+            }
+            None => self.stats.tx_dropped += 1,
+        }
+    }
+}
