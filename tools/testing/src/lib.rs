@@ -7,12 +7,14 @@
 //! * [`hostbox`] starts the machine under test and runs commands in it.
 //! * [`agent`], [`qmp`] talk to what runs inside.
 //! * [`ktap`], [`splat`] judge what the kernel said.
+//! * [`layers`] is `make test`.
 
 pub mod agent;
 pub mod artefacts;
 pub mod cpio;
 pub mod hostbox;
 pub mod ktap;
+pub mod layers;
 pub mod progress;
 pub mod qmp;
 pub mod splat;

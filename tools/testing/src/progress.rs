@@ -7,8 +7,8 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, IsTerminal, Read, Write},
     path::Path,
-    process::{Command, Stdio},
-    sync::mpsc,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -95,20 +95,7 @@ pub fn step(name: &str, command: &mut Command, log: &Path) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("{name}: cannot start `{program}`"))?;
-    let (sender, lines) = mpsc::channel();
-    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|p| Box::new(p) as _),
-        child.stderr.take().map(|p| Box::new(p) as _),
-    ];
-    for pipe in pipes.into_iter().flatten() {
-        let sender = sender.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
-            }
-        });
-    }
-    drop(sender);
+    let lines = lines_of(&mut child);
     let mut display = Display::new(name);
     let mut last = VecDeque::new();
     for line in lines {
@@ -130,6 +117,47 @@ pub fn step(name: &str, command: &mut Command, log: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Runs `command` with all its output shown and also written to `log`; whether
+/// it succeeded.
+///
+/// # Errors
+///
+/// The command cannot be started.
+pub fn tee(command: &mut Command, log: &Path) -> Result<bool> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut file = File::create(log).with_context(|| format!("{}", log.display()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{program}`"))?;
+    for line in lines_of(&mut child) {
+        println!("{line}");
+        writeln!(file, "{line}")?;
+    }
+    Ok(child.wait()?.success())
+}
+
+/// Lines of both output streams, as they come.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
+        child.stdout.take().map(|p| Box::new(p) as _),
+        child.stderr.take().map(|p| Box::new(p) as _),
+    ];
+    for pipe in pipes.into_iter().flatten() {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                // Nobody reads any more once the step was given up.
+                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+    }
+    lines
 }
 
 /// Runs `work` as a shown step.

@@ -183,14 +183,18 @@ fn prune(family: &Path, keep: &Path) {
     }
 }
 
-/// Removes a folder even where its own folders lack write permission.
+/// Removes a file, or a folder even where its own folders lack write permission.
 ///
 /// # Errors
 ///
 /// Something in it belongs to somebody else.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    if fs::symlink_metadata(path).is_err() {
-        return Ok(());
+    match fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(meta) if !meta.is_dir() => {
+            return fs::remove_file(path).with_context(|| format!("{}", path.display()));
+        }
+        Ok(_) => {}
     }
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
@@ -236,7 +240,9 @@ mod tests {
         let (_folder, cache) = cache();
         let build = |p: &Path| Ok(fs::write(p.join("x"), "1")?);
         let entry = cache.entry("a", "k", 0, build).unwrap();
-        let again = cache.entry("a", "k", 0, |_| anyhow::bail!("built twice")).unwrap();
+        let again = cache
+            .entry("a", "k", 0, |_| anyhow::bail!("built twice"))
+            .unwrap();
         assert_eq!(entry, again);
         assert_eq!(fs::read_to_string(entry.join("x")).unwrap(), "1");
     }

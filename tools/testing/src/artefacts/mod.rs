@@ -21,11 +21,14 @@ pub mod sandbox;
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 
 use cache::Cache;
+
+use crate::progress;
 
 /// Variables that name artefacts, to hand them to child processes or to use
 /// others than those of the cache.
@@ -217,6 +220,45 @@ impl Workshop {
     /// The root file system cannot be built.
     pub fn bindgen(&self) -> Result<PathBuf> {
         programs::bindgen_wrapper(&self.rootfs()?, &self.products)
+    }
+
+    /// cargo for this workspace: its products stay out of the tree, and
+    /// bindgen is there.
+    ///
+    /// # Errors
+    ///
+    /// The root file system cannot be built.
+    pub fn cargo(&self) -> Result<Command> {
+        let mut command = Command::new(programs::cargo());
+        command
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", self.products.join("host"))
+            .env("DLR_BINDGEN", self.bindgen()?);
+        Ok(command)
+    }
+
+    /// Formats the driver, or only checks its format, with the kernel's
+    /// configuration and the rustfmt of the root file system: the style must
+    /// not depend on this machine's version.
+    ///
+    /// # Errors
+    ///
+    /// rustfmt's words, in a check those about the first difference.
+    pub fn format_driver(&self, check: bool) -> Result<()> {
+        let kernel = self.kernel()?;
+        let top = kernel.parent().context("a kernel needs a folder")?;
+        let script = format!(
+            "rustfmt --edition 2021 --config-path {}/src/.rustfmt.toml {} \
+             /work/drivers/vfio/pci/dlr/main.rs",
+            kernel::MOUNTED_AT,
+            if check { "--check" } else { "" },
+        );
+        let mut command = sandbox::Sandbox::new(&self.rootfs()?)
+            .mount(top, kernel::MOUNTED_AT, false)
+            .mount(&self.tree, "/work", !check)
+            .command(&script);
+        let log = self.products.join("rustfmt-driver.log");
+        progress::step("rustfmt of the driver", &mut command, &log)
     }
 
     /// The static programs.

@@ -97,10 +97,19 @@ fn build(aside: &Path) -> Result<()> {
         &sources,
         format!("deb {mirror} {SUITE} main\ndeb {mirror} {BACKPORTS} main\n"),
     )?;
-    let tar = aside.join("root.tar");
+    let root = aside.join("root");
+    // Root gets the tree at once. Any other user gets an archive and unpacks
+    // it, so that all files belong to this user and no subordinate ids have to
+    // be mapped whenever the tree is used or removed.
+    let (format, target) = if is_root() {
+        ("directory", root.clone())
+    } else {
+        ("tar", aside.join("root.tar"))
+    };
     let mut command = Command::new("mmdebstrap");
     command
-        .args(["--variant=apt", "--format=tar"])
+        .arg("--variant=apt")
+        .arg(format!("--format={format}"))
         .arg("--keyring=/usr/share/keyrings/debian-archive-keyring.gpg")
         .arg(format!(
             "--setup-hook=mkdir -p \"$1/etc/apt/preferences.d\" && printf '{}' > \
@@ -125,7 +134,7 @@ fn build(aside: &Path) -> Result<()> {
              \"$1/{MANIFEST}\""
         ))
         .arg(SUITE)
-        .arg(&tar)
+        .arg(&target)
         .arg(&sources);
     progress::step(
         "root file system",
@@ -133,31 +142,29 @@ fn build(aside: &Path) -> Result<()> {
         &aside.join("mmdebstrap.log"),
     )
     .context("is the network there? The mirror is the one that apt is configured with")?;
+    if !is_root() {
+        unpack(&target, &root, &aside.join("tar.log"))?;
+        fs::remove_file(&target)?;
+    }
+    fs::rename(root.join(MANIFEST), aside.join(MANIFEST))?;
+    Ok(())
+}
 
-    // Unpacked by this user and so owned by this user, root or not: no
-    // subordinate ids to map whenever the tree is used or removed.
-    let root = aside.join("root");
-    fs::create_dir(&root)?;
-    let mut unpack = Command::new("tar");
-    unpack
+fn unpack(archive: &Path, root: &Path, log: &Path) -> Result<()> {
+    fs::create_dir(root)?;
+    let mut command = Command::new("tar");
+    command
         .arg("--extract")
         .arg("--file")
-        .arg(&tar)
+        .arg(archive)
         .arg("--directory")
-        .arg(&root)
+        .arg(root)
         .args([
             "--no-same-owner",
             "--exclude=./dev/*",
             "--delay-directory-restore",
         ]);
-    progress::step(
-        "unpack the root file system",
-        &mut unpack,
-        &aside.join("tar.log"),
-    )?;
-    fs::remove_file(&tar)?;
-    fs::rename(root.join(MANIFEST), aside.join(MANIFEST))?;
-    Ok(())
+    progress::step("unpack the root file system", &mut command, log)
 }
 
 /// The Debian mirror of this machine's apt, so that no host stands in the tree.

@@ -2,11 +2,21 @@
 
 //! `dlr-box`: host boxes by hand.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use dlr_testing::{BoxConfig, HostBox, NicConfig};
+use dlr_testing::{
+    artefacts::Workshop,
+    layers::{self, Layer},
+    BoxConfig, HostBox, NicConfig,
+};
 
 #[derive(Parser)]
 #[command(version, about = "Starts host boxes and builds what they need")]
@@ -19,6 +29,75 @@ struct Arguments {
 enum Action {
     /// Runs one shell command in a fresh host box.
     Run(RunArguments),
+    /// Builds one artefact and prints its path.
+    Build {
+        /// Which one.
+        what: Artefact,
+    },
+    /// Runs the layers of `make test`; the last line is the sum.
+    Test {
+        /// Only these layers (repeatable).
+        #[arg(long)]
+        layer: Vec<LayerName>,
+        /// In the layer `boxes`, only tests whose name contains this.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// A shell in a host box, on this terminal.
+    Shell(MachineArguments),
+    /// Builds the driver for a prepared kernel build tree of this machine.
+    Module {
+        /// The build tree.
+        #[arg(long)]
+        kdir: PathBuf,
+    },
+    /// Runs cargo with the variables that the workspace needs.
+    Cargo {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formats the driver with the kernel's rustfmt and its configuration.
+    FormatDriver,
+    /// Prints shell commands that set the variables for building by hand.
+    Env,
+}
+
+/// A layer on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LayerName {
+    Style,
+    Host,
+    Module,
+    Kunit,
+    Boxes,
+}
+
+impl From<LayerName> for Layer {
+    fn from(name: LayerName) -> Self {
+        match name {
+            LayerName::Style => Self::Style,
+            LayerName::Host => Self::Host,
+            LayerName::Module => Self::Module,
+            LayerName::Kunit => Self::Kunit,
+            LayerName::Boxes => Self::Boxes,
+        }
+    }
+}
+
+/// What the cache can hold.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Artefact {
+    /// Root file system of the box.
+    Rootfs,
+    /// Kernel of box and guests.
+    Kernel,
+    /// The driver.
+    Module,
+    /// The programs.
+    Programs,
+    /// Everything that a box needs.
+    All,
 }
 
 /// What to run, and in what kind of box.
@@ -78,10 +157,20 @@ impl MachineArguments {
     }
 }
 
+/// The shell takes the console over, since its own streams are the agent's.
+const SHELL: &str = "exec setsid --ctty bash --norc </dev/hvc0 >/dev/hvc0 2>&1";
+
 fn main() -> ExitCode {
     env_logger::init();
     let result = match Arguments::parse().command {
         Action::Run(arguments) => run(&arguments),
+        Action::Build { what } => build(what),
+        Action::Env => environment(),
+        Action::Test { layer, name } => test(&layer, name.as_deref()),
+        Action::Cargo { arguments } => cargo(&arguments),
+        Action::FormatDriver => format_driver(),
+        Action::Shell(machine) => shell(&machine),
+        Action::Module { kdir } => module(&kdir),
     };
     result.unwrap_or_else(|e| {
         eprintln!("dlr-box: {e:#}");
@@ -108,5 +197,83 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     host.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn build(what: Artefact) -> Result<ExitCode> {
+    let workshop = Workshop::open()?;
+    let path = match what {
+        Artefact::Rootfs => workshop.rootfs()?,
+        Artefact::Kernel => workshop.kernel()?,
+        Artefact::Module => workshop
+            .module()?
+            .context("the tree has no Kbuild, so no driver")?,
+        Artefact::Programs => workshop.programs()?,
+        Artefact::All => {
+            workshop.artefacts()?;
+            workshop.products().to_path_buf()
+        }
+    };
+    println!("{}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn environment() -> Result<ExitCode> {
+    let workshop = Workshop::open()?;
+    println!("export DLR_BINDGEN='{}'", workshop.bindgen()?.display());
+    println!(
+        "export CARGO_TARGET_DIR='{}'",
+        workshop.products().join("host").display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn test(names: &[LayerName], only: Option<&str>) -> Result<ExitCode> {
+    let chosen: Vec<Layer> = match names {
+        [] => Layer::ALL.to_vec(),
+        names => names.iter().map(|name| (*name).into()).collect(),
+    };
+    let tally = layers::run(&Workshop::open()?, &chosen, only)?;
+    Ok(match tally.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn module(kdir: &Path) -> Result<ExitCode> {
+    let kdir = fs::canonicalize(kdir)
+        .with_context(|| format!("KDIR={}: no such kernel build tree", kdir.display()))?;
+    let module = Workshop::open()?.build_module_for(&kdir)?;
+    println!("{}", module.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a login shell on the box's second console, which is this terminal.
+fn shell(machine: &MachineArguments) -> Result<ExitCode> {
+    let mut config = machine.config("shell");
+    config.console = true;
+    let host = machine.start(config)?;
+    eprintln!("dlr-box: this is the host box; leave it with `exit` or ^D");
+    let mut program = host.agent().spawn(
+        &["setsid", "--ctty", "--wait", "sh", "-c", SHELL],
+        &[("TERM", "xterm"), ("PS1", "hostbox# ")],
+        None,
+    )?;
+    program.wait(Duration::from_secs(7 * 24 * 3600))?;
+    host.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cargo(arguments: &[String]) -> Result<ExitCode> {
+    let status = Workshop::open()?.cargo()?.args(arguments).status()?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn format_driver() -> Result<ExitCode> {
+    Workshop::open()?.format_driver(false)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+#
+# Entry points. All work is done by tools/testing (dlr-box): this file only
+# builds it and hands over. Nothing is written to the work tree.
+
+CARGO ?= cargo
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dlr
+# The same name as cache::tree_name() gives this work tree.
+TREE := $(CACHE)/trees/$(shell printf %s "$(realpath $(CURDIR))" | sha256sum | cut -c1-12)
+BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run --quiet --package dlr-testing --bin dlr-box --
+
+# Data functions in the box of `make shell`.
+FUNCTIONS ?= 2
+
+.PHONY: help demo test test-one kunit shell rootfs kernel modules programs fmt clippy doc clean \
+	distclean prerequisites
+
+help:
+	@echo 'make demo            live-migrate a guest with a passed-through NIC, and show what happened'
+	@echo 'make test            run every test (LAYER=style|host|module|kunit|boxes for one layer)'
+	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
+	@echo 'make kunit           run the tests of the driver in a host box'
+	@echo 'make shell           a host box with the NIC bound and vfio-mig in PATH, to play with'
+	@echo '                     (FUNCTIONS=$(FUNCTIONS) data functions)'
+	@echo 'make modules         build the driver for the kernel of the host box, or for the prepared'
+	@echo '                     kernel build tree KDIR=/lib/modules/.../build'
+	@echo 'make kernel          build the kernel of the host box'
+	@echo 'make rootfs          build the root file system of the host box'
+	@echo 'make programs        build the Rust programs (NIC, tool, agent, guest)'
+	@echo 'make fmt             format all Rust code'
+	@echo 'make clippy          lint user space'
+	@echo 'make doc             build the documentation of the Rust code of user space'
+	@echo 'make clean           remove what was built from this work tree'
+	@echo 'make distclean       remove the whole cache: $(CACHE)'
+
+# Names what only the machine can provide, before anything fails for want of it.
+prerequisites:
+	@command -v apt-get >/dev/null || { echo 'this needs a Debian-like machine (apt-get)' >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; \
+		else echo 'missing: a C compiler. sudo apt-get install gcc libc6-dev' >&2; exit 1; fi; }
+	@command -v $(CARGO) >/dev/null || { \
+		echo 'missing: a Rust toolchain, 1.85 or later: see https://rustup.rs' >&2; exit 1; }
+
+demo: prerequisites
+	@$(BOX) demo
+
+test: prerequisites
+	@$(BOX) test $(addprefix --layer ,$(LAYER))
+
+test-one: prerequisites
+	@[ -n "$(NAME)" ] || { echo 'which test? make test-one NAME=...' >&2; exit 1; }
+	@$(BOX) test --layer boxes --name "$(NAME)"
+
+kunit: prerequisites
+	@$(BOX) test --layer kunit
+
+shell: prerequisites
+	@$(BOX) shell --functions $(FUNCTIONS) --huge-pages 320 --bind
+
+rootfs kernel programs: prerequisites
+	@$(BOX) build $@
+
+modules: prerequisites
+	@$(if $(KDIR),$(BOX) module --kdir "$(KDIR)",$(BOX) build module)
+
+fmt: prerequisites
+	$(CARGO) fmt --all
+	@$(BOX) format-driver
+
+clippy: prerequisites
+	@$(BOX) cargo clippy --workspace --all-targets -- -D warnings
+
+doc: prerequisites
+	@$(BOX) cargo doc --workspace --no-deps
+	@echo 'see $(TREE)/host/doc'
+
+clean:
+	rm -rf "$(TREE)"
+
+distclean:
+	@# Some folders of the root file system forbid writing even to their owner.
+	[ ! -d "$(CACHE)" ] || find "$(CACHE)" -type d ! -perm -u+w -exec chmod u+w {} +
+	rm -rf "$(CACHE)"

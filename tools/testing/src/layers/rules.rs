@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! House rules that a look at the sources can check.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+/// Where sources live.
+const PLACES: &[&str] = &[
+    "drivers",
+    "include",
+    "samples",
+    "tools",
+    "Documentation",
+    ".ci",
+];
+
+/// Files without an SPDX line of their own: lists and generated text.
+const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore"];
+
+/// A rule and the places that break it.
+type Finding = (&'static str, Vec<String>);
+
+/// Checks all rules.
+pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
+    let mut files = Vec::new();
+    for place in PLACES {
+        walk(&tree.join(place), &mut files).with_context(|| (*place).to_string())?;
+    }
+    for entry in fs::read_dir(tree)? {
+        let path = entry?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let (mut licence, mut unsafe_code, mut unfinished) = (vec![], vec![], vec![]);
+    for path in files {
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let name = path
+            .strip_prefix(tree)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        if lacks_licence(&name, &text) {
+            licence.push(name.clone());
+        }
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !name.starts_with("drivers/vfio/rust/") && says_unsafe(code) {
+                unsafe_code.push(format!("{name}:{}", number + 1));
+            }
+            if says_unfinished(line) {
+                unfinished.push(format!("{name}:{}", number + 1));
+            }
+        }
+    }
+    Ok(vec![
+        ("every file has an SPDX line", licence),
+        ("`unsafe` lives under drivers/vfio/rust only", unsafe_code),
+        ("nothing is marked as unfinished", unfinished),
+    ])
+}
+
+fn walk(place: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !place.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(place)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn lacks_licence(name: &str, text: &str) -> bool {
+    let exempt = NO_LICENCE_LINE.iter().any(|n| name.ends_with(n)) || text.trim().is_empty();
+    !exempt
+        && !text
+            .lines()
+            .take(3)
+            .any(|l| l.contains("SPDX-License-Identifier:"))
+}
+
+/// The keyword as a word of its own, outside of strings.
+fn says_unsafe(code: &str) -> bool {
+    let outside: String = code.split('"').step_by(2).collect();
+    outside
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .any(|word| word == "unsafe")
+}
+
+fn says_unfinished(line: &str) -> bool {
+    // Put together here so that this file does not find itself.
+    [["to", "do!("], ["unimpl", "emented!("], ["FIX", "ME"]]
+        .iter()
+        .any(|mark| line.contains(&mark.concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyword_is_told_from_what_contains_it() {
+        assert!(says_unsafe("let x = unsafe { f() };"));
+        assert!(!says_unsafe("#![forbid(unsafe_code)]"));
+        assert!(!says_unsafe("print(\"no unsafe here\")"));
+    }
+
+    #[test]
+    fn a_licence_line_may_follow_a_shebang() {
+        assert!(!lacks_licence(
+            "x",
+            "#!/bin/sh\n# SPDX-License-Identifier: MIT\n"
+        ));
+        assert!(lacks_licence("x", "#!/bin/sh\n"));
+        assert!(!lacks_licence("Cargo.lock", "x"));
+    }
+}
