@@ -6,12 +6,14 @@
 //!   the kernel, the module, the programs, the guest's initramfs.
 //! * [`hostbox`] starts the machine under test and runs commands in it.
 //! * [`agent`], [`qmp`] talk to what runs inside.
+//! * [`e2e`] migrates guests in it and checks every byte.
 //! * [`ktap`], [`splat`] judge what the kernel said.
 //! * [`layers`] is `make test`.
 
 pub mod agent;
 pub mod artefacts;
 pub mod cpio;
+pub mod e2e;
 pub mod hostbox;
 pub mod ktap;
 pub mod layers;

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! End to end: a guest with functions of the NIC moves from one unmodified
+//! QEMU to another one, under traffic, and every byte is checked.
+//!
+//! * [`lab`] is a host box with NIC and driver, ready for guests;
+//! * [`vm`] is a QEMU in it, [`guest`] the program in its guest;
+//! * [`traffic`] starts what runs through the migration, on both sides;
+//! * [`migrate`] moves the guest, [`trace`] reads what QEMU saw of it;
+//! * [`oracle`] judges: memory and wire;
+//! * [`report`] and [`picture`] tell people.
+
+pub mod guest;
+pub mod lab;
+pub mod migrate;
+pub mod oracle;
+pub mod picture;
+pub mod report;
+pub mod trace;
+pub mod traffic;
+pub mod vm;
+
+pub use lab::Lab;
+pub use migrate::{Migration, Plan};
+pub use oracle::Verdict;
+pub use traffic::Traffic;
+pub use vm::{Backend, Vm, VmConfig};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970 by this machine's clock.
+pub(crate) fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
