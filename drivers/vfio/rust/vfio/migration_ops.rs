@@ -14,9 +14,12 @@ use super::{
         State,
         Step, //
     },
-    migration_file::MigrationFile,
     pci::Operations,
-    state_lock::ResetState, //
+    state_lock::ResetState,
+    transition::{
+        next_state,
+        transition, //
+    },
 };
 use crate::{
     bindings,
@@ -28,10 +31,7 @@ use core::{
 };
 use kernel::{
     bindings as kbindings,
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*, //
 };
 
@@ -84,15 +84,22 @@ impl<T: Migration> Vtable<T> {
     ) -> *mut kbindings::file {
         // SAFETY: VFIO calls this from an ioctl of an open device of `T`.
         let dev = unsafe { OpenDevice::new(Device::<T>::from_raw(vdev)) };
-        let next = |from: State, to: State| {
-            let mut hop = 0;
-            // SAFETY: `vdev` is valid and `hop` a place for the answer.
-            to_result(unsafe {
-                bindings::vfio_mig_get_next_state(vdev, from.to_raw(), to.to_raw(), &mut hop)
-            })?;
-            State::try_from(hop)
+        let data = dev.data().get_ref();
+        let mut locked = data.state_lock().lock(data);
+        let next = |from, to| {
+            // SAFETY: `vdev` is valid.
+            unsafe { next_state(vdev, from, to) }
         };
-        match transition(&dev, target, next) {
+        let run = |state: &mut T::State, step: Step| {
+            let result = T::step(&dev, state, step);
+            let errno = match &result {
+                Ok(_) => 0,
+                Err(Failure::Stay(error) | Failure::Broken(error)) => error.to_errno(),
+            };
+            trace::migration_step(dev.name(), step.from.to_raw(), step.to.to_raw(), errno);
+            result
+        };
+        match transition(&mut locked, target, next, run) {
             Ok(Some(file)) => file.into_raw(),
             Ok(None) => ptr::null_mut(),
             Err(error) => error.to_ptr(),
@@ -131,59 +138,4 @@ impl<T: Migration> Vtable<T> {
             Ok(0)
         })
     }
-}
-
-/// Goes from the current state to `target`, hop by hop as `next` says. Stores the state after each hop
-/// and stops at the first that fails (contract S2 to S6).
-fn transition<T: Migration>(
-    dev: &OpenDevice<'_, T>,
-    target: u32,
-    next: impl Fn(State, State) -> Result<State>,
-) -> Result<Option<MigrationFile>> {
-    let target = State::try_from(target)?;
-    let data = dev.data().get_ref();
-    let mut locked = data.state_lock().lock(data);
-    if target == State::Error {
-        return Err(EINVAL);
-    }
-    while locked.state() != target {
-        let from = locked.state();
-        if from == State::Error {
-            // Asking the core for a way out of here is a WARN (contract S3).
-            return Err(EIO);
-        }
-        let to = next(from, target)?;
-        let step = Step { from, to };
-        let result = T::step(dev, locked.data_mut(), step);
-        let errno = match &result {
-            Ok(_) => 0,
-            Err(Failure::Stay(error) | Failure::Broken(error)) => error.to_errno(),
-        };
-        trace::migration_step(dev.name(), from.to_raw(), to.to_raw(), errno);
-        let file = match result {
-            Ok(file) => file,
-            Err(Failure::Stay(error)) => return Err(error),
-            Err(Failure::Broken(error)) => {
-                locked.set_state(State::Error);
-                return Err(error);
-            }
-        };
-        locked.set_state(to);
-        match (file, step.returns_file(), to == target) {
-            (None, false, _) => (),
-            (Some(file), true, true) => return Ok(Some(file)),
-            // A file where there must be none, or none where there must be one, or one inside a path: the
-            // user could never get it. Dropping it is all that can be done.
-            _ => {
-                dev_err!(
-                    dev.pdev(),
-                    "wrong use of the data file going from {} to {}\n",
-                    from.name(),
-                    to.name()
-                );
-                return Err(EIO);
-            }
-        }
-    }
-    Ok(None)
 }

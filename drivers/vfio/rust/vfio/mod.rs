@@ -47,6 +47,7 @@ mod migration_ops;
 mod ops;
 pub(crate) mod pci;
 pub(crate) mod state_lock;
+mod transition;
 
 pub(crate) use device::OpenDevice;
 pub(crate) use id::{DeviceId, IdTable};
