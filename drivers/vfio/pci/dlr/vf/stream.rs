@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The migration stream as the target sees it: sections, checked one by one.
+//!
+//! The input is hostile (contract R1): every byte is copied into the kernel
+//! first, and what goes on to the device is the copy that was checked. At most
+//! one section is held; the memory for it grows as its bytes come in, never from
+//! the length it declares (R6). All errors are final.
+//!
+//! Pure: the copy from user space is a closure, the device is the caller's.
+
+use crate::{
+    bindings::dlr,
+    kext::crc32c::{
+        crc32c,
+        Crc32c, //
+    },
+};
+use core::mem::size_of;
+use kernel::prelude::*;
+
+const HEADER_BYTES: usize = size_of::<dlr::dlr_section>();
+/// Bytes of the section header that `header_crc` covers.
+const HEADER_CRC_BYTES: usize = HEADER_BYTES - size_of::<u32>();
+
+/// What a stream must match to be loaded into this function: from
+/// `struct dlr_identify_fn`.
+#[derive(Clone, Copy)]
+pub(crate) struct Accepts {
+    /// Streams are exchangeable between equal ids.
+    pub(crate) compat: [u8; 16],
+    /// Oldest version of the state that the function loads.
+    pub(crate) version_min: u32,
+    /// Newest.
+    pub(crate) version_max: u32,
+    /// No stream is longer.
+    pub(crate) max_bytes: u64,
+}
+
+/// What became complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Complete {
+    /// A section; more must follow.
+    Section,
+    /// The last section: the stream is whole.
+    Trailer,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Collecting a section header.
+    Header,
+    /// Collecting the payload of this section.
+    Payload(Section),
+    /// The trailer was seen.
+    End,
+    /// An error was reported.
+    Failed,
+}
+
+#[derive(Clone, Copy)]
+struct Section {
+    kind: u16,
+    length: usize,
+    payload_crc: u32,
+}
+
+/// Incremental parser over any split of the stream.
+pub(crate) struct Parser {
+    accepts: Accepts,
+    phase: Phase,
+    /// Header and payload of the section under way, or of the one just completed.
+    section: KVVec<u8>,
+    /// Number of the section under way.
+    seq: u32,
+    /// Bytes and checksum of the complete sections.
+    bytes: u64,
+    crc: Crc32c,
+}
+
+impl Parser {
+    /// A parser at the start of a stream.
+    pub(crate) fn new(accepts: Accepts) -> Self {
+        Self {
+            accepts,
+            phase: Phase::Header,
+            section: KVVec::new(),
+            seq: 0,
+            bytes: 0,
+            crc: Crc32c::new(),
+        }
+    }
+
+    /// Takes some of `available` bytes, which `copy` stores in the slice it is
+    /// given. Returns how many, at least one, and what they completed; the
+    /// completed section can be had from [`Self::section`] until the next call.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: corrupt, out of order or beyond the end. `EOPNOTSUPP`: of another
+    /// model or version. `ENOMEM`: too long, or no memory. Any errno of `copy`.
+    /// `ENODEV`: there has been an error before.
+    pub(crate) fn take(
+        &mut self,
+        available: usize,
+        copy: impl FnOnce(&mut [u8]) -> Result,
+    ) -> Result<(usize, Option<Complete>)> {
+        let result = self.try_take(available, copy);
+        if result.is_err() {
+            self.fail();
+        }
+        result
+    }
+
+    /// Header and payload of the section that was completed last.
+    pub(crate) fn section(&self) -> &[u8] {
+        &self.section
+    }
+
+    /// Whether the whole stream was seen, without an error.
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self.phase, Phase::End)
+    }
+
+    /// Bytes of all complete sections.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Refuses everything from here on and lets go of the memory.
+    pub(crate) fn fail(&mut self) {
+        self.phase = Phase::Failed;
+        self.section = KVVec::new();
+    }
+
+    fn try_take(
+        &mut self,
+        available: usize,
+        copy: impl FnOnce(&mut [u8]) -> Result,
+    ) -> Result<(usize, Option<Complete>)> {
+        let goal = match self.phase {
+            Phase::Failed => return Err(ENODEV),
+            Phase::End => return Err(EINVAL),
+            Phase::Header => HEADER_BYTES,
+            Phase::Payload(section) => section.length + HEADER_BYTES,
+        };
+        if matches!(self.phase, Phase::Header) && self.section.len() >= HEADER_BYTES {
+            // The section that was completed by the previous call.
+            self.section.clear();
+        }
+        let have = self.section.len();
+        let n = goal.saturating_sub(have).min(available);
+        self.section.resize(have + n, 0, GFP_KERNEL_ACCOUNT)?;
+        copy(self.section.get_mut(have..).ok_or(EINVAL)?)?;
+        if self.section.len() < goal {
+            return Ok((n, None));
+        }
+        let complete = match self.phase {
+            Phase::Payload(section) => Some(self.end_of_payload(section)?),
+            _ => {
+                self.phase = Phase::Payload(self.end_of_header()?);
+                None
+            }
+        };
+        Ok((n, complete))
+    }
+
+    /// Checks a whole section header.
+    fn end_of_header(&self) -> Result<Section> {
+        let raw: dlr::dlr_section = read(&self.section)?;
+        let covered = self.section.get(..HEADER_CRC_BYTES).ok_or(EINVAL)?;
+        // The magic first: most foreign data stops here, whatever else it is.
+        if u32::from_le(raw.magic) != dlr::DLR_SECTION_MAGIC
+            || u32::from_le(raw.header_crc) != crc32c(covered)
+            || u32::from_le(raw.seq) != self.seq
+            || raw.reserved != 0
+        {
+            return Err(EINVAL);
+        }
+        let kind = u16::from_le(raw.type_);
+        let flags = u32::from_le(raw.flags);
+        // The first section is the header, and no other one is.
+        if (self.seq == 0) != (u32::from(kind) == dlr::DLR_SECTION_HEADER) {
+            return Err(EINVAL);
+        }
+        // An optional section that nobody here knows goes to the device like all
+        // others: it counts them too, and skips it.
+        let optional = flags == dlr::DLR_SECTION_F_OPTIONAL;
+        if !optional && (flags != 0 || !known(kind, u16::from_le(raw.version))) {
+            return Err(EOPNOTSUPP);
+        }
+        let length = u32::from_le(raw.length);
+        let fixed = match u32::from(kind) {
+            dlr::DLR_SECTION_HEADER => Some(size_of::<dlr::dlr_stream_header>() as u32),
+            dlr::DLR_SECTION_TRAILER => Some(size_of::<dlr::dlr_stream_trailer>() as u32),
+            _ => None,
+        };
+        if length == 0 || fixed.is_some_and(|f| f != length) {
+            return Err(EINVAL);
+        }
+        if length > dlr::DLR_SECTION_MAX {
+            return Err(ENOMEM);
+        }
+        let end = self.bytes.checked_add(HEADER_BYTES as u64).ok_or(EINVAL)?;
+        if end.checked_add(u64::from(length)).ok_or(EINVAL)? > self.accepts.max_bytes {
+            return Err(ENOMEM);
+        }
+        Ok(Section { kind, length: length as usize, payload_crc: u32::from_le(raw.payload_crc) })
+    }
+
+    /// Checks a whole section.
+    fn end_of_payload(&mut self, section: Section) -> Result<Complete> {
+        let payload = self.section.get(HEADER_BYTES..).ok_or(EINVAL)?;
+        if crc32c(payload) != section.payload_crc {
+            return Err(EINVAL);
+        }
+        let complete = match u32::from(section.kind) {
+            dlr::DLR_SECTION_HEADER => {
+                self.check_header(&read(payload)?)?;
+                Complete::Section
+            }
+            dlr::DLR_SECTION_TRAILER => {
+                self.check_trailer(&read(payload)?)?;
+                Complete::Trailer
+            }
+            _ => Complete::Section,
+        };
+        self.crc.update(&self.section);
+        self.bytes = self.bytes.checked_add(self.section.len() as u64).ok_or(EINVAL)?;
+        self.seq = self.seq.checked_add(1).ok_or(EINVAL)?;
+        self.phase = match complete {
+            Complete::Trailer => Phase::End,
+            Complete::Section => Phase::Header,
+        };
+        Ok(complete)
+    }
+
+    fn check_header(&self, header: &dlr::dlr_stream_header) -> Result {
+        let version = u32::from_le(header.state_version);
+        let versions = self.accepts.version_min..=self.accepts.version_max;
+        let major = |v: u32| v >> 16;
+        if header.compat != self.accepts.compat
+            || !versions.contains(&version)
+            || major(u32::from_le(header.contract)) != major(dlr::DLR_CONTRACT_VERSION)
+        {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(())
+    }
+
+    fn check_trailer(&self, trailer: &dlr::dlr_stream_trailer) -> Result {
+        if u32::from_le(trailer.sections) != self.seq
+            || u32::from_le(trailer.stream_crc) != self.crc.value()
+            || u64::from_le(trailer.stream_bytes) != self.bytes
+        {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+}
+
+/// Whether this kernel or the device may be expected to know the section. What a
+/// type of the device's own means, and in which versions, only the device knows.
+fn known(kind: u16, version: u16) -> bool {
+    match u32::from(kind) {
+        dlr::DLR_SECTION_HEADER | dlr::DLR_SECTION_TRAILER => version == 1,
+        dlr::DLR_SECTION_DEVICE_FIRST..=dlr::DLR_SECTION_DEVICE_LAST => version != 0,
+        _ => false,
+    }
+}
+
+/// The struct at the start of `bytes`.
+fn read<T: FromBytes>(bytes: &[u8]) -> Result<T> {
+    T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| EINVAL)
+}
+
+#[kunit_tests(dlr_vf_stream)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_stream_in_one_piece() -> Result {
+        let s = stream(&[(0x100, 0, 100), (0x101, 1, 65536)])?;
+        let mut p = parser();
+        assert_eq!(feed(&mut p, &s, usize::MAX)?, (4, true));
+        assert!(p.is_complete());
+        assert_eq!(p.bytes(), s.len() as u64);
+        // Nothing may follow, and after that nothing goes.
+        assert_eq!(p.take(1, |_| Ok(())), Err(EINVAL));
+        assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
+        assert!(!p.is_complete());
+        Ok(())
+    }
+
+    #[test]
+    fn any_split() -> Result {
+        let s = stream(&[(0x100, 0, 1), (0x100, 0, 33), (0x100, 0, 500)])?;
+        for piece in [1, 2, 3, 31, 32, 33, 64, 100] {
+            let mut p = parser();
+            assert_eq!(feed(&mut p, &s, piece)?, (5, true));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn truncated_is_not_complete() -> Result {
+        let s = stream(&[(0x100, 0, 64)])?;
+        for end in 0..s.len() {
+            let mut p = parser();
+            feed(&mut p, s.get(..end).ok_or(EINVAL)?, 17)?;
+            assert!(!p.is_complete());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() -> Result {
+        let mut s = stream(&[(0x100, 0, 40), (0x105, 1, 7)])?;
+        for byte in 0..s.len() {
+            for bit in 0..8 {
+                flip(&mut s, byte, bit);
+                let mut p = parser();
+                assert!(feed(&mut p, &s, usize::MAX).is_err());
+                assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
+                flip(&mut s, byte, bit);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sections_cannot_be_dropped_or_swapped() -> Result {
+        let s = stream(&[(0x100, 0, 32), (0x100, 0, 32)])?;
+        let section = |i: usize| s.get(i * 64..i * 64 + 64).ok_or(EINVAL);
+        for order in [&[0usize, 2, 3][..], &[0, 2, 1, 3], &[1, 2, 3], &[0, 0, 1, 2, 3]] {
+            let mut p = parser();
+            let mut failed = false;
+            for i in order {
+                failed |= feed(&mut p, section(*i)?, usize::MAX).is_err();
+            }
+            assert!(failed);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_models_and_versions() -> Result {
+        let s = stream(&[])?;
+        for change in 0..3 {
+            let mut a = accepts();
+            match change {
+                0 => a.compat = [8; 16],
+                1 => a.version_max = 2,
+                _ => a.version_min = 4,
+            }
+            let mut p = Parser::new(a);
+            assert_eq!(feed(&mut p, &s, usize::MAX), Err(EOPNOTSUPP));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn unknown_sections() -> Result {
+        for (kind, flags, fine) in [(0x50, 1, true), (0x50, 0, false), (0x9000, 0, false)] {
+            let s = stream(&[(kind, flags, 8)])?;
+            let mut p = parser();
+            let result = feed(&mut p, &s, usize::MAX);
+            assert_eq!(result.is_ok(), fine);
+            assert!(fine || result == Err(EOPNOTSUPP));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lengths() -> Result {
+        for (length, error) in [(0, EINVAL), (65537, ENOMEM), (u32::MAX, ENOMEM)] {
+            let mut s = stream(&[])?;
+            s.truncate(64);
+            s.extend_from_slice(header(0x100, 0, 1, length, 0).as_bytes(), GFP_KERNEL)?;
+            assert_eq!(feed(&mut parser(), &s, usize::MAX), Err(error));
+        }
+        // Within the section limit, beyond the limit of the function.
+        let mut a = accepts();
+        a.max_bytes = 64 + 32 + 9;
+        let s = stream(&[(0x100, 0, 10)])?;
+        assert_eq!(feed(&mut Parser::new(a), &s, usize::MAX), Err(ENOMEM));
+        Ok(())
+    }
+
+    #[test]
+    fn memory_follows_the_data() -> Result {
+        let mut p = parser();
+        feed(&mut p, &stream(&[])?.as_slice()[..64], usize::MAX)?;
+        let h = header(0x100, 0, 1, 65536, 0);
+        feed(&mut p, h.as_bytes(), usize::MAX)?;
+        assert!(p.section.capacity() < 4096);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_copy_is_final() -> Result {
+        let mut p = parser();
+        assert_eq!(p.take(10, |_| Err(EFAULT)), Err(EFAULT));
+        assert_eq!(p.take(10, |_| Ok(())), Err(ENODEV));
+        Ok(())
+    }
+
+    fn accepts() -> Accepts {
+        Accepts { compat: [7; 16], version_min: 1, version_max: 3, max_bytes: 1 << 20 }
+    }
+
+    fn parser() -> Parser {
+        Parser::new(accepts())
+    }
+
+    fn flip(s: &mut [u8], byte: usize, bit: u32) {
+        if let Some(b) = s.get_mut(byte) {
+            *b ^= 1 << bit;
+        }
+    }
+
+    /// Feeds `data` in pieces; number of complete sections, trailer seen.
+    fn feed(p: &mut Parser, mut data: &[u8], piece: usize) -> Result<(usize, bool)> {
+        let mut seen = (0, false);
+        while !data.is_empty() {
+            let (n, complete) = p.take(data.len().min(piece), |to| {
+                to.copy_from_slice(data.get(..to.len()).ok_or(EINVAL)?);
+                Ok(())
+            })?;
+            data = data.get(n..).ok_or(EINVAL)?;
+            seen.0 += usize::from(complete.is_some());
+            seen.1 |= complete == Some(Complete::Trailer);
+        }
+        Ok(seen)
+    }
+
+    fn header(kind: u32, flags: u32, seq: u32, length: u32, payload_crc: u32) -> dlr::dlr_section {
+        let mut h = dlr::dlr_section {
+            magic: dlr::DLR_SECTION_MAGIC.to_le(),
+            type_: (kind as u16).to_le(),
+            version: 1u16.to_le(),
+            flags: flags.to_le(),
+            seq: seq.to_le(),
+            length: length.to_le(),
+            reserved: 0,
+            payload_crc: payload_crc.to_le(),
+            header_crc: 0,
+        };
+        h.header_crc = crc32c(&h.as_bytes()[..HEADER_CRC_BYTES]).to_le();
+        h
+    }
+
+    fn section(s: &mut KVVec<u8>, kind: u32, flags: u32, seq: u32, payload: &[u8]) -> Result {
+        let h = header(kind, flags, seq, payload.len() as u32, crc32c(payload));
+        s.extend_from_slice(h.as_bytes(), GFP_KERNEL)?;
+        s.extend_from_slice(payload, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// A good stream with these (type, flags, length) sections in the middle.
+    fn stream(middle: &[(u32, u32, usize)]) -> Result<KVVec<u8>> {
+        let mut s = KVVec::new();
+        let head = dlr::dlr_stream_header {
+            compat: [7; 16],
+            state_version: 3u32.to_le(),
+            contract: dlr::DLR_CONTRACT_VERSION.to_le(),
+            reserved: 0,
+        };
+        section(&mut s, dlr::DLR_SECTION_HEADER, 0, 0, head.as_bytes())?;
+        let mut seq = 1;
+        for (kind, flags, length) in middle {
+            let payload = KVVec::from_elem(seq as u8, *length, GFP_KERNEL)?;
+            section(&mut s, *kind, *flags, seq, &payload)?;
+            seq += 1;
+        }
+        let tail = dlr::dlr_stream_trailer {
+            sections: seq.to_le(),
+            stream_crc: crc32c(&s).to_le(),
+            stream_bytes: (s.len() as u64).to_le(),
+        };
+        section(&mut s, dlr::DLR_SECTION_TRAILER, 0, seq, tail.as_bytes())?;
+        Ok(s)
+    }
+}
