@@ -35,6 +35,11 @@ impl Drop for Root {
     }
 }
 
+/// The module's directory. `None` when there is none.
+pub(crate) fn root() -> Option<Dir> {
+    ROOT.lock().ok()?.clone()
+}
+
 /// A directory below the module's. `None` when the module has none.
 pub(crate) fn subdir(name: &CStr) -> Option<Dir> {
     Some(ROOT.lock().ok()?.as_ref()?.subdir(name))

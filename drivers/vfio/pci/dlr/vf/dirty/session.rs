@@ -10,6 +10,7 @@ use super::{
     bitmap::DirtyBitmap,
     ranges::Tracked,
     span::{Span, MAX_GRANULE},
+    stats::Rate,
     LogParams, LogStats, Snapshot,
 };
 use crate::{
@@ -49,6 +50,7 @@ pub(super) struct Session {
     /// A LOST entry was consumed and the log not re-armed since.
     lost: bool,
     error: Option<Error>,
+    rate: Rate,
 }
 
 /// How a drain ended.
@@ -105,6 +107,7 @@ impl Session {
             cookie: 0,
             lost: false,
             error: None,
+            rate: Rate::new(),
         })
     }
 
@@ -239,7 +242,7 @@ impl Session {
             // `set_run` saturates and clamps to the range.
             dirty.set_run(run.start() << shift, run.len().saturating_mul(1 << shift));
         });
-        stats.dirty_report(granules << (shift - 12));
+        stats.dirty_report(granules << (shift - 12), &mut self.rate);
         Ok(())
     }
 

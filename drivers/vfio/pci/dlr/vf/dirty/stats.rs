@@ -19,14 +19,13 @@ pub(crate) struct LogStats {
     sync_ns: Atomic<u64>,
     sync_max_ns: Atomic<u64>,
     sync_last_ns: Atomic<u64>,
-    rate: Rate,
+    pages_per_second: Atomic<u64>,
 }
 
-/// Pages of 4 KiB a second, over windows of at least a second.
-struct Rate {
-    window_start_ns: Atomic<u64>,
-    window_pages: Atomic<u64>,
-    pages_per_second: Atomic<u64>,
+/// Reported pages a second, over windows of at least a second. Under the log lock.
+pub(super) struct Rate {
+    since: Instant<Monotonic>,
+    pages: u64,
 }
 
 /// The counters at one moment.
@@ -69,19 +68,13 @@ impl LogStats {
             sync_ns: Atomic::new(0),
             sync_max_ns: Atomic::new(0),
             sync_last_ns: Atomic::new(0),
-            rate: Rate {
-                window_start_ns: Atomic::new(0),
-                window_pages: Atomic::new(0),
-                pages_per_second: Atomic::new(0),
-            },
+            pages_per_second: Atomic::new(0),
         }
     }
 
     /// A log was started: the rate begins anew.
     pub(super) fn begin(&self) {
-        self.rate.window_start_ns.store(now(), Relaxed);
-        self.rate.window_pages.store(0, Relaxed);
-        self.rate.pages_per_second.store(0, Relaxed);
+        self.pages_per_second.store(0, Relaxed);
     }
 
     pub(super) fn clean_report(&self) {
@@ -89,10 +82,12 @@ impl LogStats {
         self.clean.add(1, Relaxed);
     }
 
-    pub(super) fn dirty_report(&self, pages: u64) {
+    pub(super) fn dirty_report(&self, pages: u64, rate: &mut Rate) {
         self.reports.add(1, Relaxed);
         self.pages.add(pages, Relaxed);
-        self.rate.add(pages);
+        if let Some(rate) = rate.add(pages) {
+            self.pages_per_second.store(rate, Relaxed);
+        }
     }
 
     pub(super) fn drained(&self, entries: u32, granules: u64) {
@@ -129,32 +124,26 @@ impl LogStats {
             sync_mean_ns: self.sync_ns.load(Relaxed).checked_div(syncs).unwrap_or(0),
             sync_max_ns: self.sync_max_ns.load(Relaxed),
             sync_last_ns: self.sync_last_ns.load(Relaxed),
-            pages_per_second: self.rate.pages_per_second.load(Relaxed),
+            pages_per_second: self.pages_per_second.load(Relaxed),
         }
     }
 }
 
 impl Rate {
-    fn add(&self, pages: u64) {
-        const SECOND: u64 = 1_000_000_000;
-
-        let pages = self.window_pages.load(Relaxed).saturating_add(pages);
-        let now = now();
-        let elapsed = now.saturating_sub(self.window_start_ns.load(Relaxed));
-        if elapsed < SECOND {
-            self.window_pages.store(pages, Relaxed);
-            return;
-        }
-        // In milliseconds, so that the product stays small.
-        let rate = pages.saturating_mul(1000).checked_div(elapsed / 1_000_000).unwrap_or(0);
-        self.pages_per_second.store(rate, Relaxed);
-        self.window_start_ns.store(now, Relaxed);
-        self.window_pages.store(0, Relaxed);
+    /// Begins now.
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), pages: 0 }
     }
-}
 
-/// Monotonic time in ns.
-fn now() -> u64 {
-    // The epoch of the clock is the boot; a negative value cannot be.
-    u64::try_from(Instant::<Monotonic>::now().as_nanos()).unwrap_or(0)
+    /// The rate, when a window is full.
+    fn add(&mut self, pages: u64) -> Option<u64> {
+        self.pages = self.pages.saturating_add(pages);
+        let ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(0);
+        if ms < 1000 {
+            return None;
+        }
+        let rate = self.pages.saturating_mul(1000) / ms;
+        *self = Self::new();
+        Some(rate)
+    }
 }

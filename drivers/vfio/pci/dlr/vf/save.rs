@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A save session: the device state on its way to the user.
+//!
+//! # Locks
+//!
+//! * `reader` makes readers wait for each other and is held while user memory is
+//!   written to. Nobody else takes it: a reader that sleeps in a page fault holds up
+//!   no state change and no reset.
+//! * `io`, inside it, protects the queue. It is held for moments, never while a
+//!   command is waited for or user memory touched, so [`SaveSession::end`] may be
+//!   called from a reset (contract K2).
+//!
+//! # End of life
+//!
+//! The file outlives the state, the device and the binding. It owns this session and
+//! nothing else; after [`SaveSession::end`] every call says `ENODEV`, also while a
+//! newer session is active (contract D19). Reads still in flight then belong to the
+//! management function, which keeps their memory until the device is done.
+
+use super::{
+    buffer::{
+        Front,
+        Queue, //
+    },
+    precopy::Accounting,
+};
+use crate::{
+    mgmt::{
+        Buffer,
+        Function,
+        Reply,
+        Ticket, //
+    },
+    params::Config,
+    vfio::migration_file::{
+        PrecopyInfo,
+        Readiness,
+        Save, //
+    },
+};
+use kernel::{
+    iov::IovIterDest,
+    new_condvar,
+    new_mutex,
+    new_poll_condvar,
+    prelude::*,
+    sync::{
+        poll::PollCondVar,
+        Arc, CondVar, Mutex,
+    },
+};
+
+/// Bytes that go through kernel memory at a time on their way to the user.
+const BOUNCE: usize = 64 << 10;
+/// Reads in flight while the guest runs: one being taken by the user, one ahead.
+const AHEAD: usize = 2;
+
+struct Io {
+    /// The state was left, or the device reset or closed.
+    dead: bool,
+    /// A read failed: bytes of the stream are missing, nothing more can follow.
+    failed: Option<Error>,
+    /// No new reads: the function is being suspended or resumed (contract D17).
+    held: bool,
+    /// The function is stopped: reads are final.
+    stopped: bool,
+    /// The device may have more.
+    more: bool,
+    queue: Queue<Arc<Buffer>, Arc<Ticket>>,
+    sizes: Accounting,
+}
+
+/// See the module's page.
+#[pin_data]
+pub(crate) struct SaveSession {
+    function: Function,
+    /// What the copy to the user goes through.
+    #[pin]
+    reader: Mutex<KVVec<u8>>,
+    #[pin]
+    io: Mutex<Io>,
+    /// `held`, `dead` or `stopped` changed.
+    #[pin]
+    changed: CondVar,
+    #[pin]
+    poll: PollCondVar,
+}
+
+/// What a reader gets.
+enum Next {
+    /// These bytes of this buffer.
+    Data(Arc<Buffer>, usize, usize),
+    /// The stream is complete.
+    End,
+}
+
+impl SaveSession {
+    /// A session that has not begun: reads fail until [`Self::begin`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, charged to the caller.
+    pub(crate) fn new(function: &Function) -> Result<Arc<Self>> {
+        let function = function.clone();
+        let bounce = KVVec::zeroed(BOUNCE, GFP_KERNEL_ACCOUNT)?;
+        let io = Io {
+            dead: true,
+            failed: None,
+            held: false,
+            stopped: false,
+            more: true,
+            queue: Queue::none(),
+            sizes: Accounting::default(),
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                function,
+                reader <- new_mutex!(bounce, "dlr_save_reader"),
+                io <- new_mutex!(io, "dlr_save_io"),
+                changed <- new_condvar!("dlr_save_changed"),
+                poll <- new_poll_condvar!("dlr_save_poll"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Begins the session on the device. `stopped`: all reads are final.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and what the device answers; the session stays dead.
+    pub(crate) fn begin(&self, stopped: bool) -> Result {
+        let config = Config::get();
+        let mut buffers = KVec::with_capacity(config.save_buffers, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..config.save_buffers {
+            let buffer = self.function.alloc_buffer(config.save_buffer_size)?;
+            buffers.push(buffer, GFP_KERNEL_ACCOUNT)?;
+        }
+        let queue = Queue::new(buffers)?;
+        self.function.save_begin()?;
+        let status = self.function.status().inspect_err(|_| {
+            let _ = self.function.save_end();
+        })?;
+        let mut io = self.io.lock();
+        io.queue = queue;
+        io.stopped = stopped;
+        io.sizes = Accounting::begin(&status);
+        io.dead = false;
+        if stopped {
+            self.read_ahead(&mut io);
+        }
+        Ok(())
+    }
+
+    /// Ends the session here; the device is not asked. Wakes everybody.
+    pub(crate) fn end(&self) {
+        let mut io = self.io.lock();
+        io.dead = true;
+        let queue = core::mem::replace(&mut io.queue, Queue::none());
+        drop(io);
+        drop(queue);
+        self.wake();
+    }
+
+    /// Ends the session on the device.
+    pub(crate) fn end_on_device(&self) -> Result {
+        self.function.save_end()
+    }
+
+    /// Lets the reads in flight come to their end and starts no new one.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`: killed. A read that fails is the reader's to learn.
+    pub(crate) fn hold(&self) -> Result {
+        let mut io = self.io.lock();
+        io.held = true;
+        while let Some(ticket) = io.queue.oldest_read() {
+            let ticket = ticket.clone();
+            drop(io);
+            let reply = ticket.wait();
+            io = self.io.lock();
+            if matches!(reply, Err(error) if error == EINTR) {
+                return Err(EINTR);
+            }
+            self.complete(&mut io, &ticket, reply);
+        }
+        Ok(())
+    }
+
+    /// Takes reads up again. When the function is stopped the first ones go out now:
+    /// the guest is waiting.
+    pub(crate) fn go_on(&self) {
+        let mut io = self.io.lock();
+        io.held = false;
+        if io.stopped {
+            self.read_ahead(&mut io);
+        }
+        drop(io);
+        self.wake();
+    }
+
+    /// The function is stopped: what comes from here on is the final part.
+    pub(crate) fn finish(&self) {
+        let mut io = self.io.lock();
+        io.stopped = true;
+        io.more = true;
+        drop(io);
+        self.wake();
+    }
+
+    /// The PCI channel failed.
+    pub(crate) fn poison(&self) {
+        let mut io = self.io.lock();
+        io.failed.get_or_insert(EIO);
+        drop(io);
+        self.wake();
+    }
+
+    /// Bytes that the device has delivered and the user not taken.
+    pub(crate) fn unread(&self) -> u64 {
+        self.io.lock().queue.unread()
+    }
+
+    /// Bytes that the user has taken, for debugfs.
+    pub(crate) fn taken(&self) -> u64 {
+        self.io.lock().sizes.taken()
+    }
+
+    fn wake(&self) {
+        self.changed.notify_all();
+        self.poll.notify_all();
+    }
+
+    /// Starts as many reads as make sense.
+    fn read_ahead(&self, io: &mut Io) {
+        while io.more && !io.held && !io.dead && io.failed.is_none() {
+            if !io.stopped && io.queue.in_flight() >= AHEAD {
+                return;
+            }
+            let Some(buffer) = io.queue.spare() else { return };
+            match self.function.submit_read(buffer, io.stopped) {
+                Ok(ticket) => match Arc::new(ticket, GFP_KERNEL_ACCOUNT) {
+                    Ok(ticket) => io.queue.push(ticket),
+                    // The device fills the buffer, and nobody will know with what.
+                    Err(_) => io.failed = Some(ENOMEM),
+                },
+                // All command slots are taken: later.
+                Err(error) if error == EBUSY && io.queue.in_flight() != 0 => return,
+                Err(error) => io.failed = Some(error),
+            }
+        }
+    }
+
+    /// Takes note of the end of the read `ticket`. Whoever waited for it calls this;
+    /// the first one counts.
+    fn complete(&self, io: &mut Io, ticket: &Arc<Ticket>, reply: Result<Reply>) {
+        if !io.queue.oldest_read().is_some_and(|oldest| Arc::ptr_eq(oldest, ticket)) {
+            return;
+        }
+        match reply {
+            Ok(reply) => {
+                let bytes = reply.result as usize;
+                if reply.empty || reply.end {
+                    io.more = false;
+                } else if bytes == 0 {
+                    // Neither data nor a reason.
+                    io.failed = Some(EIO);
+                }
+                io.sizes.fetched(bytes as u64);
+                io.queue.complete(bytes);
+            }
+            Err(error) => {
+                io.failed = Some(error);
+                io.queue.complete(0);
+            }
+        }
+    }
+
+    /// Takes note of all reads that have come to their end, without waiting.
+    fn reap(&self, io: &mut Io) {
+        while let Some(ticket) = io.queue.oldest_read().filter(|t| t.is_done()) {
+            let ticket = ticket.clone();
+            let reply = ticket.wait();
+            self.complete(io, &ticket, reply);
+        }
+    }
+
+    /// Pre-copy, all read: asks the status page, a memory read, whether there is more.
+    /// VMMs read thousands of times a second; a command each time would be too dear.
+    fn look_again(&self) {
+        let mut io = self.io.lock();
+        if !io.stopped && !io.more && !io.dead {
+            io.more = match self.function.status() {
+                Ok(status) => Accounting::pending(&status) != 0,
+                // Whatever is wrong with the page, or the device: the read will tell.
+                Err(_) => true,
+            };
+        }
+    }
+
+    /// The next bytes of the stream; waits for them when `wait`.
+    fn next(&self, wait: bool) -> Result<Next> {
+        let mut io = self.io.lock();
+        loop {
+            if io.dead {
+                return Err(ENODEV);
+            }
+            self.read_ahead(&mut io);
+            match io.queue.front() {
+                Front::Ready { buffer, from, to } => {
+                    return Ok(Next::Data(buffer.clone(), from, to));
+                }
+                Front::InFlight(ticket) if wait || ticket.is_done() => {
+                    let ticket = ticket.clone();
+                    drop(io);
+                    let reply = ticket.wait();
+                    io = self.io.lock();
+                    if matches!(reply, Err(error) if error == EINTR) {
+                        return Err(EINTR);
+                    }
+                    self.complete(&mut io, &ticket, reply);
+                }
+                Front::InFlight(_) => return Err(EAGAIN),
+                Front::Empty => {
+                    // After everything that did arrive, in its order.
+                    if let Some(error) = io.failed {
+                        return Err(if error == ENOTCONN { error } else { EIO });
+                    }
+                    if io.held {
+                        // A state change is under way, bounded by its commands.
+                        if !wait {
+                            return Err(EAGAIN);
+                        }
+                        if self.changed.wait_interruptible(&mut io) {
+                            return Err(ERESTARTSYS);
+                        }
+                    } else if !io.stopped {
+                        return Err(ENOMSG);
+                    } else if !io.more {
+                        return Ok(Next::End);
+                    } else {
+                        // No spare buffer and none in the queue: cannot be.
+                        return Err(EIO);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Save for SaveSession {
+    fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
+        let mut bounce = if nonblock {
+            self.reader.try_lock().ok_or(EAGAIN)?
+        } else {
+            self.reader.lock()
+        };
+        self.look_again();
+        let mut done = 0usize;
+        while !dst.is_empty() {
+            // Once there is something, only what is there too: the user is not kept
+            // from it by a wait, let alone by a signal.
+            let (buffer, from, to) = match self.next(done == 0 && !nonblock) {
+                Ok(Next::Data(buffer, from, to)) => (buffer, from, to),
+                Ok(Next::End) => break,
+                Err(_) if done != 0 => break,
+                Err(error) => return Err(error),
+            };
+            // OVERFLOW: `from < to`.
+            let n = (to - from).min(dst.len()).min(bounce.len());
+            let chunk = bounce.get_mut(..n).ok_or(EINVAL)?;
+            if let Err(error) = buffer.copy_out(from, chunk) {
+                return if done != 0 { Ok(done) } else { Err(error) };
+            }
+            let copied = dst.copy_to_iter(chunk);
+            // What did not fit stays the head of the queue: other readers wait for
+            // `reader`, and a session that has ended meanwhile has no head.
+            let mut io = self.io.lock();
+            io.queue.consume(copied);
+            io.sizes.took(copied as u64);
+            drop(io);
+            done = done.saturating_add(copied);
+            if copied < n {
+                return if done != 0 { Ok(done) } else { Err(EFAULT) };
+            }
+        }
+        Ok(done)
+    }
+
+    fn poll_queue(&self) -> &PollCondVar {
+        &self.poll
+    }
+
+    /// While the guest runs the device does not say when it has more: a poller finds
+    /// out when it asks again, and is woken when the state changes.
+    fn readiness(&self) -> Readiness {
+        let mut io = self.io.lock();
+        if io.dead {
+            return Readiness::Dead;
+        }
+        self.reap(&mut io);
+        if io.failed.is_some() || io.stopped || !matches!(io.queue.front(), Front::Empty) {
+            return Readiness::Readable;
+        }
+        match self.function.status() {
+            Ok(status) if Accounting::pending(&status) == 0 => Readiness::Idle,
+            _ => Readiness::Readable,
+        }
+    }
+
+    fn precopy_info(&self, v2: bool) -> Result<PrecopyInfo> {
+        let mut io = self.io.lock();
+        if io.dead {
+            return Err(ENODEV);
+        }
+        // A memory read: nothing is asked of a function that is suspended (D16).
+        let status = self.function.status()?;
+        self.reap(&mut io);
+        let Io { sizes, queue, .. } = &mut *io;
+        Ok(sizes.info(&status, queue.unread(), queue.in_flight() != 0, v2))
+    }
+}
