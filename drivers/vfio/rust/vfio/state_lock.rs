@@ -36,7 +36,7 @@ pub(crate) struct StateMirror(Atomic<u32>);
 
 impl StateMirror {
     /// The state, as of the last step.
-    pub(super) fn get(&self) -> State {
+    pub(crate) fn get(&self) -> State {
         State::try_from(self.0.load(Acquire)).unwrap_or(State::Error)
     }
 }
@@ -121,7 +121,7 @@ impl<S: Send + Unpin> StateLock<S> {
         })
     }
 
-    pub(super) fn mirror(&self) -> Arc<StateMirror> {
+    pub(crate) fn mirror(&self) -> Arc<StateMirror> {
         self.mirror.clone()
     }
 

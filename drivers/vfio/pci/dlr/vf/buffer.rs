@@ -52,12 +52,18 @@ impl<B, T> Queue<B, T> {
     /// `ENOMEM`.
     pub(super) fn new(buffers: KVec<B>) -> Result<Self> {
         let slots = KVec::with_capacity(buffers.len(), GFP_KERNEL_ACCOUNT)?;
-        Ok(Self { slots, free: buffers })
+        Ok(Self {
+            slots,
+            free: buffers,
+        })
     }
 
     /// A queue that has no buffer and so does nothing.
     pub(super) const fn none() -> Self {
-        Self { slots: KVec::new(), free: KVec::new() }
+        Self {
+            slots: KVec::new(),
+            free: KVec::new(),
+        }
     }
 
     /// The buffer for the next read, if there is one to spare.
@@ -69,7 +75,10 @@ impl<B, T> Queue<B, T> {
     pub(super) fn push(&mut self, read: T) {
         if let Some(buffer) = self.free.pop() {
             // There is room for as many slots as there are buffers.
-            let slot = Slot { buffer, content: Content::InFlight(read) };
+            let slot = Slot {
+                buffer,
+                content: Content::InFlight(read),
+            };
             let _ = self.slots.push_within_capacity(slot);
         }
     }
@@ -78,10 +87,18 @@ impl<B, T> Queue<B, T> {
     pub(super) fn front(&self) -> Front<'_, B, T> {
         match self.slots.first() {
             None => Front::Empty,
-            Some(Slot { content: Content::InFlight(read), .. }) => Front::InFlight(read),
-            Some(Slot { buffer, content: Content::Ready { from, to } }) => {
-                Front::Ready { buffer, from: *from, to: *to }
-            }
+            Some(Slot {
+                content: Content::InFlight(read),
+                ..
+            }) => Front::InFlight(read),
+            Some(Slot {
+                buffer,
+                content: Content::Ready { from, to },
+            }) => Front::Ready {
+                buffer,
+                from: *from,
+                to: *to,
+            },
         }
     }
 
@@ -95,7 +112,10 @@ impl<B, T> Queue<B, T> {
 
     /// The oldest read has delivered `bytes`.
     pub(super) fn complete(&mut self, bytes: usize) {
-        let at = self.slots.iter().position(|s| matches!(s.content, Content::InFlight(_)));
+        let at = self
+            .slots
+            .iter()
+            .position(|s| matches!(s.content, Content::InFlight(_)));
         let Some(at) = at else { return };
         if bytes == 0 {
             self.release(at);
@@ -106,7 +126,11 @@ impl<B, T> Queue<B, T> {
 
     /// The user has taken `bytes` from the head.
     pub(super) fn consume(&mut self, bytes: usize) {
-        let Some(Slot { content: Content::Ready { from, to }, .. }) = self.slots.first_mut() else {
+        let Some(Slot {
+            content: Content::Ready { from, to },
+            ..
+        }) = self.slots.first_mut()
+        else {
             return;
         };
         *from = from.saturating_add(bytes).min(*to);
@@ -129,7 +153,10 @@ impl<B, T> Queue<B, T> {
 
     /// Reads under way.
     pub(super) fn in_flight(&self) -> usize {
-        self.slots.iter().filter(|s| matches!(s.content, Content::InFlight(_))).count()
+        self.slots
+            .iter()
+            .filter(|s| matches!(s.content, Content::InFlight(_)))
+            .count()
     }
 
     fn release(&mut self, at: usize) {
@@ -153,10 +180,24 @@ mod tests {
         assert_eq!(q.oldest_read(), Some(&'a'));
         q.complete(10);
         assert_eq!(q.oldest_read(), Some(&'b'));
-        assert!(matches!(q.front(), Front::Ready { from: 0, to: 10, .. }));
+        assert!(matches!(
+            q.front(),
+            Front::Ready {
+                from: 0,
+                to: 10,
+                ..
+            }
+        ));
         assert_eq!(q.unread(), 10);
         q.consume(4);
-        assert!(matches!(q.front(), Front::Ready { from: 4, to: 10, .. }));
+        assert!(matches!(
+            q.front(),
+            Front::Ready {
+                from: 4,
+                to: 10,
+                ..
+            }
+        ));
         q.complete(5);
         assert_eq!(q.unread(), 11);
         q.consume(6);

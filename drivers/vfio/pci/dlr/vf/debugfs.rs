@@ -7,8 +7,7 @@ use super::shared::Shared;
 use crate::kext;
 use kernel::{
     debugfs::Scope,
-    fmt,
-    new_mutex,
+    fmt, new_mutex,
     prelude::*,
     sync::{
         Arc,
@@ -16,11 +15,14 @@ use kernel::{
     },
 };
 
+/// Files and what they show. Removed when dropped.
+type Directory = Pin<KBox<Scope<Arc<Shared>>>>;
+
 /// The directory of a function, from bind to unbind.
 #[pin_data]
 pub(super) struct Files {
     #[pin]
-    scope: Mutex<Option<Pin<KBox<Scope<Arc<Shared>>>>>>,
+    scope: Mutex<Option<Directory>>,
 }
 
 impl Files {
@@ -39,14 +41,14 @@ impl Files {
     }
 }
 
-fn make(name: &CStr, shared: Arc<Shared>) -> Option<Pin<KBox<Scope<Arc<Shared>>>>> {
+fn make(name: &CStr, shared: Arc<Shared>) -> Option<Directory> {
     let root = kext::debugfs::root()?;
     let scope = root.scope(shared, name, |shared, dir| {
         dir.read_callback_file(c"state", shared, &show_state);
         dir.read_callback_file(c"session", shared, &show_session);
         dir.read_callback_file(c"log", shared, &show_log);
     });
-    KBox::pin_init::<Error>(scope, GFP_KERNEL).ok()
+    KBox::pin_init(scope, GFP_KERNEL).ok()
 }
 
 fn show_state(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

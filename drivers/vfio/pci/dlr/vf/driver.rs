@@ -18,7 +18,7 @@ use crate::{
         Function, //
     },
     params::Config,
-    proto::Cap,
+    proto::identify::Cap,
     vfio::{
         config_space::ConfigRange,
         dma_logging::{
@@ -51,7 +51,10 @@ kernel::module_device_table!(
     DeviceId,
     DF_TABLE,
     (),
-    [(DeviceId::new(super::identity::VENDOR, super::identity::DEVICE), ())]
+    [(
+        DeviceId::new(super::identity::VENDOR, super::identity::DEVICE),
+        ()
+    )]
 );
 
 /// A data function bound to the driver. Lives until the last user of the VFIO device
@@ -111,7 +114,12 @@ impl Operations for Vf {
                 return Err(EPROBE_DEFER);
             };
             let function = service.function(identity.number).inspect_err(|_| {
-                dev_err!(pdev, "NIC {:#x} has no function {}\n", identity.serial, identity.number);
+                dev_err!(
+                    pdev,
+                    "NIC {:#x} has no function {}\n",
+                    identity.serial,
+                    identity.number
+                );
             })?;
             let info = function.info();
             let migratable = info.caps.contains(Cap::State) && info.caps.contains(Cap::StatusPage);
@@ -151,7 +159,10 @@ impl Operations for Vf {
         let identity = &this.get_ref().identity;
         let function = mgmt::find(identity.serial).and_then(|s| s.function(identity.number).ok());
         if function.is_none() {
-            dev_warn!(pdev, "opened without its management function: not migratable\n");
+            dev_warn!(
+                pdev,
+                "opened without its management function: not migratable\n"
+            );
         }
         Ok::<_, Error>(OpenData { function })
     }
@@ -184,18 +195,19 @@ impl DmaLogging for Vf {
 
     fn start(dev: &OpenDevice<'_, Self>, ranges: &[IovaRange], page_size: u64) -> Result<u64> {
         let function = dev.open_data().get_ref().function()?;
-        dev.data().get_ref().shared.logging.as_arc_borrow().start(function, ranges, page_size)
+        dev.data()
+            .get_ref()
+            .shared
+            .logging
+            .as_arc_borrow()
+            .start(function, ranges, page_size)
     }
 
     fn stop(dev: &OpenDevice<'_, Self>) -> Result {
         dev.data().get_ref().shared.logging.stop()
     }
 
-    fn report(
-        dev: &OpenDevice<'_, Self>,
-        range: IovaRange,
-        dirty: &mut IovaBitmap<'_>,
-    ) -> Result {
+    fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result {
         dev.data().get_ref().shared.logging.report(range, dirty)
     }
 }

@@ -65,7 +65,10 @@ impl Identity {
             dev_err!(pdev, "this is a management function\n");
             return Err(ENODEV);
         }
-        let (low, high) = (word(dlr::DLR_DVSEC_SERIAL_LO)?, word(dlr::DLR_DVSEC_SERIAL_HI)?);
+        let (low, high) = (
+            word(dlr::DLR_DVSEC_SERIAL_LO)?,
+            word(dlr::DLR_DVSEC_SERIAL_HI)?,
+        );
         Ok(Self {
             serial: u64::from(high) << 32 | u64::from(low),
             number: function & dlr::DLR_DVSEC_FUNCTION_NUMBER_MASK,
@@ -83,9 +86,11 @@ impl Identity {
         // OVERFLOW: capabilities lie in 4 KiB of configuration space.
         let identity = dvsec + dlr::DLR_DVSEC_IDENTITY..dvsec + dlr::DLR_DVSEC_LENGTH;
         let dsn = self.dsn.map(|at| u32::from(at) + 4..u32::from(at) + 12);
-        let mut all = [Some(identity), dsn];
         // Ascending.
-        all.sort_unstable_by_key(|r| r.as_ref().map_or(u32::MAX, |r| r.start));
+        let all = match dsn {
+            Some(dsn) if dsn.start < identity.start => [Some(dsn), Some(identity)],
+            dsn => [Some(identity), dsn],
+        };
         for range in all.into_iter().flatten() {
             ranges.push(ConfigRange::new(range)?, GFP_KERNEL)?;
         }

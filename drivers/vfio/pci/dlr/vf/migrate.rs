@@ -85,7 +85,13 @@ impl Migration for Vf {
     /// included. A memory read; no state and no session changes that.
     fn data_size(dev: &OpenDevice<'_, Self>) -> Result<u64> {
         let status = dev.open_data().get_ref().function()?.status()?;
-        let unread = dev.data().get_ref().shared.current().save.map_or(0, |s| s.unread());
+        let unread = dev
+            .data()
+            .get_ref()
+            .shared
+            .current()
+            .save
+            .map_or(0, |s| s.unread());
         // At the very end of a stream there is nothing left, but VMMs take 0 for a
         // device that cannot be migrated.
         Ok(status.total_bytes.saturating_add(unread).max(1))
@@ -118,7 +124,10 @@ fn run(
             let save = SaveSession::new(function)?;
             let file = dev.save_file(save.clone())?;
             save.begin(stopped)?;
-            vf.shared.set_current(Current { save: Some(save.clone()), load: None });
+            vf.shared.set_current(Current {
+                save: Some(save.clone()),
+                load: None,
+            });
             sessions.save = Some(save);
             return Ok(Some(file));
         }
@@ -137,7 +146,10 @@ fn run(
             let load = LoadSession::new(function)?;
             let file = dev.resume_file(load.clone())?;
             load.begin()?;
-            vf.shared.set_current(Current { save: None, load: Some(load.clone()) });
+            vf.shared.set_current(Current {
+                save: None,
+                load: Some(load.clone()),
+            });
             sessions.load = Some(load);
             return Ok(Some(file));
         }
@@ -173,7 +185,12 @@ fn take_back(
             // state can be reached any more: it stays where it was (S10).
             Err(error) if error == ENOTCONN => (),
             Err(error) => {
-                dev_err!(dev.pdev(), "state is lost: undoing {:?}: {:?}\n", step, error);
+                dev_err!(
+                    dev.pdev(),
+                    "state is lost: undoing {:?}: {:?}\n",
+                    step,
+                    error
+                );
                 broken = true;
             }
         }

@@ -7,6 +7,7 @@ use crate::{
     proto::StatusPage,
     vfio::migration_file::PrecopyInfo, //
 };
+use kernel::prelude::*;
 
 /// Positions in the stream of one session.
 #[derive(Default)]
@@ -69,7 +70,11 @@ impl Accounting {
             // such answer as one more restart.
             self.reinit = status.reinit_count;
             self.initial_end = self.taken.saturating_add(total);
-            return PrecopyInfo { initial_bytes: total.max(1), dirty_bytes: 0, reinit: true };
+            return PrecopyInfo {
+                initial_bytes: total.max(1),
+                dirty_bytes: 0,
+                reinit: true,
+            };
         }
         if !restarted && !reading && status.initial_bytes != 0 {
             // The image is still being delivered: now its end is known exactly. A
@@ -79,7 +84,11 @@ impl Accounting {
         if self.fetched == 0 && !reading {
             // Nothing was read yet: changes cannot have come after the image (D14).
             let initial_bytes = status.initial_bytes.max(1);
-            return PrecopyInfo { initial_bytes, dirty_bytes: 0, reinit: false };
+            return PrecopyInfo {
+                initial_bytes,
+                dirty_bytes: 0,
+                reinit: false,
+            };
         }
         let initial_bytes = self.initial_end.saturating_sub(self.taken).min(total);
         let mut dirty_bytes = total.saturating_sub(initial_bytes);
@@ -87,7 +96,11 @@ impl Accounting {
             // Both zero means that there is nothing to read.
             dirty_bytes = 1;
         }
-        PrecopyInfo { initial_bytes, dirty_bytes, reinit: false }
+        PrecopyInfo {
+            initial_bytes,
+            dirty_bytes,
+            reinit: false,
+        }
     }
 }
 
@@ -99,7 +112,10 @@ mod tests {
     fn first_answer_has_only_an_initial_image() {
         let mut a = Accounting::begin(&page(1000, 50, 0));
         let info = a.info(&page(1000, 50, 0), 0, false, true);
-        assert_eq!((info.initial_bytes, info.dirty_bytes, info.reinit), (1000, 0, false));
+        assert_eq!(
+            (info.initial_bytes, info.dirty_bytes, info.reinit),
+            (1000, 0, false)
+        );
     }
 
     #[test]
@@ -141,12 +157,21 @@ mod tests {
         a.fetched(100);
         a.took(90);
         let info = a.info(&page(100, 7, 4), 10, false, false);
-        assert_eq!((info.initial_bytes, info.dirty_bytes, info.reinit), (10, 107, false));
+        assert_eq!(
+            (info.initial_bytes, info.dirty_bytes, info.reinit),
+            (10, 107, false)
+        );
         let info = a.info(&page(100, 7, 4), 10, false, true);
-        assert_eq!((info.initial_bytes, info.dirty_bytes, info.reinit), (117, 0, true));
+        assert_eq!(
+            (info.initial_bytes, info.dirty_bytes, info.reinit),
+            (117, 0, true)
+        );
         a.took(10);
         let info = a.info(&page(100, 0, 4), 0, false, true);
-        assert_eq!((info.initial_bytes, info.dirty_bytes, info.reinit), (100, 0, false));
+        assert_eq!(
+            (info.initial_bytes, info.dirty_bytes, info.reinit),
+            (100, 0, false)
+        );
     }
 
     #[test]
@@ -157,6 +182,11 @@ mod tests {
     }
 
     fn page(initial_bytes: u64, dirty_bytes: u64, reinit_count: u32) -> StatusPage {
-        StatusPage { initial_bytes, dirty_bytes, reinit_count, ..StatusPage::default() }
+        StatusPage {
+            initial_bytes,
+            dirty_bytes,
+            reinit_count,
+            ..StatusPage::default()
+        }
     }
 }

@@ -102,7 +102,14 @@ impl LoadSession {
         let mut lanes = KVec::with_capacity(BUFFERS, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..BUFFERS {
             let buffer = function.alloc_buffer(BUFFER)?;
-            lanes.push(Lane { buffer, filled: 0, load: None }, GFP_KERNEL_ACCOUNT)?;
+            lanes.push(
+                Lane {
+                    buffer,
+                    filled: 0,
+                    load: None,
+                },
+                GFP_KERNEL_ACCOUNT,
+            )?;
         }
         let function = function.clone();
         Arc::pin_init(
@@ -255,7 +262,11 @@ impl Resume for LoadSession {
             }
             self.set(Progress::Failed);
             // Internal or interrupted: not for the user to tell apart.
-            return Err(if error == EFAULT || error != ETIMEDOUT { error } else { EIO });
+            return Err(if error == EFAULT || error != ETIMEDOUT {
+                error
+            } else {
+                EIO
+            });
         }
         Ok(bytes)
     }

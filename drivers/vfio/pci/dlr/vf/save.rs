@@ -41,14 +41,9 @@ use crate::{
 };
 use kernel::{
     iov::IovIterDest,
-    new_condvar,
-    new_mutex,
-    new_poll_condvar,
+    new_condvar, new_mutex, new_poll_condvar,
     prelude::*,
-    sync::{
-        poll::PollCondVar,
-        Arc, CondVar, Mutex,
-    },
+    sync::{poll::PollCondVar, Arc, CondVar, Mutex},
 };
 
 /// Bytes that go through kernel memory at a time on their way to the user.
@@ -239,7 +234,9 @@ impl SaveSession {
             if !io.stopped && io.queue.in_flight() >= AHEAD {
                 return;
             }
-            let Some(buffer) = io.queue.spare() else { return };
+            let Some(buffer) = io.queue.spare() else {
+                return;
+            };
             match self.function.submit_read(buffer, io.stopped) {
                 Ok(ticket) => match Arc::new(ticket, GFP_KERNEL_ACCOUNT) {
                     Ok(ticket) => io.queue.push(ticket),
@@ -256,7 +253,11 @@ impl SaveSession {
     /// Takes note of the end of the read `ticket`. Whoever waited for it calls this;
     /// the first one counts.
     fn complete(&self, io: &mut Io, ticket: &Arc<Ticket>, reply: Result<Reply>) {
-        if !io.queue.oldest_read().is_some_and(|oldest| Arc::ptr_eq(oldest, ticket)) {
+        if !io
+            .queue
+            .oldest_read()
+            .is_some_and(|oldest| Arc::ptr_eq(oldest, ticket))
+        {
             return;
         }
         match reply {

@@ -100,7 +100,9 @@ impl DirtyBitmap {
         let mut from = first_index(span);
         while let Some(at) = self.chunks.cursor_lower_bound(&from) {
             let (&index, chunk) = at.current();
-            let Some((lo, hi)) = part_of_chunk(index, span) else { return false };
+            let Some((lo, hi)) = part_of_chunk(index, span) else {
+                return false;
+            };
             if chunk.any(lo, hi) {
                 return true;
             }
@@ -143,7 +145,9 @@ impl DirtyBitmap {
     /// Bytes of kernel memory in use, for debugfs and tests.
     pub(crate) fn memory(&self) -> usize {
         const CHUNK_BYTES: usize = CHUNK_GRANULES as usize / 8 + 64;
-        self.count.saturating_mul(CHUNK_BYTES).saturating_add(self.coarse.intervals() * 64)
+        self.count
+            .saturating_mul(CHUNK_BYTES)
+            .saturating_add(self.coarse.intervals() * 64)
     }
 
     /// Set bits, not counting what is dirty as a whole.
@@ -176,7 +180,9 @@ impl DirtyBitmap {
         let mut cursor = self.chunks.cursor_lower_bound_mut(&first_index(span));
         while let Some(mut at) = cursor {
             let (&index, chunk) = at.current_mut();
-            let Some((lo, hi)) = part_of_chunk(index, span) else { return };
+            let Some((lo, hi)) = part_of_chunk(index, span) else {
+                return;
+            };
             let base = index.saturating_mul(CHUNK_GRANULES);
             let run = |a, b| {
                 if let Some(run) = Span::new(base.saturating_add(a), base.saturating_add(b)) {

@@ -24,7 +24,9 @@ impl Chunk {
     ///
     /// `ENOMEM`; quietly, as the caller does without.
     pub(crate) fn new(flags: kernel::alloc::Flags) -> Result<Self> {
-        Ok(Self { words: KBox::init(pin_init::init_zeroed::<[u64; WORDS]>(), flags)? })
+        Ok(Self {
+            words: KBox::init(pin_init::init_zeroed::<[u64; WORDS]>(), flags)?,
+        })
     }
 
     /// Sets the bits `[lo, hi)`; returns how many were clear before.
@@ -63,7 +65,9 @@ impl Chunk {
     /// As [`Self::take`], but the bits stay.
     pub(crate) fn peek(&self, lo: u64, hi: u64, mut run: impl FnMut(u64, u64)) {
         for (i, word) in self.words.iter().enumerate() {
-            let Some((base, mask)) = window(i, lo, hi) else { continue };
+            let Some((base, mask)) = window(i, lo, hi) else {
+                continue;
+            };
             let mut bits = *word & mask;
             while bits != 0 {
                 let first = bits.trailing_zeros();
@@ -92,7 +96,10 @@ impl Chunk {
     fn each_word(&mut self, lo: u64, hi: u64, mut f: impl FnMut(u64, u64, &mut u64)) {
         let first = (lo / 64) as usize;
         let last = hi.div_ceil(64) as usize;
-        let words = self.words.get_mut(first..last.min(WORDS)).unwrap_or_default();
+        let words = self
+            .words
+            .get_mut(first..last.min(WORDS))
+            .unwrap_or_default();
         for (i, word) in words.iter_mut().enumerate() {
             // OVERFLOW: `first + i` is below WORDS.
             if let Some((base, mask)) = window(first + i, lo, hi) {
@@ -122,7 +129,12 @@ pub(crate) fn split(span: Span) -> (u64, u64, u64, Option<Span>) {
     let base = index * CHUNK_GRANULES;
     let top = base + CHUNK_GRANULES;
     let hi = span.end().min(top);
-    (index, span.start() - base, hi - base, Span::new(top, span.end()))
+    (
+        index,
+        span.start() - base,
+        hi - base,
+        Span::new(top, span.end()),
+    )
 }
 
 #[kunit_tests(dlr_vf_chunk)]

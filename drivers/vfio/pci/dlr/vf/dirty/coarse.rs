@@ -27,7 +27,12 @@ pub(crate) struct Coarse {
 impl Coarse {
     /// An empty set that keeps at most `limit` intervals besides the hull.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { tree: RBTree::new(), len: 0, limit, hull: None }
+        Self {
+            tree: RBTree::new(),
+            len: 0,
+            limit,
+            hull: None,
+        }
     }
 
     /// Whether nothing is in the set.
@@ -123,12 +128,14 @@ impl Coarse {
     /// `false` when there is no room. Never joins: the callers have done so, or
     /// put in parts of what was disjoint.
     fn put_in_tree(&mut self, span: Span) -> bool {
-        
-
         if self.len >= self.limit {
             return false;
         }
-        if self.tree.try_create_and_insert(span.end(), span.start(), super::bitmap::flags()).is_err() {
+        if self
+            .tree
+            .try_create_and_insert(span.end(), span.start(), super::bitmap::flags())
+            .is_err()
+        {
             return false;
         }
         self.len = self.len.saturating_add(1);

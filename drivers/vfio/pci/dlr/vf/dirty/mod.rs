@@ -145,7 +145,8 @@ impl Logging {
     /// `EINVAL`: not active. `ENOTCONN`: the management function is gone. `EIO`: the
     /// log is corrupt. The last two stay until STOP.
     pub(crate) fn report(&self, range: IovaRange, dirty: &mut impl DirtySink) -> Result {
-        let mut slot = self.session.lock();
+        let mut guard = self.session.lock();
+        let slot: &mut Option<Session> = &mut guard;
         let session = slot.as_mut().ok_or(EINVAL)?;
         if self.poisoned.load(Relaxed) {
             session.fail(EIO);
@@ -192,8 +193,9 @@ impl Client for Logging {
     /// The ring has entries. In the threaded interrupt: takes the log lock, and so
     /// runs between reports and never inside one (rule 4).
     fn log_ready(&self) {
-        let mut slot = self.session.lock();
-        if let Some(session) = slot.as_mut() {
+        let mut guard = self.session.lock();
+        let slot: &mut Option<Session> = &mut guard;
+        if let Some(session) = slot {
             // The error is kept in the session; nobody to tell it to here.
             let _ = session.checked(|s| s.drain_from_interrupt(&self.stats, self.name()));
         }

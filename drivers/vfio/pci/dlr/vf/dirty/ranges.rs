@@ -64,7 +64,11 @@ impl Tracked {
         // `retain` runs upward and `joined` can only grow to include what it
         // touches there; the sorted and disjoint spans below `joined.start` are
         // untouched by a growth upward, so one pass is enough.
-        let at = self.spans.iter().take_while(|s| s.end() < joined.start()).count();
+        let at = self
+            .spans
+            .iter()
+            .take_while(|s| s.end() < joined.start())
+            .count();
         let _ = self.spans.insert_within_capacity(at, joined);
     }
 
@@ -145,9 +149,18 @@ mod tests {
 
     #[test]
     fn limit_closes_smallest_gaps() -> Result {
-        check(&make(&[(0, 1), (10, 11), (12, 13), (100, 101)], 3)?, &[(0, 1), (10, 13), (100, 101)])?;
-        check(&make(&[(0, 1), (10, 11), (12, 13), (100, 101)], 2)?, &[(0, 13), (100, 101)])?;
-        check(&make(&[(0, 1), (10, 11), (12, 13), (100, 101)], 1)?, &[(0, 101)])
+        check(
+            &make(&[(0, 1), (10, 11), (12, 13), (100, 101)], 3)?,
+            &[(0, 1), (10, 13), (100, 101)],
+        )?;
+        check(
+            &make(&[(0, 1), (10, 11), (12, 13), (100, 101)], 2)?,
+            &[(0, 13), (100, 101)],
+        )?;
+        check(
+            &make(&[(0, 1), (10, 11), (12, 13), (100, 101)], 1)?,
+            &[(0, 101)],
+        )
     }
 
     #[test]
@@ -197,8 +210,8 @@ mod tests {
     }
 
     fn check(t: &Tracked, want: &[(u64, u64)]) -> Result {
-        let same = t.len() == want.len()
-            && t.iter().zip(want).all(|(s, w)| (s.start(), s.end()) == *w);
+        let same =
+            t.len() == want.len() && t.iter().zip(want).all(|(s, w)| (s.start(), s.end()) == *w);
         if same {
             Ok(())
         } else {

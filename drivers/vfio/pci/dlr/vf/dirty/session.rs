@@ -16,9 +16,12 @@ use super::{
 use crate::{
     kext::trace,
     mgmt::{
-        Flow, Function, LogConfig, Until, //
+        Flow,
+        Function,
+        LogConfig,
+        Until, //
     },
-    proto::{Cap, Entry, Range, SyncScope, COOKIE_BITS},
+    proto::{identify::Cap, Entry, Range, SyncScope, COOKIE_BITS},
     vfio::iova_bitmap::{DirtySink, IovaRange},
 };
 use kernel::{
@@ -78,7 +81,9 @@ impl Session {
             return Err(EINVAL);
         }
         // The hint, or what comes nearest (contract L6).
-        let shift = page_size.trailing_zeros().clamp(info.page_shift_min, info.page_shift_max);
+        let shift = page_size
+            .trailing_zeros()
+            .clamp(info.page_shift_min, info.page_shift_max);
         let top = 1u64
             .checked_shl(info.iova_bits.saturating_sub(shift))
             .map_or(MAX_GRANULE, |t| t.min(MAX_GRANULE));
@@ -92,12 +97,16 @@ impl Session {
         }
         let max_ranges = info.max_ranges as usize;
         let spare = SPARE_RANGES.min(max_ranges / 2);
-        let tracked =
-            Tracked::combine(wanted.iter().copied(), max_ranges.saturating_sub(spare).max(1))?;
+        let tracked = Tracked::combine(
+            wanted.iter().copied(),
+            max_ranges.saturating_sub(spare).max(1),
+        )?;
         Ok(Self {
             function: function.clone(),
             shift,
-            ring_order: params.ring_order.clamp(info.ring_order_min, info.ring_order_max),
+            ring_order: params
+                .ring_order
+                .clamp(info.ring_order_min, info.ring_order_max),
             top,
             max_ranges,
             device_ranges: tracked.len(),
@@ -344,13 +353,24 @@ impl Session {
         name: &CStr,
         irq: bool,
     ) -> Result<Found> {
-        let Self { function, shift, tracked, bitmap, batch, lost, .. } = self;
+        let Self {
+            function,
+            shift,
+            tracked,
+            bitmap,
+            batch,
+            lost,
+            ..
+        } = self;
         let mut found = Found::End;
         let mut bad = false;
         let mut granules = 0u64;
         batch.clear();
         let drained = function.drain(until, |entry| match entry {
-            Entry::Write { iova, granules: run } => {
+            Entry::Write {
+                iova,
+                granules: run,
+            } => {
                 let span = u64::from(run)
                     .checked_shl(*shift)
                     .and_then(|length| Span::covering(iova, length, *shift))

@@ -158,7 +158,10 @@ mod tests {
         assert_eq!(Span::covering(0x1000, 0x1000, 16), Span::new(0, 1));
         assert_eq!(Span::covering(0x1000, 0, 12), None);
         assert_eq!(Span::covering(u64::MAX, 2, 12), None);
-        assert_eq!(Span::covering(u64::MAX, 1, 12), Span::new(MAX_GRANULE - 1, MAX_GRANULE));
+        assert_eq!(
+            Span::covering(u64::MAX, 1, 12),
+            Span::new(MAX_GRANULE - 1, MAX_GRANULE)
+        );
         assert_eq!(Span::covering(0, 1, 11), None);
         assert_eq!(Span::covering(0, 1, 64), None);
     }

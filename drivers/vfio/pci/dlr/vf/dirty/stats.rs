@@ -132,7 +132,10 @@ impl LogStats {
 impl Rate {
     /// Begins now.
     pub(super) fn new() -> Self {
-        Self { since: Instant::now(), pages: 0 }
+        Self {
+            since: Instant::now(),
+            pages: 0,
+        }
     }
 
     /// The rate, when a window is full.
