@@ -11,6 +11,8 @@
 #![deny(unsafe_code)]
 
 use kernel::{
+    driver,
+    pci,
     prelude::*,
     InPlaceModule, //
 };
@@ -40,6 +42,8 @@ mod kext;
 )]
 mod vfio;
 
+#[allow(dead_code, unused_imports, reason = "users of the service follow")]
+mod mgmt;
 mod params;
 #[allow(
     dead_code,
@@ -74,16 +78,20 @@ module! {
 /// The module. Dropped in the order of the fields, initialised in the order of `init`.
 #[pin_data]
 struct Dlr {
+    #[pin]
+    _mgmt: driver::Registration<pci::Adapter<mgmt::Driver>>,
     /// Last: everything above has its files in there.
     _debugfs: kext::debugfs::Root,
 }
 
 impl InPlaceModule for Dlr {
-    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             params::Config::load()?;
+            mgmt::init()?;
             Ok(try_pin_init!(Self {
                 _debugfs: kext::debugfs::Root::new(c"dlr_vfio_pci")?,
+                _mgmt <- driver::Registration::new(c"dlr-mgmt", module),
             }))
         })
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Looking up extended capabilities of a PCI function.
+//! Ids and extended capabilities of PCI functions.
 
 use kernel::{
     bindings,
@@ -15,6 +15,22 @@ pub(crate) fn as_raw<C: device::DeviceContext>(pdev: &pci::Device<C>) -> *mut bi
     core::ptr::from_ref(pdev)
         .cast_mut()
         .cast::<bindings::pci_dev>()
+}
+
+/// An id of a vendor that `pci::Vendor` does not know.
+pub(crate) const fn device_id(vendor: u16, device: u16) -> pci::DeviceId {
+    let raw = bindings::pci_device_id {
+        vendor: vendor as u32,
+        device: device as u32,
+        subvendor: !0,
+        subdevice: !0,
+        class: 0,
+        class_mask: 0,
+        driver_data: 0,
+        override_only: 0,
+    };
+    // SAFETY: `pci::DeviceId` is `repr(transparent)` over `pci_device_id` and has no invariant.
+    unsafe { core::mem::transmute::<bindings::pci_device_id, pci::DeviceId>(raw) }
 }
 
 /// Offset of the first extended capability `id` in configuration space.

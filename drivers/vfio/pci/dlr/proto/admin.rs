@@ -195,6 +195,11 @@ impl Command {
         Ok(command)
     }
 
+    /// Whether this is LOG_SYNC.
+    pub(crate) fn is_log_sync(&self) -> bool {
+        u32::from(self.0.opcode) == dlr::DLR_CMD_LOG_SYNC
+    }
+
     /// LOG_STOP.
     pub(crate) fn log_stop(function: u16) -> Self {
         Self::new(dlr::DLR_CMD_LOG_STOP, function)

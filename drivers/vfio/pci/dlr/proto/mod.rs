@@ -40,6 +40,11 @@ static_assert!(cfg!(target_endian = "little"));
 /// Log2 of the unit in which log entries count addresses.
 pub(crate) const PAGE_SHIFT: u32 = dlr::DLR_LOG_ENTRY_ADDR_SHIFT;
 
+/// PCI vendor of the reference NIC.
+pub(crate) const PCI_VENDOR_ID: u16 = dlr::DLR_PCI_VENDOR_ID as u16;
+/// PCI device id of its management function.
+pub(crate) const PCI_DEVICE_ID_MF: u16 = dlr::DLR_PCI_DEVICE_ID_MF as u16;
+
 /// Most data functions of one NIC.
 pub(crate) const MAX_FUNCTIONS: u32 = dlr::DLR_MAX_FUNCTIONS;
 

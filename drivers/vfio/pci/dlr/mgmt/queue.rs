@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The admin queue: submission, completion, deadlines and the reset handshake.
+
+use super::{
+    channel::Channel,
+    command::{
+        Request,
+        Ticket, //
+    },
+    hardware::{
+        self,
+        Hardware, //
+    },
+    memory::Buffer,
+    ring::{
+        Consumer,
+        Producer,
+        Words, //
+    },
+    slots::Slots,
+    stats::Stats, //
+};
+use crate::{
+    kext::completion::{
+        Event,
+        Wait, //
+    },
+    proto::admin::{
+        self,
+        Command, //
+    },
+};
+use kernel::{
+    io::Io,
+    new_mutex,
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        barrier::{
+            dma_mb,
+            Write, //
+        },
+        Arc,
+        Mutex,
+        SpinLockIrq, //
+    },
+    time::msecs_to_jiffies, //
+};
+
+/// Vector of completions.
+pub(super) const VECTOR: u32 = 0;
+/// Completions taken in one hold of the lock.
+const BATCH: usize = 16;
+/// How long a thread without a slot sleeps before it looks again, in milliseconds.
+const SLOT_POLL_MS: u32 = 100;
+
+/// Whether commands can be given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    /// Yes.
+    Up,
+    /// Soon again.
+    Resetting,
+    /// Never again.
+    Down,
+}
+
+struct State {
+    life: Life,
+    sq: Producer,
+    cq: Consumer,
+    slots: Slots<Arc<Request>>,
+}
+
+/// The admin queue of a management function.
+#[pin_data]
+pub(super) struct Queue {
+    pub(super) hw: Arc<Hardware>,
+    pub(super) stats: Stats,
+    /// Whom to tell when the queue dies.
+    pub(super) channels: KVec<Arc<Channel>>,
+    limits: hardware::Limits,
+    /// One reset at a time.
+    #[pin]
+    reset: Mutex<()>,
+    #[pin]
+    state: SpinLockIrq<State>,
+    /// A slot became free, perhaps.
+    #[pin]
+    room: Event,
+}
+
+impl Queue {
+    /// A queue that is not enabled yet.
+    pub(super) fn new(
+        hw: Arc<Hardware>,
+        channels: KVec<Arc<Channel>>,
+        limits: hardware::Limits,
+    ) -> Result<Arc<Self>> {
+        let state = State {
+            life: Life::Resetting,
+            sq: Producer::new(limits.order),
+            cq: Consumer::new(limits.order),
+            slots: Slots::new(limits.order)?,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                hw,
+                stats: Stats::new(),
+                channels,
+                limits,
+                reset <- new_mutex!((), "dlr_mgmt::Queue::reset"),
+                state <- new_spinlock_irq!(state, "dlr_mgmt::Queue::state"),
+                room <- Event::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Enables a new queue.
+    pub(super) fn start(&self) -> Result {
+        let hw = self.hw.enter().ok_or(ENOTCONN)?;
+        hardware::enable_queue(&hw, VECTOR)?;
+        self.state.lock().life = Life::Up;
+        Ok(())
+    }
+
+    /// Whether the management function is gone for good.
+    pub(super) fn is_down(&self) -> bool {
+        self.state.lock().life == Life::Down
+    }
+
+    /// Gives a command to the device. Sleeps while all slots are taken.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` once the management function is gone, `EBUSY` when the buffer is in flight, `EINTR`,
+    /// `ENOMEM`.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        command: Command,
+        buffer: Option<(Arc<Buffer>, u32)>,
+        channel: Option<Arc<Channel>>,
+    ) -> Result<Ticket> {
+        let request = Request::new(command, buffer, channel)?;
+        let address = match request.buffer() {
+            Some((buffer, _)) => buffer.claim()?,
+            None => 0,
+        };
+        loop {
+            match self.try_submit(&request, address) {
+                Ok(Some(allowed_ms)) => {
+                    return Ok(Ticket {
+                        queue: self.clone(),
+                        request,
+                        allowed_ms,
+                    })
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    request.give_back();
+                    return Err(error);
+                }
+            }
+            // More than one thread may sleep here and the event wakes one: hence the short time.
+            if self
+                .room
+                .wait_killable_timeout(msecs_to_jiffies(SLOT_POLL_MS))
+                == Wait::Killed
+            {
+                request.give_back();
+                return Err(EINTR);
+            }
+        }
+    }
+
+    /// Gives a command to the device if there is room, and tells how long it may take.
+    fn try_submit(&self, request: &Arc<Request>, address: u64) -> Result<Option<u32>> {
+        let hw = self.hw.enter().ok_or(ENOTCONN)?;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        match state.life {
+            Life::Up => {}
+            Life::Resetting => return Ok(None),
+            Life::Down => return Err(ENOTCONN),
+        }
+        let function = request.command.function();
+        let ahead = state
+            .slots
+            .iter()
+            .filter(|r| r.command.function() == function)
+            .count();
+        let Ok(id) = state.slots.insert(request.clone()) else {
+            return Ok(None);
+        };
+        let len = request.buffer().map_or(0, |(_, len)| len);
+        let entry = request.command.encode(id, address, len);
+        let tail = match state.sq.push(&hw.data().sq, &entry) {
+            Ok(tail) => tail,
+            Err(error) => {
+                state.slots.remove(id);
+                return Err(error);
+            }
+        };
+        // ORDERING: The entry and the command's buffer before the doorbell; pairs with the device's
+        // fetch of the entry.
+        dma_mb(Write);
+        hw.bar().write32(tail, crate::proto::regs::SQ_TAIL);
+        self.stats.commands.count();
+        // Commands of one function are executed one after the other.
+        let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
+        Ok(Some(
+            self.limits
+                .timeout_ms
+                .saturating_mul(turns)
+                .saturating_add(super::MARGIN_MS),
+        ))
+    }
+
+    /// Takes all completions that are there. From the interrupt's thread, and from those who waited long
+    /// enough to think that an interrupt was lost.
+    pub(super) fn take_completions(&self) {
+        loop {
+            let mut batch: [Option<Arc<Request>>; BATCH] = [const { None }; BATCH];
+            let Some((taken, garbage)) = self.take_batch(&mut batch) else {
+                return;
+            };
+            // Outside of the lock: the last reference of a request frees its buffer.
+            drop(batch);
+            if taken != 0 {
+                self.room.signal();
+            }
+            if garbage {
+                self.stats.garbage.count();
+                self.restart(None);
+                return;
+            }
+            if taken < BATCH {
+                return;
+            }
+        }
+    }
+
+    /// `None` when the queue is not in use.
+    fn take_batch(&self, batch: &mut [Option<Arc<Request>>; BATCH]) -> Option<(usize, bool)> {
+        let hw = self.hw.enter()?;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.life != Life::Up {
+            return None;
+        }
+        let mut taken = 0;
+        let mut garbage = false;
+        for place in batch.iter_mut() {
+            let Some(words) = state.cq.pop(&hw.data().cq) else {
+                break;
+            };
+            let answer = admin::Completion::decode(words);
+            let request = if state.sq.can_have_consumed(answer.sq_head) {
+                state.slots.remove(answer.id)
+            } else {
+                None
+            };
+            let Some(request) = request else {
+                dev_err!(hw.device(), "completion makes no sense: {answer:?}\n");
+                garbage = true;
+                break;
+            };
+            request.complete(&answer, &self.stats);
+            *place = Some(request);
+            taken += 1;
+        }
+        if taken != 0 {
+            hw.bar()
+                .write32(state.cq.head(), crate::proto::regs::CQ_HEAD);
+        }
+        Some((taken, garbage))
+    }
+
+    /// A command's time is over.
+    pub(super) fn overdue(&self, request: &Arc<Request>) {
+        self.take_completions();
+        if !request.is_done() {
+            self.restart(Some(request));
+        }
+    }
+
+    /// The reset handshake. Fails all commands in flight, `victim` with `ETIMEDOUT`. When the device does
+    /// not follow, the queue is down for good.
+    fn restart(&self, victim: Option<&Arc<Request>>) {
+        let _one = self.reset.lock();
+        if victim.is_some_and(|request| request.is_done()) {
+            // Somebody else did it meanwhile.
+            return;
+        }
+        let Some(hw) = self.hw.enter() else {
+            return;
+        };
+        {
+            let mut state = self.state.lock();
+            if state.life == Life::Down {
+                return;
+            }
+            state.life = Life::Resetting;
+        }
+        self.stats.resets.count();
+        if let Some(request) = victim {
+            self.stats.timeouts.count();
+            dev_warn!(
+                hw.device(),
+                "{} of function {} timed out, resetting the admin queue\n",
+                admin::opcode_name(request.command.opcode()),
+                request.command.function()
+            );
+        }
+        let fresh = Slots::new(self.limits.order);
+        let quiet = hardware::disable_queue(&hw);
+        if let (Ok(fresh), Ok(())) = (fresh, quiet) {
+            // The device has let go of everything.
+            let old = self.take_slots(fresh);
+            for request in old.iter() {
+                request.give_back();
+                let error = match victim {
+                    Some(victim) if Arc::ptr_eq(victim, request) => ETIMEDOUT,
+                    _ => EIO,
+                };
+                request.finish(Err(error));
+            }
+            drop(old);
+            for i in 0..hw.data().cq.len() {
+                hw.data().cq.set(i, 0);
+            }
+            if hardware::enable_queue(&hw, VECTOR).is_ok() {
+                let mut state = self.state.lock();
+                // Not when the function is being unbound.
+                if state.life == Life::Resetting {
+                    state.life = Life::Up;
+                }
+                drop(state);
+                self.room.signal();
+                return;
+            }
+        }
+        dev_err!(hw.device(), "the admin queue cannot be reset, giving up\n");
+        // Not held while clients are told: they may call us.
+        drop(hw);
+        self.go_down(EIO);
+    }
+
+    fn take_slots(&self, fresh: Slots<Arc<Request>>) -> Slots<Arc<Request>> {
+        let mut state = self.state.lock();
+        state.sq = Producer::new(self.limits.order);
+        state.cq = Consumer::new(self.limits.order);
+        core::mem::replace(&mut state.slots, fresh)
+    }
+
+    /// Ends the service: wakes everybody who waits and tells the clients. The buffers of commands in flight
+    /// stay the device's until [`Self::free_slots`].
+    pub(super) fn go_down(&self, error: Error) {
+        {
+            let mut state = self.state.lock();
+            state.life = Life::Down;
+            for request in state.slots.iter() {
+                request.finish(Err(error));
+            }
+        }
+        self.room.signal();
+        for channel in &self.channels {
+            channel.event.signal();
+            if let Some(client) = channel.client() {
+                client.lost();
+            }
+        }
+    }
+
+    /// Stops the device's use of the queue, after [`Self::go_down`].
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the device is gone, `ETIMEDOUT` when it does not follow.
+    pub(super) fn quiesce(&self) -> Result {
+        // Not in the middle of a reset.
+        let _one = self.reset.lock();
+        let hw = self.hw.enter().ok_or(ENOTCONN)?;
+        hardware::disable_queue(&hw)
+    }
+
+    /// Drops what was in flight. The device does no DMA any more.
+    pub(super) fn free_slots(&self) {
+        // Without memory the requests stay until the queue goes, but not their buffers' memory.
+        if let Ok(fresh) = Slots::new(0) {
+            drop(self.take_slots(fresh));
+        }
+    }
+}
