@@ -14,7 +14,7 @@
 //!   goes, which may be after unbind. So it is `'static`, and its `Drop` must not touch hardware.
 //! * The **open data** is made when the first user opens the device and dropped after the last one
 //!   closed it.
-//! * [`OpenDevice`](device::OpenDevice) is a callback-scoped view of both: it exists only while a call of
+//! * [`OpenDevice`] is a callback-scoped view of both: it exists only while a call of
 //!   an open device runs, which is also why it can lend a bound [`kernel::pci::Device`].
 //! * A **migration file** outlives all of these. It owns an `Arc` of the vendor's session and never
 //!   follows a pointer to the device (contract K7).
