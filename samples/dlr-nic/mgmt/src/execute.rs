@@ -161,7 +161,7 @@ fn save_read(port: &Port, request: &Request<'_>, flags: u32) -> Result<Done, Sta
     };
     if !data.is_empty() {
         if let Err(status) = request.write(&data) {
-            save.fail();
+            save.unread(data);
             return Err(status);
         }
     }
@@ -210,9 +210,10 @@ fn load_write(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
         let Some(now) = piece.get_mut(..count) else {
             return Err(Status::Internal);
         };
-        let result = request.read(at as u64, now).inspect_err(|&s| load.fail(s));
-        if let Err(status) = result.and_then(|()| load.write(now)) {
+        let read = request.read(at as u64, now);
+        if let Err(status) = read.and_then(|()| load.write(now)) {
             log::warn!("load refused: {status:?}");
+            slot.session = Session::None;
             port.reset_function();
             return Err(status);
         }

@@ -15,6 +15,7 @@
 //! data functions are traits of `dlr_core`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod command;
 mod execute;

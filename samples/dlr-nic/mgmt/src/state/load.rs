@@ -33,7 +33,6 @@ struct Staged {
 pub(crate) struct LoadSession {
     parser: Parser,
     staged: Staged,
-    error: Option<Status>,
 }
 
 impl LoadSession {
@@ -48,31 +47,17 @@ impl LoadSession {
                 personality: Vec::new(),
                 personality_total: None,
             },
-            error: None,
         }
     }
 
-    /// The next bytes of the stream. The first error is final.
+    /// The next bytes of the stream. The first error ends the session.
     pub(crate) fn write(&mut self, data: &[u8]) -> Result<(), Status> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
         let (parser, staged) = (&mut self.parser, &mut self.staged);
-        let result = parser.push(data, &mut |section| staged.accept(section));
-        self.error = result.err();
-        result
-    }
-
-    /// Ends the session with an error of the transport.
-    pub(crate) fn fail(&mut self, status: Status) {
-        self.error.get_or_insert(status);
+        parser.push(data, &mut |section| staged.accept(section))
     }
 
     /// Installs what was staged in the stopped `function`. On an error nothing was installed.
     pub(crate) fn commit(self, function: &dyn DataFunction) -> Result<(), Status> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
         if !self.parser.complete() {
             return Err(Status::Truncated);
         }

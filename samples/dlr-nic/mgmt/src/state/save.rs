@@ -49,8 +49,6 @@ pub(crate) struct SaveSession {
     flow: Arc<FlowTable>,
     /// Set by the first FINAL read: the function's count of resumes at that time.
     final_at: Option<u64>,
-    ended: bool,
-    failed: bool,
     reinits: u32,
 }
 
@@ -63,8 +61,6 @@ impl SaveSession {
             out: VecDeque::new(),
             flow,
             final_at: None,
-            ended: false,
-            failed: false,
             reinits: 0,
         };
         let header = session.writer.header();
@@ -89,15 +85,17 @@ impl SaveSession {
 
     /// The next at most `max` bytes of the changes so far.
     pub(crate) fn read(&mut self, max: usize) -> Result<(Vec<u8>, Done), Status> {
-        if self.failed || self.final_at.is_some() {
+        if self.final_at.is_some() {
             return Err(Status::InvalidState);
         }
         let max = max.min(MAX_READ);
         let mut data = Vec::new();
         while self.drain(&mut data, max) && self.make_flow(self.may_send_changes()) {}
-        let pending = self.pending();
-        let empty = pending.initial == 0 && pending.dirty == 0;
-        let flags = if empty { abi::DLR_CQE_F_EMPTY } else { 0 };
+        let flags = if data.is_empty() {
+            abi::DLR_CQE_F_EMPTY
+        } else {
+            0
+        };
         Ok((data, Done { result: 0, flags }))
     }
 
@@ -110,7 +108,7 @@ impl SaveSession {
         resumes: u64,
         sabotage: &Sabotage,
     ) -> Result<(Vec<u8>, Done), Status> {
-        if self.failed || self.final_at.is_some_and(|at| at != resumes) {
+        if self.final_at.is_some_and(|at| at != resumes) {
             return Err(Status::InvalidState);
         }
         let max = max.min(MAX_READ);
@@ -127,14 +125,18 @@ impl SaveSession {
                 break;
             }
         }
-        self.ended = self.final_at.is_some() && self.out.is_empty();
-        let flags = if self.ended { abi::DLR_CQE_F_END } else { 0 };
+        let ended = self.final_at.is_some() && self.out.is_empty();
+        let flags = if ended { abi::DLR_CQE_F_END } else { 0 };
         Ok((data, Done { result: 0, flags }))
     }
 
-    /// Data that could not be delivered: the session can only be ended now.
-    pub(crate) fn fail(&mut self) {
-        self.failed = true;
+    /// Takes back what could not be delivered: the read has changed nothing.
+    pub(crate) fn unread(&mut self, data: Vec<u8>) {
+        let part = match self.final_at {
+            Some(_) => Part::Final,
+            None => Part::Initial,
+        };
+        self.out.push_front((part, data));
     }
 
     /// What is still to come.
