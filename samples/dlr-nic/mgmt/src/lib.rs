@@ -30,6 +30,8 @@ mod status;
 mod status_page;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use fault::FaultAction;
 pub use management::{Config, FunctionConfig, ManagementFunction};

@@ -39,12 +39,6 @@ impl Epoch {
     fn end(&self) {
         *self.0.write() = false;
     }
-
-    /// An epoch for tests of commands without a queue.
-    #[cfg(test)]
-    pub(crate) fn for_test() -> Arc<Self> {
-        Self::new()
-    }
 }
 
 /// A submitted command: a copy, since host memory may change under the device.

@@ -330,7 +330,6 @@ impl LogEngine {
         if self.sabotage.get(SabotageKind::FilterNotCleared).is_none() && !cleared_elsewhere {
             session.clear_filter(range)?;
         }
-        self.interrupt_if_due(&mut inner);
         Ok(Sync::Done)
     }
 
@@ -365,7 +364,7 @@ impl LogEngine {
             let Some(session) = inner.session.as_mut() else {
                 return;
             };
-            let Some((start, end)) = session.ranges.clip(at, last + 1).next() else {
+            let Some((start, _)) = session.ranges.clip(at, last + 1).next() else {
                 return;
             };
             if session.error {
@@ -379,9 +378,7 @@ impl LogEngine {
             if session.filter.insert(start) {
                 self.grow_run(&mut inner, start);
             }
-            debug_assert!(start < end);
         }
-        self.interrupt_if_due(&mut inner);
     }
 
     /// Puts `granule` into the open run, or posts that and opens a new one.
@@ -418,11 +415,9 @@ impl LogEngine {
                 return;
             }
             session.lost = true;
-            let vector = session.ring.vector();
+            session.ring.demand_interrupt();
             self.post(inner, Entry::Lost);
             inner.stats.lost = inner.stats.lost.wrapping_add(1);
-            inner.stats.interrupts += 1;
-            self.interrupt.trigger(vector);
             self.kick.kick();
             return;
         }
@@ -452,7 +447,9 @@ impl LogEngine {
             self.interrupt.trigger(vector);
             self.kick.kick();
             self.room.notify_all();
+            return;
         }
+        self.interrupt_if_due(inner);
     }
 
     fn interrupt_if_due(&self, inner: &mut MutexGuard<'_, Inner>) {

@@ -51,6 +51,8 @@ pub(crate) struct Ring {
     vector: u16,
     /// The vector was raised for the entries that are unconsumed now.
     raised: bool,
+    /// The next entry raises the vector, however few there are.
+    demanded: bool,
 }
 
 impl Ring {
@@ -64,6 +66,7 @@ impl Ring {
             threshold,
             vector,
             raised: false,
+            demanded: false,
         }
     }
 
@@ -115,13 +118,16 @@ impl Ring {
         true
     }
 
+    /// The next entry has to raise the vector.
+    pub(crate) fn demand_interrupt(&mut self) {
+        self.demanded = true;
+    }
+
     /// Whether the vector has to be raised now; remembers that it was.
     pub(crate) fn wants_interrupt(&mut self) -> bool {
-        if self.raised || self.used() < self.threshold {
-            return false;
-        }
-        self.raised = true;
-        true
+        let reached = !self.raised && self.used() >= self.threshold;
+        self.raised |= reached;
+        std::mem::take(&mut self.demanded) || reached
     }
 }
 

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What the commands of a data function do and refuse.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+const OK: u32 = abi::DLR_STATUS_SUCCESS;
+const FIELD: u32 = abi::DLR_STATUS_INVALID_FIELD;
+const STATE: u32 = abi::DLR_STATUS_INVALID_STATE;
+
+#[test]
+fn bad_entries_are_refused() {
+    let mut d = Driver::new();
+    assert_eq!(d.plain(0, 0), abi::DLR_STATUS_INVALID_OPCODE);
+    for function in [3, 0xffff] {
+        let status = d.plain(abi::DLR_CMD_SAVE_END, function);
+        assert_eq!(status, abi::DLR_STATUS_INVALID_FUNCTION);
+    }
+    let spoil: [fn(&mut abi::dlr_sqe); 5] = [
+        |s| s.reserved0 = 1,
+        |s| s.flags = 2,
+        |s| s.params[39] = 1,
+        |s| s.addr = BUFFER,
+        |s| s.len = 1,
+    ];
+    for spoil in spoil {
+        let (status, ..) = d.run(|sqe| {
+            sqe.opcode = abi::DLR_CMD_SAVE_BEGIN as u16;
+            spoil(sqe);
+        });
+        assert_eq!(status, FIELD);
+    }
+    assert_eq!(d.buffered(abi::DLR_CMD_IDENTIFY_FN, 0, 63, 0).0, FIELD);
+    let (status, ..) = d.run(|sqe| {
+        sqe.opcode = abi::DLR_CMD_IDENTIFY_FN as u16;
+        sqe.addr = MEMORY as u64 - 8;
+        sqe.len = 64;
+    });
+    assert_eq!(status, abi::DLR_STATUS_DMA_FAULT);
+}
+
+#[test]
+fn levels_are_taken_one_at_a_time() {
+    let mut d = Driver::new();
+    let (down, up) = (abi::DLR_CMD_SUSPEND, abi::DLR_CMD_RESUME);
+    let (run, p2p, stop) = (
+        abi::DLR_FN_RUNNING,
+        abi::DLR_FN_RUNNING_P2P,
+        abi::DLR_FN_STOPPED,
+    );
+    assert_eq!(d.level(down, 1, stop), STATE, "skips one");
+    assert_eq!(d.level(down, 1, run), OK, "is there");
+    assert_eq!(d.level(down, 1, 3), FIELD);
+    assert_eq!(d.level(down, 1, p2p), OK);
+    assert_eq!(d.level(down, 1, stop), OK);
+    assert_eq!(d.log_register(1, abi::DLR_REG_FN_STATE), stop);
+    assert_eq!(d.level(down, 1, p2p), STATE, "wrong direction");
+    assert_eq!(d.level(up, 1, run), STATE, "skips one");
+    assert_eq!(d.level(up, 1, p2p), OK);
+    assert_eq!(d.level(up, 1, run), OK);
+    assert_eq!(d.log_register(0, abi::DLR_REG_FN_STATE), run);
+}
+
+#[test]
+fn log_start_checks_its_parameters() {
+    let mut d = Driver::new();
+    let spoil: [fn(&mut abi::dlr_log_start_params); 11] = [
+        |p| p.ring_order = 3,
+        |p| p.ring_order = 20,
+        |p| p.page_shift = 11,
+        |p| p.page_shift = 22,
+        |p| p.ring = RING + 8,
+        |p| p.vector = 4,
+        |p| p.irq_threshold = 0,
+        |p| p.irq_threshold = 17,
+        |p| p.num_ranges = 0,
+        |p| p.num_ranges = 65,
+        |p| p.reserved[4] = 1,
+    ];
+    for (n, spoil) in spoil.into_iter().enumerate() {
+        assert_eq!(d.log_start(0, spoil), FIELD, "case {n}");
+    }
+    for (iova, length) in [(1, 4096), (0, 0), (0, 4095), (!4095, 8192), (1 << 52, 4096)] {
+        let range = abi::dlr_range { iova, length };
+        d.memory.write(BUFFER + 16, range.as_bytes()).unwrap();
+        assert_eq!(d.log_start(0, |p| p.num_ranges = 2), FIELD);
+    }
+    assert_eq!(d.log_start(0, |_| ()), OK);
+    assert_eq!(d.log_start(0, |_| ()), abi::DLR_STATUS_BUSY);
+    assert_eq!(d.plain(abi::DLR_CMD_LOG_STOP, 0), OK);
+    assert_eq!(d.plain(abi::DLR_CMD_LOG_STOP, 0), OK);
+}
+
+#[test]
+fn a_log_through_registers_and_commands() {
+    let mut d = Driver::new();
+    assert_eq!(d.log_start(2, |_| ()), OK);
+    let sink = d.mf.dirty_sink(2).unwrap();
+    for n in 0..8 {
+        sink.dirty(n * 8192, 100);
+    }
+    assert_eq!(d.log_register(2, abi::DLR_REG_LOG_POSTED), 8);
+    assert_eq!(d.interrupt.count(1), 1);
+    d.mf.write32(
+        abi::DLR_REG_FN_BASE + 2 * abi::DLR_REG_FN_STRIDE + abi::DLR_REG_LOG_HEAD,
+        8,
+    );
+    d.sync_all(2, 0xabc);
+    assert_eq!(d.completion(1000).unwrap().status, 0);
+    assert_eq!(d.memory.u64(RING + 8 * 8), 0xabc << 12 | 2 << 1 | 1);
+    // FLR of the function leaves the log alone; reset of the MF ends it.
+    d.mf.events(2).unwrap().function_reset();
+    sink.dirty(0, 1);
+    assert_eq!(d.log_register(2, abi::DLR_REG_LOG_POSTED), 10);
+    d.mf.reset();
+    assert_eq!(
+        d.log_register(2, abi::DLR_REG_LOG_POSTED),
+        abi::DLR_LOG_POSTED_ERROR
+    );
+    assert_eq!(d.log_register(2, abi::DLR_REG_LOG_STATE), 0);
+}
+
+#[test]
+fn a_marker_without_room_is_busy_in_time() {
+    let mut d = Driver::new();
+    assert_eq!(d.log_start(0, |_| ()), OK);
+    let sink = d.mf.dirty_sink(0).unwrap();
+    for n in 0..30 {
+        sink.dirty(n * 8192, 1);
+    }
+    let begin = Instant::now();
+    d.sync_all(0, 1);
+    let cqe = d.completion(1000).unwrap();
+    assert_eq!(u32::from(cqe.status), abi::DLR_STATUS_BUSY);
+    assert!(begin.elapsed() < Duration::from_millis(400));
+}
+
+#[test]
+fn status_page_follows_the_session() {
+    let mut d = Driver::new();
+    assert_eq!(d.set_page(0, PAGE + 8), FIELD);
+    assert_eq!(d.set_page(0, MEMORY as u64), abi::DLR_STATUS_DMA_FAULT);
+    assert_eq!(d.set_page(0, PAGE), OK);
+    let idle = d.page();
+    assert!(idle.seq % 2 == 0 && idle.seq > 0 && idle.health == 0);
+    assert!(idle.initial_bytes > 8192 && idle.total_bytes > idle.initial_bytes);
+    assert_eq!(idle.dirty_bytes, 0);
+
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), abi::DLR_STATUS_BUSY);
+    let (_, result, flags) = d.buffered(abi::DLR_CMD_SAVE_READ, 0, 0x8000, 0);
+    assert_eq!(u64::from(result), idle.initial_bytes);
+    assert_eq!(flags, 0);
+    assert_eq!(d.page().initial_bytes + d.page().dirty_bytes, 0);
+    assert_ne!(d.page().total_bytes, 0);
+    let (_, result, flags) = d.buffered(abi::DLR_CMD_SAVE_READ, 0, 0x8000, 0);
+    assert_eq!((result, flags), (0, abi::DLR_CQE_F_EMPTY));
+
+    // Traffic, then a reset of the personality: the page follows by itself.
+    let wait = |d: &Driver, what: &dyn Fn(&abi::dlr_status_page) -> bool| {
+        let end = Instant::now() + Duration::from_secs(5);
+        while !what(&d.page()) {
+            assert!(Instant::now() < end, "{:?}", d.page().dirty_bytes);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    d.mf.flow_sink(0).unwrap().packet(true, &[1; 60]);
+    wait(&d, &|p| p.dirty_bytes > 4096);
+    d.mf.events(0).unwrap().reconfigured();
+    wait(&d, &|p| p.reinit_count == 1 && p.initial_bytes > 8192);
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_END, 0), OK);
+    assert_eq!(d.page().initial_bytes, idle.initial_bytes);
+    assert_eq!(d.set_page(0, 0), OK);
+    let last = d.page().seq;
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
+    assert_eq!(d.page().seq, last, "not written any more");
+}
+
+/// Reads the whole state of stopped function 0, with three reads in flight.
+fn read_all(d: &mut Driver) -> Vec<u8> {
+    let mut stream = Vec::new();
+    loop {
+        for n in 0..3u64 {
+            d.submit(|sqe| {
+                sqe.opcode = abi::DLR_CMD_SAVE_READ as u16;
+                sqe.addr = BUFFER + n * 0x1000;
+                sqe.len = 0x1000;
+                sqe.flags = abi::DLR_SAVE_READ_F_FINAL;
+            });
+        }
+        let mut end = false;
+        for n in 0..3u64 {
+            let cqe = d.completion(1000).unwrap();
+            assert_eq!(u32::from(cqe.status), OK);
+            stream.extend(d.memory.bytes(BUFFER + n * 0x1000, cqe.result as usize));
+            end |= cqe.flags & abi::DLR_CQE_F_END != 0;
+        }
+        if end {
+            return stream;
+        }
+    }
+}
+
+fn load(d: &mut Driver, function: u16, stream: &[u8]) -> u32 {
+    for piece in stream.chunks(0x3000) {
+        d.memory.write(BUFFER, piece).unwrap();
+        let len = piece.len() as u32;
+        let (status, ..) = d.buffered(abi::DLR_CMD_LOAD_WRITE, function, len, 0);
+        if status != OK {
+            return status;
+        }
+    }
+    d.plain(abi::DLR_CMD_LOAD_COMMIT, function)
+}
+
+#[test]
+fn save_here_load_there() {
+    let mut d = Driver::new();
+    let final_ = abi::DLR_SAVE_READ_F_FINAL;
+    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, 0).0, STATE);
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
+    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, final_).0, STATE);
+    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 0, 0).0, FIELD);
+    d.stop(0);
+    let stream = read_all(&mut d);
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 0), abi::DLR_STATUS_BUSY);
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_END, 0), OK);
+
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), STATE, "not stopped");
+    d.stop(1);
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_COMMIT, 1), STATE, "no session");
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), OK);
+    let up = d.level(abi::DLR_CMD_RESUME, 1, abi::DLR_FN_RUNNING_P2P);
+    assert_eq!(up, STATE, "not while it loads");
+    assert_eq!(load(&mut d, 1, &stream), OK);
+    assert_eq!(*d.functions[1].image.lock(), [0, 1, 2, 3]);
+    let up = d.level(abi::DLR_CMD_RESUME, 1, abi::DLR_FN_RUNNING_P2P);
+    assert_eq!(up, OK);
+}
+
+#[test]
+fn refused_streams_leave_the_function_reset() {
+    let mut d = Driver::new();
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
+    d.stop(0);
+    let stream = read_all(&mut d);
+    d.stop(1);
+    let mut bad = stream.clone();
+    bad[200] ^= 1;
+    let cut = &stream[..stream.len() - 1];
+    for (n, (stream, status)) in [
+        (&bad[..], abi::DLR_STATUS_CORRUPT),
+        (cut, abi::DLR_STATUS_TRUNCATED),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), OK);
+        assert_eq!(load(&mut d, 1, stream), status);
+        assert_eq!(d.functions[1].resets.load(Ordering::Relaxed), n as u64 + 1);
+        assert_eq!(
+            d.plain(abi::DLR_CMD_LOAD_COMMIT, 1),
+            STATE,
+            "session is over"
+        );
+    }
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), OK);
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_ABORT, 1), OK);
+    assert_eq!(d.functions[1].resets.load(Ordering::Relaxed), 3);
+    assert_eq!(d.plain(abi::DLR_CMD_LOAD_ABORT, 1), OK);
+    assert_eq!(d.functions[1].resets.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn function_reset_ends_sessions() {
+    let mut d = Driver::new();
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
+    d.mf.events(0).unwrap().function_reset();
+    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, 0).0, STATE);
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
+    // An undeliverable read changes nothing.
+    let (status, ..) = d.run(|sqe| {
+        sqe.opcode = abi::DLR_CMD_SAVE_READ as u16;
+        sqe.addr = MEMORY as u64;
+        sqe.len = 64;
+    });
+    assert_eq!(status, abi::DLR_STATUS_DMA_FAULT);
+    let (status, ..) = d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, 0);
+    assert_eq!(status, OK);
+    let magic = d.memory.u64(BUFFER) as u32;
+    assert_eq!(magic, abi::DLR_SECTION_MAGIC);
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The control socket: one JSON object per line in, one per line out.
+//!
+//! | request | effect |
+//! | --- | --- |
+//! | `{"cmd":"stats"}` | counters of everything |
+//! | `{"cmd":"link","function":0,"up":false}` | link of a data function |
+//! | `{"cmd":"sabotage","kind":"drop-log-entry","n":3}` | break a rule; `n` 0 mends it |
+//! | `{"cmd":"fault","opcode":50,"action":{"status":9},"count":1}` | the next `count` admin commands with this opcode (number, or name like `"log-sync"`) suffer: `{"status":S}`, `{"delay":MS}`, `"drop"`, `"wrong-id"` |
+//! | `{"cmd":"disconnect","function":0}` | tear a function out (`null`: the management function) |
+//! | `{"wire":{…}}` | a request of the wire |
+//!
+//! Every answer has `"ok"`, and `"error"` where that is false.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+};
+
+use anyhow::Context;
+use dlr_abi::abi;
+use dlr_core::{DataFunction, SabotageKind};
+use dlr_mgmt::FaultAction;
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use crate::nic::Nic;
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "cmd", rename_all = "kebab-case")]
+enum Request {
+    Stats,
+    Link {
+        function: usize,
+        up: bool,
+    },
+    Sabotage {
+        kind: String,
+        n: u64,
+    },
+    Fault {
+        opcode: Opcode,
+        action: FaultAction,
+        #[serde(default = "one")]
+        count: u64,
+    },
+    Disconnect {
+        function: Option<usize>,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Opcode {
+    Number(u16),
+    Name(String),
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// Makes the socket; replaces one that was left behind.
+pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    if UnixStream::connect(path).is_err() {
+        // Nobody listens, so nobody misses it.
+        let _ = std::fs::remove_file(path);
+    }
+    UnixListener::bind(path).with_context(|| format!("socket {}", path.display()))
+}
+
+/// Serves clients until the process ends.
+pub(crate) fn serve(listener: &UnixListener, nic: &Nic) {
+    std::thread::scope(|scope| {
+        for stream in listener.incoming() {
+            match stream {
+                Ok(stream) => {
+                    scope.spawn(move || client(&stream, nic));
+                }
+                Err(e) => {
+                    log::error!("control socket: {e}");
+                    std::thread::sleep(std::time::Duration::from_secs(1));
+                }
+            }
+        }
+    });
+}
+
+fn client(stream: &UnixStream, nic: &Nic) {
+    let mut writer = stream;
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = answer(&line, nic).unwrap_or_else(|e| {
+            log::warn!("control: {line}: {e:#}");
+            json!({ "ok": false, "error": format!("{e:#}") })
+        });
+        if writer.write_all(format!("{answer}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(line: &str, nic: &Nic) -> anyhow::Result<Value> {
+    let mut request: Value = serde_json::from_str(line)?;
+    if let Some(wire) = request.get_mut("wire") {
+        return Ok(nic.wire.control(wire.take()));
+    }
+    match serde_json::from_value(request)? {
+        Request::Stats => return Ok(stats(nic)),
+        Request::Link { function, up } => {
+            let function = nic.functions.get(function);
+            function.context("no such function")?.set_link(up);
+        }
+        Request::Sabotage { kind, n } => {
+            let kind: SabotageKind = kind.parse().map_err(anyhow::Error::msg)?;
+            nic.sabotage.set(kind, n);
+        }
+        Request::Fault {
+            opcode,
+            action,
+            count,
+        } => nic
+            .management
+            .inject(opcode_number(&opcode)?, action, count),
+        Request::Disconnect { function } => {
+            let server = nic.servers.get(function.map_or(0, |k| k.saturating_add(1)));
+            server.context("no such function")?.disconnect();
+        }
+    }
+    Ok(json!({ "ok": true }))
+}
+
+fn stats(nic: &Nic) -> Value {
+    let mut stats = nic.management.stats();
+    let parts = stats["functions"].as_array_mut().into_iter().flatten();
+    for (part, function) in parts.zip(&nic.functions) {
+        let text = function.stats_json();
+        part["net"] = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    }
+    let sabotage: serde_json::Map<_, _> = SabotageKind::ALL
+        .into_iter()
+        .filter_map(|kind| Some((kind.name().to_owned(), nic.sabotage.get(kind)?.into())))
+        .collect();
+    stats["ok"] = true.into();
+    stats["wire"] = nic.wire.stats();
+    stats["sabotage"] = sabotage.into();
+    stats
+}
+
+fn opcode_number(opcode: &Opcode) -> anyhow::Result<u16> {
+    let names = [
+        ("identify-nic", abi::DLR_CMD_IDENTIFY_NIC),
+        ("identify-fn", abi::DLR_CMD_IDENTIFY_FN),
+        ("status-page", abi::DLR_CMD_STATUS_PAGE),
+        ("suspend", abi::DLR_CMD_SUSPEND),
+        ("resume", abi::DLR_CMD_RESUME),
+        ("save-begin", abi::DLR_CMD_SAVE_BEGIN),
+        ("save-read", abi::DLR_CMD_SAVE_READ),
+        ("save-end", abi::DLR_CMD_SAVE_END),
+        ("load-begin", abi::DLR_CMD_LOAD_BEGIN),
+        ("load-write", abi::DLR_CMD_LOAD_WRITE),
+        ("load-commit", abi::DLR_CMD_LOAD_COMMIT),
+        ("load-abort", abi::DLR_CMD_LOAD_ABORT),
+        ("log-start", abi::DLR_CMD_LOG_START),
+        ("log-add", abi::DLR_CMD_LOG_ADD),
+        ("log-sync", abi::DLR_CMD_LOG_SYNC),
+        ("log-stop", abi::DLR_CMD_LOG_STOP),
+    ];
+    match opcode {
+        Opcode::Number(number) => Ok(*number),
+        Opcode::Name(name) => {
+            let found = names.iter().find(|(known, _)| known == name);
+            found
+                .map(|&(_, number)| number as u16)
+                .with_context(|| format!("unknown opcode `{name}`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_parse() {
+        for line in [
+            r#"{"cmd":"stats"}"#,
+            r#"{"cmd":"link","function":0,"up":false}"#,
+            r#"{"cmd":"fault","opcode":"log-sync","action":{"status":9}}"#,
+            r#"{"cmd":"fault","opcode":50,"action":"drop","count":2}"#,
+            r#"{"cmd":"fault","opcode":50,"action":{"delay":100}}"#,
+            r#"{"cmd":"disconnect","function":null}"#,
+            r#"{"cmd":"sabotage","kind":"drop-log-entry","n":3}"#,
+        ] {
+            serde_json::from_str::<Request>(line).expect(line);
+        }
+        assert!(serde_json::from_str::<Request>(r#"{"cmd":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn opcodes_have_names() {
+        let name = Opcode::Name("log-sync".into());
+        assert_eq!(opcode_number(&name).ok(), Some(0x32));
+        assert!(opcode_number(&Opcode::Name("x".into())).is_err());
+    }
+}
