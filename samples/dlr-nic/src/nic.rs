@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use dlr_net::{NetConfig, NetFunction};
 use anyhow::Context;
 use dlr_core::{DataFunction, DirtySink, Sabotage, WireRx};
 use dlr_mgmt::{Config, FunctionConfig, ManagementFunction};
+use dlr_net::{NetConfig, NetFunction};
 use dlr_pci::{ConfigSpace, FileCache, PciFunction, Port, Server};
 use dlr_wire::Wire;
 
