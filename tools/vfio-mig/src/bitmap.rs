@@ -25,6 +25,11 @@ impl DirtyBitmap {
         self.pages
     }
 
+    /// The words.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The words, for REPORT to set bits in.
     pub fn words_mut(&mut self) -> &mut [u64] {
         &mut self.words

@@ -42,4 +42,6 @@ pub enum Command {
     Load(cmd::load::Args),
     /// Log which pages a device writes.
     Log(cmd::log::Args),
+    /// Migrate a virtio-net function under traffic and compare all memory.
+    Mirror(cmd::mirror::Args),
 }

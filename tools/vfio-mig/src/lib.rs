@@ -23,6 +23,7 @@ pub mod cmd;
 pub mod device;
 pub mod discover;
 pub mod image;
+pub mod mirror;
 pub mod output;
 pub mod range;
 pub mod session;

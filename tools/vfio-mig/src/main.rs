@@ -27,12 +27,13 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Save(args) => show(&ui, &cmd::save::run(args, cli.backend, &ui)?),
         Command::Load(args) => show(&ui, &cmd::load::run(args, cli.backend, &ui)?),
         Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| true),
+        Command::Mirror(args) => show(&ui, &cmd::mirror::run(args, cli.backend, &ui)?),
     }
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = env_logger::Env::new().filter_or("VFIO_MIG_LOG", "warn");
+    let level = env_logger::Env::new().filter_or("VFIO_MIG_LOG", "warn,vfio_ioctls=error");
     env_logger::Builder::from_env(level)
         .format_timestamp(None)
         .init();

@@ -146,6 +146,18 @@ impl<'a, D: Migratable> Walk<'a, D> {
         self.data.as_mut().context("no data file in this state")
     }
 
+    /// Back to RUNNING by a reset, giving up what the device was.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reset.
+    pub fn reset(&mut self) -> Result<()> {
+        self.device.reset()?;
+        self.data = None;
+        self.away = false;
+        Ok(())
+    }
+
     /// Back to RUNNING.
     ///
     /// # Errors

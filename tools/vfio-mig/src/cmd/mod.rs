@@ -6,4 +6,5 @@ pub mod info;
 pub mod list;
 pub mod load;
 pub mod log;
+pub mod mirror;
 pub mod save;

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What lies where in the virtual machine's memory.
+//!
+//! The low region begins with 2 MiB of rings and send buffers; all other pages of both
+//! regions are receive buffers.
+
+use anyhow::{ensure, Result};
+
+use super::{
+    memory::{HUGE_PAGE, PAGE},
+    queue::Rings,
+};
+use crate::range::IovaRange;
+
+/// Start of the low region.
+pub const LOW: u64 = 1 << 30;
+/// Start of the high region: beyond 4 GiB.
+pub const HIGH: u64 = 1 << 32;
+/// Largest queue that is used.
+pub const QUEUE_LIMIT: u16 = 256;
+/// Bytes of a send buffer: a jumbo frame.
+pub const SEND_BUFFER: u64 = 3 * PAGE;
+
+const RX: u64 = LOW;
+const TX: u64 = LOW + 4 * PAGE;
+const SEND: u64 = LOW + 8 * PAGE;
+
+/// The memory's ranges: `size` bytes altogether, a quarter of them low.
+///
+/// # Errors
+///
+/// The size is too small or no multiple of what it has to be.
+pub fn ranges(size: u64) -> Result<Vec<IovaRange>> {
+    ensure!(
+        size >= 4 * HUGE_PAGE && size % (4 * HUGE_PAGE) == 0 && size <= 1 << 38,
+        "the memory's size must be a multiple of 8 MiB, at most 256 GiB"
+    );
+    let (low, high) = (size / 4, size / 4 * 3);
+    Ok(vec![
+        IovaRange {
+            iova: LOW,
+            length: low,
+        },
+        IovaRange {
+            iova: HIGH,
+            length: high,
+        },
+    ])
+}
+
+fn rings(at: u64, limit: u16) -> Rings {
+    let size = limit.min(QUEUE_LIMIT);
+    Rings {
+        // The device may offer any number; a split queue needs a power of two.
+        size: 1 << size.max(1).ilog2(),
+        desc: at,
+        avail: at + PAGE,
+        used: at + 2 * PAGE,
+    }
+}
+
+/// Rings of the receive queue; at most `limit` descriptors.
+pub fn rx_rings(limit: u16) -> Rings {
+    rings(RX, limit)
+}
+
+/// Rings of the send queue; at most `limit` descriptors.
+pub fn tx_rings(limit: u16) -> Rings {
+    rings(TX, limit)
+}
+
+/// The send buffers.
+pub fn send_buffers() -> Vec<u64> {
+    let count = (LOW + HUGE_PAGE - SEND) / SEND_BUFFER;
+    (0..count).map(|n| SEND + n * SEND_BUFFER).collect()
+}
+
+/// The pages that frames are received into.
+pub fn receive_pages(ranges: &[IovaRange]) -> Vec<u64> {
+    let pages = |range: &IovaRange| (range.iova..range.iova + range.length).step_by(PAGE as usize);
+    ranges
+        .iter()
+        .flat_map(pages)
+        .filter(|page| !(LOW..LOW + HUGE_PAGE).contains(page))
+        .collect()
+}
+
+/// What lies at `iova`, for people.
+pub fn describe(iova: u64) -> &'static str {
+    let page = iova / PAGE * PAGE;
+    let part = |at: u64, names: [&'static str; 3]| {
+        (page >= at && page < at + 3 * PAGE).then(|| names[((page - at) / PAGE) as usize])
+    };
+    let ring = part(
+        RX,
+        [
+            "receive descriptors",
+            "receive available ring",
+            "receive used ring",
+        ],
+    )
+    .or_else(|| {
+        part(
+            TX,
+            ["send descriptors", "send available ring", "send used ring"],
+        )
+    });
+    match ring {
+        Some(name) => name,
+        None if (SEND..LOW + HUGE_PAGE).contains(&page) => "send buffer",
+        None => "receive buffer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn nothing_overlaps() {
+        let ranges = ranges(64 << 20).expect("good size");
+        let pages = receive_pages(&ranges);
+        assert_eq!(pages.len() as u64, (62 << 20) / PAGE);
+        let mut all: HashSet<u64> = pages.into_iter().collect();
+        for buffer in send_buffers() {
+            for page in 0..3 {
+                assert!(all.insert(buffer + page * PAGE));
+                assert_eq!(describe(buffer + page * PAGE), "send buffer");
+            }
+        }
+        for rings in [rx_rings(1024), tx_rings(1024)] {
+            assert_eq!(rings.size, QUEUE_LIMIT);
+            for page in [rings.desc, rings.avail, rings.used] {
+                assert!(all.insert(page));
+            }
+        }
+    }
+
+    #[test]
+    fn everything_has_a_name() {
+        assert_eq!(describe(rx_rings(8).used + 4), "receive used ring");
+        assert_eq!(describe(tx_rings(8).desc), "send descriptors");
+        assert_eq!(describe(HIGH), "receive buffer");
+    }
+
+    #[test]
+    fn sizes() {
+        for size in [0, 1 << 20, 9 << 20, 1 << 40] {
+            assert!(ranges(size).is_err());
+        }
+        assert_eq!(rx_rings(100).size, 64);
+    }
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! One migration: rounds under traffic, the stop, the comparison, the move.
+
+use std::{
+    io::Write,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure, Context, Result};
+use serde::Serialize;
+
+use super::{
+    layout,
+    memory::{all_dirty, LostPage, SharedMemory, PAGE},
+    traffic::{Counters, Doorbells, Guest},
+    transport::VirtioPci,
+};
+use crate::{
+    device::{Device, DirtyLog},
+    image::Phase,
+    output::Ui,
+    session::{pre_copy_round, stop_copy_all, Back, Migratable, SaveStats, Walk},
+    state::State,
+};
+
+/// How to migrate.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Rounds under traffic, after the first copy of everything.
+    pub rounds: u32,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// Time between the last copy and the comparison: a function that still writes then did
+    /// not stop when it said so.
+    pub settle: Duration,
+    /// Answers that have to come after the move.
+    pub replies: u64,
+}
+
+/// One end: a function and the memory that it reaches.
+#[derive(Clone)]
+pub struct End<'a> {
+    /// The function.
+    pub device: &'a Device,
+    /// The memory.
+    pub memory: SharedMemory,
+}
+
+/// One round.
+#[derive(Clone, Debug, Serialize)]
+pub struct Round {
+    /// Its number; the last one is that of the stopped function.
+    pub round: u32,
+    /// Pages that the device's log named.
+    pub reported: u64,
+    /// Pages that the CPU wrote.
+    pub cpu: u64,
+    /// Pages copied: either of them.
+    pub copied: u64,
+    /// The log named everything: it had lost entries and said so.
+    pub all_dirty: bool,
+    /// Time of the REPORT calls.
+    pub report_us: u64,
+    /// Device state that went over in this round.
+    pub state_bytes: u64,
+}
+
+/// A lost page with its name.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    /// Where and how.
+    #[serde(flatten)]
+    pub page: LostPage,
+    /// What it is.
+    pub what: &'static str,
+}
+
+/// One migration.
+#[derive(Clone, Debug, Serialize)]
+pub struct Migration {
+    /// Function that was left.
+    pub from: String,
+    /// Function that was moved to.
+    pub to: String,
+    /// Rounds, the last one with the function stopped.
+    pub rounds: Vec<Round>,
+    /// Number of pages that differ.
+    pub lost_pages: u64,
+    /// The first of them.
+    pub lost: Vec<Lost>,
+    /// Device state moved while running, and when stopped.
+    pub pre_copy_bytes: u64,
+    /// Device state moved when stopped.
+    pub stop_copy_bytes: u64,
+    /// Time in which the function could not work.
+    pub stopped_ms: f64,
+    /// Answers received before the stop.
+    pub replies_before: u64,
+    /// Answers received after the move.
+    pub replies_after: u64,
+    /// What went wrong beside lost pages; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+impl Migration {
+    /// Nothing lost, nothing else wrong?
+    pub fn passed(&self) -> bool {
+        self.lost_pages == 0 && self.problems.is_empty()
+    }
+}
+
+/// Lost pages that are named, at most.
+const NAMED: usize = 64;
+/// Time for the answers after the move.
+const AFTER: Duration = Duration::from_secs(20);
+
+/// Copies what the log of `source` and the CPU say has changed.
+fn round(
+    number: u32,
+    log: &DirtyLog<'_>,
+    source: &SharedMemory,
+    shadow: &SharedMemory,
+    problems: &mut Vec<String>,
+) -> Result<Round> {
+    let mut total = Round {
+        round: number,
+        reported: 0,
+        cpu: 0,
+        copied: 0,
+        all_dirty: true,
+        report_us: 0,
+        state_bytes: 0,
+    };
+    for (index, range) in source.ranges().into_iter().enumerate() {
+        // In this order: what is written after one of these answers is in the next one.
+        let cpu = source.take_cpu_dirty(index);
+        let begin = Instant::now();
+        let mut pages = log.report(range, PAGE).with_context(|| {
+            format!("the log of {range} failed: all of it counts as dirty, and the migration ends")
+        })?;
+        total.report_us += begin.elapsed().as_micros() as u64;
+        if pages.stray_bits() > 0 {
+            problems.push(format!(
+                "REPORT of {range} set {} bits beyond the range",
+                pages.stray_bits()
+            ));
+        }
+        total.reported += pages.count();
+        total.all_dirty &= pages.is_full();
+        total.cpu += cpu.count();
+        pages.merge(cpu.words());
+        total.copied += pages.count();
+        shadow.copy_from(source, index, &pages)?;
+    }
+    Ok(total)
+}
+
+/// Migrates the function of `from` with `guest` to that of `to`.
+///
+/// # Errors
+///
+/// A device refuses a call, or the traffic does not run at all. What the comparison finds is
+/// no error but in the answer. Both devices are RUNNING in any case.
+pub fn migrate(
+    from: &End<'_>,
+    to: &End<'_>,
+    guest: &mut Guest,
+    bells: &Doorbells,
+    plan: &Plan,
+    ui: &Ui,
+) -> Result<(Migration, Doorbells)> {
+    let (ranges, flags) = (from.memory.ranges(), from.device.flags());
+    let mut problems = Vec::new();
+    let mut rounds = Vec::new();
+    let mut stats = SaveStats::default();
+    let mut buf = vec![0; 1 << 20];
+    let spinner = ui.spinner();
+
+    let mut source = Walk::new(from.device)?;
+    let mut target = Walk::new(to.device)?;
+    target.to(State::Resuming).context("target")?;
+    let log = from
+        .device
+        .log_start(PAGE, &ranges)
+        .context("cannot start DMA logging")?;
+    if flags.pre_copy() {
+        from.device.opt_in_precopy_v2();
+        source.to(State::PreCopy).context("source")?;
+    }
+
+    let stop = AtomicBool::new(false);
+    let begin = thread::scope(|scope| -> Result<Instant> {
+        let runner = scope.spawn(|| guest.run(from.device, bells, &stop));
+        let mut live = || -> Result<()> {
+            for index in 0..ranges.len() {
+                from.memory.take_cpu_dirty(index);
+            }
+            for (index, pages) in all_dirty(&ranges).iter().enumerate() {
+                to.memory.copy_from(&from.memory, index, pages)?;
+            }
+            for number in 1..=plan.rounds {
+                ui.sleep(plan.interval);
+                ui.check()?;
+                let mut this = round(number, &log, &from.memory, &to.memory, &mut problems)?;
+                if flags.pre_copy() {
+                    let before = stats.pre_copy_bytes;
+                    pre_copy_round(&mut source, &mut stats, &mut buf, &mut |_, data| {
+                        forward(&mut target, data)
+                    })?;
+                    this.state_bytes = stats.pre_copy_bytes - before;
+                }
+                spinner.set_message(format!(
+                    "round {number}: {} pages from the log, {} copied",
+                    this.reported, this.copied
+                ));
+                spinner.tick();
+                rounds.push(this);
+            }
+            // Long enough for writes that only the last report can tell of.
+            ui.sleep(plan.interval / 2);
+            Ok(())
+        };
+        let result = live();
+        stop.store(true, Ordering::Release);
+        let ran = runner
+            .join()
+            .unwrap_or_else(|_| bail!("the traffic thread panicked"));
+        result?;
+        ran.context("traffic before the stop")?;
+        Ok(Instant::now())
+    })?;
+    let before = guest.counters();
+
+    if flags.pre_copy() && flags.p2p() {
+        source.to(State::PreCopyP2p).context("source")?;
+    }
+    source.to(State::StopCopy).context("source")?;
+    let mut last = round(
+        plan.rounds + 1,
+        &log,
+        &from.memory,
+        &to.memory,
+        &mut problems,
+    )?;
+    stop_copy_all(&mut source, &mut stats, &mut buf, &mut |_: Phase, data| {
+        forward(&mut target, data)
+    })?;
+    last.state_bytes = stats.stop_copy_bytes;
+    rounds.push(last);
+    let moving = begin.elapsed();
+
+    thread::sleep(plan.settle);
+    let lost = to.memory.compare(&from.memory)?;
+    let named = lost.iter().take(NAMED).map(|page| Lost {
+        page: page.clone(),
+        what: layout::describe(page.iova),
+    });
+    let mut migration = Migration {
+        from: from.device.node().name.clone(),
+        to: to.device.node().name.clone(),
+        rounds,
+        lost_pages: lost.len() as u64,
+        lost: named.collect(),
+        pre_copy_bytes: stats.pre_copy_bytes,
+        stop_copy_bytes: stats.stop_copy_bytes,
+        stopped_ms: 0.0,
+        replies_before: before.received,
+        replies_after: 0,
+        problems,
+    };
+
+    // The source gives up before the target begins: there is one address on the wire.
+    let resume = Instant::now();
+    source.to(State::Stop).context("source")?;
+    source.reset().context("resetting the source")?;
+    log.stop().context("stopping the log")?;
+    ensure!(
+        from.device.state()? == State::Running,
+        "the source is not RUNNING after its reset"
+    );
+    // As QEMU does it: configuration space while still RESUMING. This writes COMMAND.
+    let function = VirtioPci::new(to.device).context("target")?;
+    if target.back().context("the target refuses the state")? == Back::Reset {
+        bail!("the target refuses the state, and was reset");
+    }
+    migration.stopped_ms = (moving + resume.elapsed()).as_secs_f64() * 1e3;
+    let bells = Doorbells::of(&function)?;
+    if migration.lost_pages == 0 {
+        resume_traffic(to, &function, guest, &bells, plan, &before, &mut migration)?;
+    }
+    spinner.finish_and_clear();
+    Ok((migration, bells))
+}
+
+fn forward(target: &mut Walk<'_, Device>, data: &[u8]) -> Result<()> {
+    target
+        .data()?
+        .write_all(data)
+        .context("the target refuses the state")
+}
+
+/// Goes on at the target, in the shadow memory.
+fn resume_traffic(
+    to: &End<'_>,
+    function: &VirtioPci<'_, Device>,
+    guest: &mut Guest,
+    bells: &Doorbells,
+    plan: &Plan,
+    before: &Counters,
+    migration: &mut Migration,
+) -> Result<()> {
+    if let Err(e) = function.check() {
+        migration.problems.push(format!("after the move: {e}"));
+        return Ok(());
+    }
+    if function.mac()? != guest.mac() {
+        migration
+            .problems
+            .push("the MAC address did not move along".to_owned());
+    }
+    guest.move_to(SharedMemory::clone(&to.memory));
+    let end = Instant::now() + AFTER;
+    let after = loop {
+        match guest.pump(to.device, bells) {
+            Ok(true) => {}
+            Ok(false) => thread::sleep(Duration::from_millis(1)),
+            Err(e) => {
+                migration
+                    .problems
+                    .push(format!("traffic after the move: {e:#}"));
+                break guest.counters();
+            }
+        }
+        let counters = guest.counters();
+        if counters.received >= before.received + plan.replies {
+            break counters;
+        }
+        if Instant::now() > end {
+            migration.problems.push(format!(
+                "only {} answers within {} s after the move",
+                counters.received - before.received,
+                AFTER.as_secs()
+            ));
+            break counters;
+        }
+    };
+    migration.replies_after = after.received - before.received;
+    if after.corrupt > 0 || after.duplicates > 0 {
+        migration.problems.push(format!(
+            "{} corrupt and {} duplicate frames: {}",
+            after.corrupt,
+            after.duplicates,
+            after.faults.join("; ")
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Being the VMM of a virtio-net function that is migrated under traffic.
+//!
+//! | module | knows |
+//! | --- | --- |
+//! | [`memory`] | the memory of the virtual machine: mapping, what its CPU wrote, copy, compare |
+//! | [`transport`] | virtio over PCI, as the driver sees it |
+//! | [`queue`] | a split virtqueue in that memory |
+//! | [`frames`] | Ethernet frames of the test traffic |
+//! | [`layout`] | what lies where in the memory |
+//! | [`buffers`] | which page is the next receive buffer |
+//! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
+//! | [`migrate`] | the rounds, the stop, the comparison |
+//!
+//! The memory rules are those of any VMM: a page is copied when the device's log names it or
+//! the CPU (here: this program) wrote it; nothing else tells that it changed. At the end all
+//! pages are compared, so that a page that the log did not name shows.
+
+pub mod buffers;
+pub mod frames;
+pub mod layout;
+pub mod memory;
+pub mod migrate;
+#[cfg(test)]
+mod model;
+pub mod queue;
+pub mod traffic;
+pub mod transport;

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The "guest": a network driver and an application that sends echo requests as fast as the
+//! answers come, and checks every byte of them.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, Context, Result};
+use dlr_traffic::{Fault, Header, Tracker};
+use serde::Serialize;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::{
+    buffers::Pool,
+    frames::{Addresses, Received, LONGEST},
+    layout,
+    memory::{GuestMemory, SharedMemory, PAGE},
+    queue::{Buffer, Queue},
+    transport::{Doorbell, Regions, VirtioPci},
+};
+
+/// Bytes of `struct virtio_net_hdr_v1`.
+const NET_HEADER: usize = 12;
+/// Echo requests on their way at one time: what a peer's socket buffer holds.
+const WINDOW: usize = 24;
+/// After this time an answer counts as lost.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Pause when there is nothing to do.
+const IDLE: Duration = Duration::from_micros(300);
+const SHORTEST: usize = 64;
+
+/// What happened so far.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counters {
+    /// Echo requests sent.
+    pub sent: u64,
+    /// Answers received, all bytes right.
+    pub received: u64,
+    /// Answers that never came (UDP may lose them).
+    pub lost: u64,
+    /// Answers that came twice.
+    pub duplicates: u64,
+    /// Frames with wrong bytes.
+    pub corrupt: u64,
+    /// The first few of them.
+    pub faults: Vec<String>,
+}
+
+/// A frame that is being put together from several buffers.
+#[derive(Debug, Default)]
+struct Assembly {
+    left: u16,
+    bytes: Vec<u8>,
+}
+
+/// Doorbells of one function.
+#[derive(Clone, Copy, Debug)]
+pub struct Doorbells {
+    rx: Doorbell,
+    tx: Doorbell,
+}
+
+impl Doorbells {
+    /// Those of `function`, whose queues are set up.
+    ///
+    /// # Errors
+    ///
+    /// A register cannot be accessed.
+    pub fn of<R: Regions>(function: &VirtioPci<'_, R>) -> Result<Self> {
+        Ok(Self {
+            rx: function.doorbell(0)?,
+            tx: function.doorbell(1)?,
+        })
+    }
+}
+
+/// Driver and application.
+pub struct Guest {
+    memory: SharedMemory,
+    addresses: Addresses,
+    rx: Queue,
+    tx: Queue,
+    pool: Pool,
+    send_free: Vec<u64>,
+    assembly: Assembly,
+    stream: u32,
+    next: u64,
+    waiting: HashMap<u64, Instant>,
+    tracker: Tracker,
+    lost: u64,
+    damaged: u64,
+    urgent: Vec<Vec<u8>>,
+}
+
+impl Guest {
+    /// Sets up `function` with queues in `memory`, which it can reach.
+    ///
+    /// # Errors
+    ///
+    /// The function is not one that this driver can drive.
+    pub fn new<R: Regions>(
+        function: &VirtioPci<'_, R>,
+        memory: SharedMemory,
+        mut addresses: Addresses,
+        seed: u64,
+    ) -> Result<Self> {
+        function.begin()?;
+        let rx_rings = layout::rx_rings(function.queue_limit(0)?);
+        let tx_rings = layout::tx_rings(function.queue_limit(1)?);
+        let rx = Queue::new(memory.guest(), rx_rings)?;
+        let tx = Queue::new(memory.guest(), tx_rings)?;
+        function.enable_queue(0, rx_rings)?;
+        function.enable_queue(1, tx_rings)?;
+        addresses.mac = function.mac()?;
+        function.finish()?;
+        Ok(Self {
+            pool: Pool::new(layout::receive_pages(&memory.ranges()), seed),
+            memory,
+            addresses,
+            rx,
+            tx,
+            send_free: layout::send_buffers(),
+            assembly: Assembly::default(),
+            stream: seed as u32,
+            next: 0,
+            waiting: HashMap::new(),
+            tracker: Tracker::default(),
+            lost: 0,
+            damaged: 0,
+            urgent: Vec::new(),
+        })
+    }
+
+    /// Our MAC.
+    pub fn mac(&self) -> [u8; 6] {
+        self.addresses.mac
+    }
+
+    /// Goes on in other memory: what a guest does not notice.
+    pub fn move_to(&mut self, memory: SharedMemory) {
+        self.memory = memory;
+        // The time in which the machine stood still does not count.
+        let now = Instant::now();
+        self.waiting.values_mut().for_each(|sent| *sent = now);
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        let report = self.tracker.report();
+        Counters {
+            sent: self.next,
+            received: report.received,
+            lost: self.lost,
+            duplicates: report.duplicates,
+            corrupt: report.corrupt + self.damaged,
+            faults: report.faults,
+        }
+    }
+
+    /// Finds the peer.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub fn find_peer<R: Regions>(&mut self, regions: &R, bells: &Doorbells) -> Result<()> {
+        for _ in 0..30 {
+            let request = self.addresses.arp_request()?;
+            self.urgent.push(request);
+            let end = Instant::now() + Duration::from_millis(200);
+            while Instant::now() < end {
+                self.pump(regions, bells)?;
+                if self.addresses.peer_mac.is_some() {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        bail!(
+            "no answer to ARP from {}: is there a host with a UDP echo service on the function's \
+             network? (--peer, --address)",
+            self.addresses.peer_ip
+        )
+    }
+
+    /// Runs until `stop`; the last thing is a burst, so that the function has work to do
+    /// when it is stopped itself.
+    ///
+    /// # Errors
+    ///
+    /// The function or its memory is broken.
+    pub fn run<R: Regions>(
+        &mut self,
+        regions: &R,
+        bells: &Doorbells,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        while !stop.load(Ordering::Acquire) {
+            if !self.pump(regions, bells)? {
+                std::thread::sleep(IDLE);
+            }
+        }
+        // Older requests may have been lost, so the window alone would not do.
+        self.waiting.clear();
+        self.pump(regions, bells).map(drop)
+    }
+
+    /// One turn; `false` when there was nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// The function or its memory is broken.
+    pub fn pump<R: Regions>(&mut self, regions: &R, bells: &Doorbells) -> Result<bool> {
+        let memory = SharedMemory::clone(&self.memory);
+        let memory = memory.guest();
+        let mut busy = self.receive(memory)?;
+        if self.post(memory)? {
+            self.rx.publish(memory)?;
+            bells.rx.ring(regions)?;
+        }
+        busy |= self.reap(memory)?;
+        if self.send(memory)? {
+            self.tx.publish(memory)?;
+            bells.tx.ring(regions)?;
+            busy = true;
+        }
+        Ok(busy)
+    }
+
+    fn receive(&mut self, memory: &GuestMemory) -> Result<bool> {
+        let mut busy = false;
+        while let Some(used) = self.rx.take(memory).context("receive queue")? {
+            busy = true;
+            let page = used.chain[0].iova;
+            let mut bytes = vec![0; (used.written as usize).min(PAGE as usize)];
+            memory.read_slice(&mut bytes, GuestAddress(page))?;
+            self.pool.give_back(page);
+            if self.assembly.left == 0 {
+                let count = bytes
+                    .get(10..NET_HEADER)
+                    .map(|n| u16::from_le_bytes([n[0], n[1]]));
+                let Some(count @ 1..) = count else {
+                    self.damage("a frame without a network header");
+                    continue;
+                };
+                self.assembly.left = count;
+                self.assembly.bytes.clear();
+                bytes.drain(..NET_HEADER);
+            }
+            self.assembly.bytes.append(&mut bytes);
+            self.assembly.left -= 1;
+            if self.assembly.left == 0 {
+                let frame = std::mem::take(&mut self.assembly.bytes);
+                self.frame(&frame)?;
+            }
+        }
+        Ok(busy)
+    }
+
+    fn damage(&mut self, what: &str) {
+        log::warn!("received {what}");
+        self.damaged += 1;
+    }
+
+    fn frame(&mut self, frame: &[u8]) -> Result<()> {
+        match self.addresses.parse(frame) {
+            Received::Echo(message) => self.echo(&message),
+            Received::PeerIs(mac) => self.addresses.peer_mac = Some(mac),
+            Received::WhereAreYou(mac, ip) => {
+                let reply = self.addresses.arp_reply(mac, ip)?;
+                self.urgent.push(reply);
+            }
+            Received::Other => {}
+            Received::Damaged => self.damage("something that is no frame"),
+        }
+        Ok(())
+    }
+
+    fn echo(&mut self, message: &Result<Header, Fault>) {
+        if let Ok(header) = message {
+            if header.stream != self.stream {
+                return;
+            }
+            self.waiting.remove(&header.seq);
+        }
+        self.tracker.enter(message);
+    }
+
+    /// Gives the function receive buffers.
+    fn post(&mut self, memory: &GuestMemory) -> Result<bool> {
+        let mut posted = false;
+        while self.rx.free() > 0 {
+            let Some(page) = self.pool.take() else { break };
+            let buffer = Buffer {
+                iova: page,
+                len: PAGE as u32,
+            };
+            posted |= self.rx.add(memory, &[buffer], true)?;
+        }
+        Ok(posted)
+    }
+
+    /// Takes send buffers back.
+    fn reap(&mut self, memory: &GuestMemory) -> Result<bool> {
+        let mut busy = false;
+        while let Some(used) = self.tx.take(memory).context("send queue")? {
+            self.send_free.push(used.chain[0].iova);
+            busy = true;
+        }
+        Ok(busy)
+    }
+
+    fn send(&mut self, memory: &GuestMemory) -> Result<bool> {
+        let mut sent = false;
+        while let Some(frame) = self.urgent.pop() {
+            sent |= self.send_one(memory, &frame)?;
+        }
+        if self.addresses.peer_mac.is_none() {
+            return Ok(sent);
+        }
+        let (now, before) = (Instant::now(), self.waiting.len());
+        self.waiting
+            .retain(|_, at| now.duration_since(*at) < PATIENCE);
+        self.lost += (before - self.waiting.len()) as u64;
+        while self.waiting.len() < WINDOW && self.tx.free() > 0 && !self.send_free.is_empty() {
+            // Short ones for the rate, long ones for the pages.
+            let limit = if self.pool.random(4) == 0 {
+                512
+            } else {
+                LONGEST
+            };
+            let len = SHORTEST + self.pool.random(limit - SHORTEST);
+            let frame = self.addresses.echo_request(self.stream, self.next, len)?;
+            if !self.send_one(memory, &frame)? {
+                break;
+            }
+            self.waiting.insert(self.next, now);
+            self.next += 1;
+            sent = true;
+        }
+        Ok(sent)
+    }
+
+    fn send_one(&mut self, memory: &GuestMemory, frame: &[u8]) -> Result<bool> {
+        let Some(iova) = self.send_free.pop() else {
+            return Ok(false);
+        };
+        memory.write_slice(&[0; NET_HEADER], GuestAddress(iova))?;
+        memory.write_slice(frame, GuestAddress(iova + NET_HEADER as u64))?;
+        let len = (NET_HEADER + frame.len()) as u32;
+        let added = self.tx.add(memory, &[Buffer { iova, len }], false)?;
+        if !added {
+            self.send_free.push(iova);
+        }
+        Ok(added)
+    }
+}
+
+#[cfg(test)]
+#[path = "traffic_tests.rs"]
+mod tests;
