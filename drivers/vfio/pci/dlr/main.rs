@@ -51,6 +51,7 @@ mod params;
     reason = "the contract has more than this driver uses"
 )]
 mod proto;
+mod vf;
 
 module! {
     type: Dlr,
@@ -78,6 +79,9 @@ module! {
 /// The module. Dropped in the order of the fields, initialised in the order of `init`.
 #[pin_data]
 struct Dlr {
+    /// First: the commands of data functions go through the management functions.
+    #[pin]
+    _vf: driver::Registration<vfio::pci::Adapter<vf::Vf>>,
     #[pin]
     _mgmt: driver::Registration<pci::Adapter<mgmt::Driver>>,
     /// Last: everything above has its files in there.
@@ -92,6 +96,7 @@ impl InPlaceModule for Dlr {
             Ok(try_pin_init!(Self {
                 _debugfs: kext::debugfs::Root::new(c"dlr_vfio_pci")?,
                 _mgmt <- driver::Registration::new(c"dlr-mgmt", module),
+                _vf <- driver::Registration::new(c"dlr_vfio_pci", module),
             }))
         })
     }

@@ -46,13 +46,6 @@ impl Coarse {
         self.len + usize::from(self.hull.is_some())
     }
 
-    /// Empties the set.
-    pub(crate) fn clear(&mut self) {
-        self.tree = RBTree::new();
-        self.len = 0;
-        self.hull = None;
-    }
-
     /// Adds `span`.
     pub(crate) fn insert(&mut self, span: Span) {
         let mut joined = span;
