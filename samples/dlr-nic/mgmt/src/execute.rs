@@ -55,7 +55,11 @@ pub(crate) fn execute(port: &Port, request: &Request<'_>) -> Result<Done, Status
                 _ => return Err(Status::InvalidOpcode),
             };
             flags.and_then(|_| no_arguments())?;
-            run(port).map(|()| Done::default())
+            // Inside the epoch: after the reset handshake no session begins any more.
+            let result = request.command.epoch.run(|| run(port));
+            result
+                .unwrap_or(Err(Status::Internal))
+                .map(|()| Done::default())
         }
     };
     port.refresh_page();
@@ -275,7 +279,9 @@ fn log_start(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
         ranges: ranges.iter().map(|r| (r.iova, r.length)).collect(),
     };
     // Inside the epoch: a ring of a queue that was reset must not come into use.
-    let started = request.command.epoch.run(|| port.log.start(&params));
+    let function = port.function();
+    let start = || port.log.start(function.as_deref(), &params);
+    let started = request.command.epoch.run(start);
     started
         .unwrap_or(Err(Status::Internal))
         .map(|()| Done::default())

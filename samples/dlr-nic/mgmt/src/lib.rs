@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod command;
+mod epoch;
 mod execute;
 mod fault;
 mod kick;

@@ -6,40 +6,14 @@ use std::sync::{mpsc::Sender, Arc};
 
 use dlr_abi::abi;
 use dlr_core::{DmaMemory, Interrupt};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use serde::Serialize;
 use zerocopy::FromBytes;
 
-use crate::status::Done;
+use crate::{epoch::Epoch, status::Done};
 
 const SQE: u64 = size_of::<abi::dlr_sqe>() as u64;
 const CQE: u64 = size_of::<abi::dlr_cqe>() as u64;
-
-/// One enabled life of the queue. Commands keep theirs: after the reset handshake they may
-/// not touch host memory any more.
-#[derive(Debug)]
-pub(crate) struct Epoch(RwLock<bool>);
-
-impl Epoch {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(RwLock::new(true)))
-    }
-
-    /// Runs `f` unless the epoch is over; the epoch does not end while `f` runs.
-    pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
-        let alive = self.0.read_recursive();
-        alive.then(f)
-    }
-
-    /// The queue has not been reset since the command was submitted.
-    pub(crate) fn alive(&self) -> bool {
-        *self.0.read_recursive()
-    }
-
-    fn end(&self) {
-        *self.0.write() = false;
-    }
-}
 
 /// A submitted command: a copy, since host memory may change under the device.
 #[derive(Debug)]

@@ -37,6 +37,8 @@ struct Inner {
     /// Blocks below `taken` that changed since they were taken last.
     changed: std::collections::BTreeSet<u32>,
     packets: u64,
+    /// Entries in use.
+    used: u64,
 }
 
 /// See the module.
@@ -58,6 +60,7 @@ impl FlowTable {
                 taken: 0,
                 changed: Default::default(),
                 packets: 0,
+                used: 0,
             }),
             blocks,
             kick,
@@ -72,11 +75,7 @@ impl FlowTable {
     /// Packets seen and entries in use, for the control socket.
     pub(crate) fn stats(&self) -> (u64, u64) {
         let inner = self.inner.lock();
-        let used = inner.table.chunks_exact(ENTRY);
-        (
-            inner.packets,
-            used.filter(|e| e.iter().any(|&b| b != 0)).count() as u64,
-        )
+        (inner.packets, inner.used)
     }
 
     /// A save session begins: everything is to be taken.
@@ -99,6 +98,7 @@ impl FlowTable {
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
         inner.table = vec![0; self.blocks * BLOCK];
+        inner.used = 0;
         inner.taken = 0;
         inner.changed.clear();
     }
@@ -142,6 +142,8 @@ impl FlowTable {
                 slot.copy_from_slice(&data[..]);
             }
         }
+        let used = inner.table.chunks_exact(ENTRY).filter(|e| word(e, 0) != 0);
+        inner.used = used.count() as u64;
     }
 
     /// The whole table.
@@ -162,7 +164,8 @@ impl FlowTable {
         let Some(entry) = inner.table.get_mut(slot * ENTRY..(slot + 1) * ENTRY) else {
             return;
         };
-        if word(entry, 0) != hash {
+        let before = word(entry, 0);
+        if before != hash {
             entry.fill(0);
             set_word(entry, 0, hash);
         }
@@ -171,6 +174,7 @@ impl FlowTable {
         set_word(entry, 2, bytes.wrapping_add(len));
         let seen = word(entry, 3) | 1 << u32::from(tx);
         set_word(entry, 3, seen);
+        inner.used += u64::from(before == 0);
         let block = slot * ENTRY / BLOCK;
         if inner.tracking && block < inner.taken && inner.changed.insert(block as u32) {
             drop(guard);

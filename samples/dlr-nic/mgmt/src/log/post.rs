@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! From announced writes to entries in the ring.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use dlr_abi::abi;
+use dlr_core::{DirtySink, SabotageKind};
+use parking_lot::MutexGuard;
+
+use super::{engine::LogEngine, ring::Entry, session::Inner};
+
+impl LogEngine {
+    fn announce(&self, iova: u64, len: u64) {
+        if len == 0 || !self.active.load(Ordering::Acquire) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        let Some(session) = inner.session.as_mut() else {
+            return;
+        };
+        let shift = session.page_shift;
+        let (first, last) = (iova >> shift, iova.saturating_add(len - 1) >> shift);
+        let mut at = first;
+        // Posting needs `inner` as a whole, so the clipped parts are looked up one by one.
+        while at <= last {
+            let Some(session) = inner.session.as_mut() else {
+                return;
+            };
+            let Some((start, _)) = session.ranges.clip(at, last + 1).next() else {
+                return;
+            };
+            if session.error {
+                return;
+            }
+            if session.lost {
+                inner.stats.unlogged += 1;
+                return;
+            }
+            at = start + 1;
+            if session.filter.insert(start) {
+                self.grow_run(&mut inner, start);
+            }
+        }
+    }
+
+    /// Puts `granule` into the open run, or posts that and opens a new one.
+    fn grow_run(&self, inner: &mut MutexGuard<'_, Inner>, granule: u64) {
+        let Some(session) = inner.session.as_mut() else {
+            return;
+        };
+        if let Some((start, run)) = &mut session.open_run {
+            if granule == *start + *run && *run < u64::from(abi::DLR_LOG_ENTRY_MAX_RUN) {
+                *run += 1;
+                return;
+            }
+            self.flush_locked(inner);
+        }
+        if let Some(session) = inner.session.as_mut().filter(|s| !s.lost) {
+            session.open_run = Some((granule, 1));
+        }
+    }
+
+    /// Posts the open run.
+    pub(super) fn flush_locked(&self, inner: &mut MutexGuard<'_, Inner>) {
+        let Some(session) = inner.session.as_mut() else {
+            return;
+        };
+        let Some((start, run)) = session.open_run.take() else {
+            return;
+        };
+        if session.error {
+            return;
+        }
+        let page = start << (session.page_shift - 12);
+        if session.ring.free() < 2 {
+            if self.sabotage.get(SabotageKind::LostNotPosted).is_some() {
+                inner.stats.sabotaged += 1;
+                return;
+            }
+            session.lost = true;
+            session.ring.demand_interrupt();
+            self.post(inner, Entry::Lost);
+            inner.stats.lost = inner.stats.lost.wrapping_add(1);
+            self.kick.kick();
+            return;
+        }
+        inner.write_entries += 1;
+        if let Some(n) = self.sabotage.get(SabotageKind::DropLogEntry) {
+            if inner.write_entries % n == 0 {
+                inner.stats.sabotaged += 1;
+                return;
+            }
+        }
+        inner.stats.writes += 1;
+        inner.stats.granules += run;
+        self.post(inner, Entry::Write { page, run });
+    }
+
+    /// Writes one entry into the ring; a fault ends the log for good (R10).
+    pub(super) fn post(&self, inner: &mut MutexGuard<'_, Inner>, entry: Entry) {
+        let Some(session) = inner.session.as_mut() else {
+            return;
+        };
+        let (addr, value) = session.ring.push(entry);
+        if let Err(fault) = self.memory.write_u64(addr, value) {
+            log::error!("log ring: {fault}; the log is dead until the next LOG_START");
+            session.error = true;
+            let vector = session.ring.vector();
+            inner.failed = true;
+            self.interrupt.trigger(vector);
+            self.kick.kick();
+            self.room.notify_all();
+            return;
+        }
+        self.interrupt_if_due(inner);
+    }
+
+    /// Raises the vector when the ring's condition says so.
+    pub(super) fn interrupt_if_due(&self, inner: &mut MutexGuard<'_, Inner>) {
+        let Some(session) = inner.session.as_mut() else {
+            return;
+        };
+        if session.ring.wants_interrupt() {
+            let vector = session.ring.vector();
+            inner.stats.interrupts += 1;
+            self.interrupt.trigger(vector);
+        }
+    }
+}
+
+impl DirtySink for LogEngine {
+    fn before_write(&self, iova: u64, len: u64) {
+        let Some(ms) = self.sabotage.get(SabotageKind::EntryBeforeData) else {
+            return;
+        };
+        self.announce(iova, len);
+        if self.active.load(Ordering::Acquire) {
+            self.flush();
+            std::thread::sleep(Duration::from_millis(ms));
+        }
+    }
+
+    fn dirty(&self, iova: u64, len: u64) {
+        if self.sabotage.get(SabotageKind::EntryBeforeData).is_none() {
+            self.announce(iova, len);
+        }
+    }
+}

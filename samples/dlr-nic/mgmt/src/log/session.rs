@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What a log remembers between LOG_START and LOG_STOP.
+
+use super::{
+    check_range, granules,
+    ranges::{Filter, Ranges},
+    ring::Ring,
+    LogStats, SyncRange,
+};
+use crate::status::Status;
+
+/// An active log.
+pub(super) struct Session {
+    pub(super) ring: Ring,
+    pub(super) ranges: Ranges,
+    pub(super) filter: Filter,
+    pub(super) page_shift: u32,
+    /// Granules already in the filter whose entry is not posted yet: a run may still grow.
+    pub(super) open_run: Option<(u64, u64)>,
+    pub(super) lost: bool,
+    pub(super) error: bool,
+}
+
+/// A log, active or not.
+pub(super) struct Inner {
+    pub(super) session: Option<Session>,
+    pub(super) failed: bool,
+    pub(super) stats: LogStats,
+    pub(super) write_entries: u64,
+}
+
+impl Inner {
+    /// The active, working log.
+    pub(super) fn open_session(&mut self) -> Result<&mut Session, Status> {
+        match self.session.as_mut() {
+            None => Err(Status::InvalidState),
+            Some(session) if session.error => Err(Status::Internal),
+            Some(session) => Ok(session),
+        }
+    }
+}
+
+impl Session {
+    /// From here on every granule of `range` is logged anew.
+    pub(super) fn clear_filter(&mut self, range: SyncRange) -> Result<(), Status> {
+        match range {
+            SyncRange::All => self.filter.clear(),
+            SyncRange::Part { iova, length } => {
+                check_range(iova, length, self.page_shift)?;
+                let (start, end) = granules(iova, length, self.page_shift);
+                self.filter.remove(start, end);
+            }
+        }
+        Ok(())
+    }
+}
