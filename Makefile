@@ -17,6 +17,7 @@ FUNCTIONS ?= 2
 
 help:
 	@echo 'make demo            live-migrate a guest with a passed-through NIC, and show what happened'
+	@echo '                     (ARGS=--help lists what can be varied)'
 	@echo 'make test            run every test (LAYER=style|host|module|kunit|boxes for one layer)'
 	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
 	@echo 'make kunit           run the tests of the driver in a host box'
@@ -43,7 +44,7 @@ prerequisites:
 		echo 'missing: a Rust toolchain, 1.85 or later: see https://rustup.rs' >&2; exit 1; }
 
 demo: prerequisites
-	@$(BOX) demo
+	@$(BOX) cargo run --quiet --package dlr-testing --bin dlr-demo -- $(ARGS)
 
 test: prerequisites
 	@$(BOX) test $(addprefix --layer ,$(LAYER))

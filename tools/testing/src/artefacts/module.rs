@@ -67,15 +67,22 @@ pub fn build(
     copy_sources(tree, &folder, &source)?;
     let mut command = match kernel {
         Kernel::Box { rootfs, build } => {
-            let top = build.parent().context("a kernel needs a folder")?;
-            let name = build.file_name().context("a kernel needs a name")?;
-            Sandbox::new(rootfs)
-                .mount(top, MOUNTED_AT, false)
-                .mount(&source, "/work", true)
-                .command(&format!(
-                    "make -C {MOUNTED_AT}/{} M=/work {arguments} modules",
-                    name.to_string_lossy()
-                ))
+            let sandbox = Sandbox::new(rootfs).mount(&source, "/work", true);
+            // A tree that was built inside the root file system stays there,
+            // since build trees hold absolute paths.
+            let (sandbox, kdir) = match build.strip_prefix(rootfs) {
+                Ok(inside) => (sandbox, Path::new("/").join(inside)),
+                Err(_) => {
+                    let top = build.parent().context("a kernel needs a folder")?;
+                    let name = build.file_name().context("a kernel needs a name")?;
+                    let sandbox = sandbox.mount(top, MOUNTED_AT, false);
+                    (sandbox, Path::new(MOUNTED_AT).join(name))
+                }
+            };
+            sandbox.command(&format!(
+                "make -C {} M=/work {arguments} modules",
+                kdir.display()
+            ))
         }
         Kernel::Host(build) => {
             let mut command = Command::new("make");
