@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn ids_differ_for_long() -> Result {
         let mut slots = Slots::new(2)?;
-        let first = slots.insert(()).map_err(|_| EINVAL)?;
+        let first = slots.insert(()).map_err(|()| EINVAL)?;
         slots.remove(first);
         for _ in 0..1000 {
-            let id = slots.insert(()).map_err(|_| EINVAL)?;
+            let id = slots.insert(()).map_err(|()| EINVAL)?;
             assert!(id != first);
             slots.remove(id);
         }
