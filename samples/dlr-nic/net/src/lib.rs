@@ -27,6 +27,8 @@ mod ring;
 mod rx;
 mod sabotage;
 mod stats;
+#[cfg(test)]
+mod testing;
 mod tx;
 
 pub use function::{NetConfig, NetFunction};

@@ -102,7 +102,10 @@ impl DmaSpace {
             return Err(MapError::Invalid);
         }
         let bytes = usize::try_from(len).map_err(|_| MapError::Invalid)?;
-        let (id, mapping) = self.files.get(fd, end).map_err(MapError::File)?;
+        let (id, mapping) = self.files.get(fd, end).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidInput => MapError::Invalid,
+            _ => MapError::File(e),
+        })?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let base = state.place(id, mapping).ok_or(MapError::Invalid)?;
         state.memory.iommu().map(iova, base + offset, bytes, perm);

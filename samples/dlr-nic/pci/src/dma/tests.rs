@@ -1,1 +1,271 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use std::{
+    fs::File,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    sync::{mpsc, Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use dlr_core::{DirtySink, DmaFault, DmaMemory};
+use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress, Permissions};
+
+use super::*;
+
+const PAGE: u64 = 4096;
+
+/// A memory file of `pages` pages; each byte is the number of its page.
+fn file(pages: u64) -> File {
+    let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let file = File::from(fd);
+    for page in 0..pages {
+        file.write_all_at(&[page as u8; PAGE as usize], page * PAGE)
+            .unwrap();
+    }
+    file
+}
+
+fn fd(file: &File) -> OwnedFd {
+    file.try_clone().unwrap().into()
+}
+
+fn space() -> DmaSpace {
+    DmaSpace::new(Arc::default(), None)
+}
+
+fn byte(space: &DmaSpace, iova: u64) -> Option<u8> {
+    let mut byte = [0];
+    space.read(iova, &mut byte).ok().map(|()| byte[0])
+}
+
+#[test]
+fn reads_and_writes_through_ranges() {
+    let (file, space) = (file(4), space());
+    // Two pages that are neighbours here and far apart in the file.
+    for (iova, offset) in [(0x10000, 3 * PAGE), (0x11000, 0)] {
+        space
+            .map(iova, PAGE, fd(&file), offset, Permissions::ReadWrite)
+            .unwrap();
+    }
+    space.write(0x10ffe, &[1, 2, 3, 4]).unwrap();
+    let mut read = [0; 4];
+    space.read(0x10ffe, &mut read).unwrap();
+    assert_eq!(read, [1, 2, 3, 4]);
+    file.read_exact_at(&mut read[..2], 4 * PAGE - 2).unwrap();
+    file.read_exact_at(&mut read[2..], 0).unwrap();
+    assert_eq!(read, [1, 2, 3, 4]);
+    space.write_u64(0x11008, 0x0102_0304_0506_0708).unwrap();
+    assert_eq!(byte(&space, 0x11008), Some(8));
+}
+
+#[test]
+fn each_file_is_mapped_once() {
+    let files: Arc<FileCache> = Arc::default();
+    let (a, b) = (file(64), file(1));
+    let one = DmaSpace::new(Arc::clone(&files), None);
+    let two = DmaSpace::new(Arc::clone(&files), None);
+    for page in 0..64 {
+        for space in [&one, &two] {
+            space
+                .map(page * PAGE, PAGE, fd(&a), page * PAGE, Permissions::Read)
+                .unwrap();
+        }
+    }
+    one.map(1 << 40, PAGE, fd(&b), 0, Permissions::Read)
+        .unwrap();
+    assert_eq!(files.count(), 2);
+    assert_eq!(byte(&one, 63 * PAGE), Some(63));
+    one.unmap_all();
+    assert_eq!(files.count(), 1);
+    assert_eq!(byte(&one, 0), None);
+    assert_eq!(byte(&two, 5 * PAGE), Some(5));
+}
+
+#[test]
+fn faults_leave_memory_alone() {
+    let (file, space) = (file(2), space());
+    let fault = |iova, len| Err(DmaFault { iova, len });
+    assert_eq!(space.write(0, &[1]), fault(0, 1));
+    space
+        .map(PAGE, PAGE, fd(&file), 0, Permissions::Read)
+        .unwrap();
+    space
+        .map(2 * PAGE, PAGE, fd(&file), PAGE, Permissions::ReadWrite)
+        .unwrap();
+    assert_eq!(space.write(PAGE, &[9]), fault(PAGE, 1));
+    // The second half could be written; nothing is.
+    assert_eq!(space.write(2 * PAGE - 1, &[9, 9]), fault(2 * PAGE - 1, 2));
+    assert_eq!(byte(&space, 2 * PAGE), Some(1));
+    assert_eq!(
+        space.read(3 * PAGE - 1, &mut [0; 2]),
+        fault(3 * PAGE - 1, 2)
+    );
+    assert_eq!(space.write_u64(2 * PAGE + 4, 0), fault(2 * PAGE + 4, 8));
+    assert_eq!(space.read(u64::MAX, &mut [0; 2]), fault(u64::MAX, 2));
+    assert_eq!(
+        space.read(u64::MAX - 1, &mut [0; 1]),
+        fault(u64::MAX - 1, 1)
+    );
+    assert_eq!(space.write(u64::MAX, &[]), Ok(()));
+}
+
+#[test]
+fn refuses_useless_maps() {
+    let (file, space) = (file(2), space());
+    let map = |iova, len, offset| space.map(iova, len, fd(&file), offset, Permissions::Read);
+    assert!(map(0, 0, 0).is_err());
+    assert!(map(1, PAGE, 0).is_err());
+    assert!(map(0, PAGE, 8).is_err());
+    assert!(map(0, PAGE, 2 * PAGE).is_err());
+    assert!(map(0, PAGE, u64::MAX - PAGE + 1).is_err());
+    assert!(map(u64::MAX - PAGE + 1, PAGE, 0).is_err());
+    assert!(space
+        .map(
+            0,
+            PAGE,
+            File::open("/dev/null").unwrap().into(),
+            0,
+            Permissions::Read
+        )
+        .is_err());
+    assert!(map(0, 2 * PAGE, 0).is_ok());
+}
+
+#[test]
+fn unmaps_of_all_kinds() {
+    let (file, space) = (file(4), space());
+    let map_all = || {
+        space
+            .map(0xfee0_0000, 4 * PAGE, fd(&file), 0, Permissions::Read)
+            .unwrap();
+    };
+    // Of nothing, of nothing much, of far too much.
+    space.unmap(0x1234_5000, PAGE);
+    space.unmap(0, 0);
+    map_all();
+    space.unmap(0xfef0_0000, 0xffff_ffff_0110_0000);
+    assert_eq!(byte(&space, 0xfee0_3000), Some(3));
+    space.unmap(0xfee0_1000, PAGE);
+    assert_eq!(byte(&space, 0xfee0_0fff), Some(0));
+    assert_eq!(byte(&space, 0xfee0_1000), None);
+    assert_eq!(byte(&space, 0xfee0_2000), Some(2));
+    space.unmap(0, 0x2000_0000_0000);
+    assert_eq!(byte(&space, 0xfee0_2000), None);
+    map_all();
+    space.unmap(0xfee0_2000, u64::MAX);
+    assert_eq!(byte(&space, 0xfee0_1fff), Some(1));
+    assert_eq!(byte(&space, 0xfee0_2000), None);
+}
+
+#[test]
+fn unmap_waits_for_access_in_flight() {
+    let (file, space) = (file(1), Arc::new(space()));
+    space
+        .map(0, PAGE, fd(&file), 0, Permissions::ReadWrite)
+        .unwrap();
+    let guard = space.lock();
+    let (sender, done) = mpsc::channel();
+    let other = Arc::clone(&space);
+    let unmap = thread::spawn(move || {
+        other.unmap(0, PAGE);
+        sender.send(()).unwrap();
+    });
+    assert!(done.recv_timeout(Duration::from_millis(100)).is_err());
+    guard.write_slice(&[7], GuestAddress(0)).unwrap();
+    drop(guard);
+    done.recv_timeout(Duration::from_secs(30)).unwrap();
+    unmap.join().unwrap();
+    assert_eq!(byte(&space, 0), None);
+}
+
+/// Looks at the file itself when it is told of a write.
+struct Witness {
+    file: File,
+    /// Whether it came before the write, address, length, first byte in the file.
+    seen: Mutex<Vec<(bool, u64, u64, u8)>>,
+}
+
+impl Witness {
+    fn note(&self, before: bool, iova: u64, len: u64) {
+        let mut byte = [0];
+        self.file.read_exact_at(&mut byte, iova).unwrap();
+        self.seen.lock().unwrap().push((before, iova, len, byte[0]));
+    }
+}
+
+impl DirtySink for Witness {
+    fn before_write(&self, iova: u64, len: u64) {
+        self.note(true, iova, len);
+    }
+
+    fn dirty(&self, iova: u64, len: u64) {
+        self.note(false, iova, len);
+    }
+}
+
+#[test]
+fn every_write_is_announced_after_its_data() {
+    let file = file(2);
+    let witness = Arc::new(Witness {
+        file: file.try_clone().unwrap(),
+        seen: Mutex::default(),
+    });
+    let space = DmaSpace::new(Arc::default(), Some(witness.clone()));
+    // Iova and file offset are the same.
+    for at in [0, PAGE] {
+        space
+            .map(at, PAGE, fd(&file), at, Permissions::ReadWrite)
+            .unwrap();
+    }
+    let told = || std::mem::take(&mut *witness.seen.lock().unwrap());
+    space.write(8, &[0xaa; 16]).unwrap();
+    assert_eq!(told(), [(true, 8, 16, 0), (false, 8, 16, 0xaa)]);
+    space.write_u64(PAGE, 0xbb).unwrap();
+    assert_eq!(told(), [(true, PAGE, 8, 1), (false, PAGE, 8, 0xbb)]);
+    // Across two pages.
+    space.write(PAGE - 1, &[0xcc, 0xdd]).unwrap();
+    assert_eq!(told(), [(true, PAGE - 1, 2, 0), (false, PAGE - 1, 2, 0xcc)]);
+    // The ways of the data paths.
+    let guard = space.lock();
+    guard.write_obj(0x1111_u16, GuestAddress(32)).unwrap();
+    guard
+        .store(
+            0x2222_u16,
+            GuestAddress(34),
+            std::sync::atomic::Ordering::Release,
+        )
+        .unwrap();
+    assert_eq!(told().iter().filter(|n| !n.0).count(), 2);
+    // Reads and faults are silent.
+    space.read(0, &mut [0; 64]).unwrap();
+    space.write(3 * PAGE, &[0]).unwrap_err();
+    assert_eq!(told(), []);
+}
+
+proptest! {
+    /// The table agrees with an array of pages after any maps and unmaps.
+    #[test]
+    fn agrees_with_a_flat_model(
+        steps in prop::collection::vec((any::<bool>(), 0u64..32, 1u64..16, 0u64..16), 1..40)
+    ) {
+        let (file, space) = (file(32), space());
+        let mut model = [None; 48];
+        for (map, first, count, offset) in steps {
+            if map {
+                space
+                    .map(first * PAGE, count * PAGE, fd(&file), offset * PAGE, Permissions::Read)
+                    .unwrap();
+            } else {
+                space.unmap(first * PAGE, count * PAGE);
+            }
+            for page in 0..count {
+                model[(first + page) as usize] = map.then_some((offset + page) as u8);
+            }
+        }
+        for (page, expected) in model.iter().enumerate() {
+            prop_assert_eq!(byte(&space, page as u64 * PAGE), *expected, "page {}", page);
+        }
+    }
+}

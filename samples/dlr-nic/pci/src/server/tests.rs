@@ -1,1 +1,373 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use dlr_core::{DmaMemory, Interrupt};
+
+use super::*;
+use crate::{vfio_user::UnixTransport, ConfigSpace};
+
+/// A scripted client.
+#[derive(Default)]
+struct Script {
+    requests: VecDeque<Request>,
+    replies: Vec<(u16, Result<Vec<u8>, Errno>)>,
+}
+
+impl Transport for Script {
+    fn receive(&mut self) -> io::Result<Option<Request>> {
+        Ok(self.requests.pop_front())
+    }
+
+    fn reply(&mut self, request: &Header, body: Result<&[u8], Errno>) -> io::Result<()> {
+        self.replies.push((request.id, body.map(<[u8]>::to_vec)));
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Fake {
+    writes: Mutex<Vec<(u8, u64, Vec<u8>)>>,
+    resets: Mutex<Vec<ResetKind>>,
+    master: Mutex<Vec<bool>>,
+}
+
+impl PciFunction for Fake {
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
+        data.fill(bar + offset as u8);
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) {
+        self.writes.lock().unwrap().push((bar, offset, data.into()));
+    }
+
+    fn reset(&self, kind: ResetKind) {
+        self.resets.lock().unwrap().push(kind);
+    }
+
+    fn bus_master(&self, enabled: bool) {
+        self.master.lock().unwrap().push(enabled);
+    }
+}
+
+fn port() -> Arc<Port> {
+    Port::new("test", ConfigSpace::management(1, 4), Arc::default(), None)
+}
+
+fn request(command: u16, payload: &[u8], fds: Vec<OwnedFd>) -> Request {
+    Request {
+        header: Header {
+            id: 7,
+            command,
+            size: (16 + payload.len()) as u32,
+            ..Default::default()
+        },
+        payload: payload.to_vec(),
+        fds,
+    }
+}
+
+/// The reply to one request.
+fn ask(port: &Port, function: &Fake, request: Request) -> Result<Vec<u8>, Errno> {
+    let mut script = Script::default();
+    script.requests.push_back(request);
+    Session::new(port, function).run(&mut script).unwrap();
+    assert_eq!(script.replies.len(), 1);
+    assert_eq!(script.replies[0].0, 7);
+    script.replies.remove(0).1
+}
+
+fn access(region: u32, offset: u64, count: u32, data: &[u8]) -> Vec<u8> {
+    let access = RegionAccess {
+        offset,
+        region,
+        count,
+    };
+    [access.as_bytes(), data].concat()
+}
+
+fn irq_set(flags: u32, start: u32, count: u32) -> Vec<u8> {
+    let set = IrqSet {
+        argsz: 20,
+        flags,
+        index: IRQ_MSIX,
+        start,
+        count,
+    };
+    set.as_bytes().to_vec()
+}
+
+#[test]
+fn version_offers_our_limits() {
+    let mut hello = vec![0, 0, 0, 0];
+    hello.extend_from_slice(b"{\"capabilities\":{\"max_msg_fds\":16}}\0");
+    let reply = ask(
+        &port(),
+        &Fake::default(),
+        request(CMD_VERSION, &hello, vec![]),
+    )
+    .unwrap();
+    assert_eq!(reply[..4], [0; 4]);
+    let (nul, json) = reply[4..].split_last().unwrap();
+    assert_eq!(*nul, 0);
+    let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+    assert_eq!(json["capabilities"]["max_msg_fds"], 16);
+    let other = request(CMD_VERSION, &[1, 0, 0, 0], vec![]);
+    assert_eq!(ask(&port(), &Fake::default(), other), Err(Errno::INVAL));
+}
+
+#[test]
+fn errors_carry_an_errno_and_disturb_nothing() {
+    let (port, function) = (port(), Fake::default());
+    let mut script = Script::default();
+    script.requests.extend([
+        request(99, &[1, 2, 3], vec![]),
+        request(CMD_REGION_WRITE, &access(42, 0, 4, &[0; 4]), vec![]),
+        request(CMD_REGION_READ, &access(0, 0x3ffe, 4, &[]), vec![]),
+        request(CMD_REGION_READ, &access(0, u64::MAX, 4, &[]), vec![]),
+        request(CMD_REGION_WRITE, &access(0, 0, 8, &[0; 4]), vec![]),
+        request(CMD_DEVICE_GET_REGION_INFO, &[0; 3], vec![]),
+        request(CMD_REGION_READ, &access(0, 4, 2, &[]), vec![]),
+    ]);
+    Session::new(&port, &function).run(&mut script).unwrap();
+    let errors: Vec<_> = script.replies.iter().map(|r| r.1.clone().err()).collect();
+    let invalid = Some(Errno::INVAL);
+    assert_eq!(
+        errors,
+        [
+            Some(Errno::OPNOTSUPP),
+            invalid,
+            invalid,
+            invalid,
+            invalid,
+            invalid,
+            None
+        ]
+    );
+    assert_eq!(script.replies[6].1.as_ref().unwrap()[16..], [4, 4]);
+    assert!(function.writes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn posted_writes_get_no_reply_good_or_bad() {
+    let (port, function) = (port(), Fake::default());
+    let mut script = Script::default();
+    for region in [0, 42] {
+        let mut posted = request(
+            CMD_REGION_WRITE,
+            &access(region, 8, 4, &[1, 2, 3, 4]),
+            vec![],
+        );
+        posted.header.flags = FLAG_NO_REPLY;
+        script.requests.push_back(posted);
+    }
+    Session::new(&port, &function).run(&mut script).unwrap();
+    assert!(script.replies.is_empty());
+    assert_eq!(*function.writes.lock().unwrap(), [(0, 8, vec![1, 2, 3, 4])]);
+}
+
+#[test]
+fn tells_what_it_is() {
+    let (port, function) = (port(), Fake::default());
+    let info = ask(
+        &port,
+        &function,
+        request(CMD_DEVICE_GET_INFO, &[0; 16], vec![]),
+    )
+    .unwrap();
+    assert_eq!(DeviceInfo::read_from_bytes(&info).unwrap().num_regions, 9);
+    for (index, size, flags) in [
+        (0, 0x4000, 3),
+        (1, 0, 0),
+        (2, 0x2000, 3),
+        (7, 4096, 3),
+        (8, 0, 0),
+    ] {
+        let mut ask_info = [0; 32];
+        ask_info[8] = index;
+        let reply = ask(
+            &port,
+            &function,
+            request(CMD_DEVICE_GET_REGION_INFO, &ask_info, vec![]),
+        );
+        let info = RegionInfo::read_from_bytes(&reply.unwrap()).unwrap();
+        assert_eq!((info.size, info.flags), (size, flags), "region {index}");
+    }
+    let reply = ask(
+        &port,
+        &function,
+        request(
+            CMD_DEVICE_GET_IRQ_INFO,
+            &[0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+            vec![],
+        ),
+    );
+    assert_eq!(IrqInfo::read_from_bytes(&reply.unwrap()).unwrap().count, 4);
+}
+
+#[test]
+fn interrupts_come_in_one_message_and_go() {
+    let (port, function) = (port(), Fake::default());
+    let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+    let fds = pairs
+        .iter()
+        .map(|p| p.1.try_clone().unwrap().into())
+        .collect();
+    let set = IRQ_SET_DATA_EVENTFD | IRQ_SET_ACTION_TRIGGER;
+    ask(
+        &port,
+        &function,
+        request(CMD_DEVICE_SET_IRQS, &irq_set(set, 1, 3), fds),
+    )
+    .unwrap();
+    port.interrupt().trigger(2);
+    let mut got = [0; 8];
+    (&pairs[1].0).read_exact(&mut got).unwrap();
+    assert_eq!(u64::from_ne_bytes(got), 1);
+    // No descriptors: disconnected, and pending from then on.
+    ask(
+        &port,
+        &function,
+        request(CMD_DEVICE_SET_IRQS, &irq_set(set, 1, 3), vec![]),
+    )
+    .unwrap();
+    port.interrupt().trigger(2);
+    let pba = ask(
+        &port,
+        &function,
+        request(CMD_REGION_READ, &access(2, 0x1000, 8, &[]), vec![]),
+    );
+    assert_eq!(pba.unwrap()[16..], [4, 0, 0, 0, 0, 0, 0, 0]);
+    // More vectors than there are, and fewer descriptors than vectors.
+    let bad = request(CMD_DEVICE_SET_IRQS, &irq_set(set, 3, 2), vec![]);
+    assert_eq!(ask(&port, &function, bad), Err(Errno::INVAL));
+    let fds = vec![pairs[0].1.try_clone().unwrap().into()];
+    let bad = request(CMD_DEVICE_SET_IRQS, &irq_set(set, 0, 2), fds);
+    assert_eq!(ask(&port, &function, bad), Err(Errno::INVAL));
+    let all_off = irq_set(IRQ_SET_DATA_NONE | IRQ_SET_ACTION_TRIGGER, 0, 0);
+    ask(
+        &port,
+        &function,
+        request(CMD_DEVICE_SET_IRQS, &all_off, vec![]),
+    )
+    .unwrap();
+}
+
+#[test]
+fn maps_and_unmaps_all() {
+    let (port, function) = (port(), Fake::default());
+    let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let file = File::from(fd);
+    file.set_len(8192).unwrap();
+    let map = |flags, size| {
+        let map = DmaMap {
+            argsz: 32,
+            flags,
+            offset: 4096,
+            address: 0x10000,
+            size,
+        };
+        let fds = vec![file.try_clone().unwrap().into()];
+        ask(&port, &function, request(CMD_DMA_MAP, map.as_bytes(), fds))
+    };
+    map(MAP_READ | MAP_WRITE, 4096).unwrap();
+    port.memory().write(0x10000, &[5]).unwrap();
+    assert_eq!(map(MAP_READ, 8192), Err(Errno::INVAL));
+    assert_eq!(map(0, 4096), Err(Errno::INVAL));
+    let unmap = |flags, address, size| {
+        let unmap = DmaUnmap {
+            argsz: 24,
+            flags,
+            address,
+            size,
+        };
+        ask(
+            &port,
+            &function,
+            request(CMD_DMA_UNMAP, unmap.as_bytes(), vec![]),
+        )
+    };
+    unmap(0, 0xfef0_0000, 0xffff_ffff_0110_0000).unwrap();
+    port.memory().write(0x10000, &[5]).unwrap();
+    assert_eq!(unmap(1, 0, 4096), Err(Errno::OPNOTSUPP));
+    assert_eq!(unmap(UNMAP_ALL, 0, 0).unwrap().len(), 24);
+    port.memory().write(0x10000, &[5]).unwrap_err();
+}
+
+#[test]
+fn resets_reach_the_function() {
+    let (port, function) = (port(), Fake::default());
+    let config = |offset, data: &[u8]| {
+        let payload = access(REGION_CONFIG, offset, data.len() as u32, data);
+        ask(
+            &port,
+            &function,
+            request(CMD_REGION_WRITE, &payload, vec![]),
+        )
+        .unwrap();
+    };
+    config(4, &[6, 0]);
+    // DevCtl of the PCIe capability at 0x40.
+    config(0x48, &[0, 0x80]);
+    ask(&port, &function, request(CMD_DEVICE_RESET, &[], vec![])).unwrap();
+    assert_eq!(
+        *function.resets.lock().unwrap(),
+        [ResetKind::FunctionLevel, ResetKind::Device]
+    );
+    assert_eq!(*function.master.lock().unwrap(), [true, false, false]);
+    let command = access(REGION_CONFIG, 4, 2, &[]);
+    let reply = ask(&port, &function, request(CMD_REGION_READ, &command, vec![])).unwrap();
+    assert_eq!(reply[16..], [0, 0]);
+}
+
+#[test]
+fn headers_may_come_in_pieces() {
+    let (mut client, server) = UnixStream::pair().unwrap();
+    let writer = thread::spawn(move || {
+        let payload = access(0, 0, 2, &[]);
+        let header = Header {
+            id: 3,
+            command: CMD_REGION_READ,
+            size: (16 + payload.len()) as u32,
+            ..Default::default()
+        };
+        for byte in [header.as_bytes(), &payload].concat() {
+            client.write_all(&[byte]).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut reply = [0; 34];
+        client.read_exact(&mut reply).unwrap();
+        reply
+    });
+    let port = port();
+    Session::new(&port, &Fake::default())
+        .run(&mut UnixTransport::new(server))
+        .unwrap();
+    let reply = writer.join().unwrap();
+    let header = Header::read_from_bytes(&reply[..16]).unwrap();
+    assert_eq!((header.id, header.flags, header.size), (3, TYPE_REPLY, 34));
+}
+
+#[test]
+fn nonsense_sizes_end_the_connection() {
+    for size in [0u32, 15, u32::MAX] {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let header = Header {
+            size,
+            ..Default::default()
+        };
+        client.write_all(header.as_bytes()).unwrap();
+        let port = port();
+        assert!(Session::new(&port, &Fake::default())
+            .run(&mut UnixTransport::new(server))
+            .is_err());
+    }
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! A data function with a driver that lives in the test.
+
+use std::{
+    fs::File,
+    sync::{
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+        Arc, Mutex,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use dlr_core::{DirtySink, DmaMemory, FlowSink, FunctionEvents, Interrupt, Sabotage, WireTx};
+use dlr_pci::{DmaSpace, PciFunction};
+use vm_memory::Permissions;
+
+use crate::{regs::*, NetConfig, NetFunction};
+
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+/// Where the test's memory lies for the function, and how long it is.
+pub(crate) const BASE: u64 = 0x10_0000;
+pub(crate) const SIZE: u64 = 0x10_0000;
+/// Free for buffers.
+pub(crate) const BUFFERS: u64 = BASE + 0x1_0000;
+pub(crate) const RING: u16 = 16;
+
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
+
+#[derive(Default)]
+pub(crate) struct Recorder {
+    pub(crate) dirty: Mutex<Vec<(u64, u64)>>,
+    pub(crate) sent: Mutex<Vec<Vec<u8>>>,
+    pub(crate) flows: AtomicUsize,
+    pub(crate) interrupts: Mutex<Vec<u16>>,
+    pub(crate) resets: AtomicU32,
+    pub(crate) reconfigured: AtomicU32,
+}
+
+impl DirtySink for Recorder {
+    fn dirty(&self, iova: u64, len: u64) {
+        self.dirty.lock().unwrap().push((iova, len));
+    }
+}
+
+impl FlowSink for Recorder {
+    fn packet(&self, _tx: bool, _frame: &[u8]) {
+        self.flows.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl WireTx for Recorder {
+    fn send(&self, frame: &[u8]) {
+        self.sent.lock().unwrap().push(frame.to_vec());
+    }
+}
+
+impl Interrupt for Recorder {
+    fn trigger(&self, vector: u16) {
+        self.interrupts.lock().unwrap().push(vector);
+    }
+}
+
+impl FunctionEvents for Recorder {
+    fn function_reset(&self) {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn reconfigured(&self) {
+        self.reconfigured.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A function, its memory and its surroundings.
+pub(crate) struct Rig {
+    pub(crate) net: Arc<NetFunction>,
+    pub(crate) space: Arc<DmaSpace>,
+    /// The same memory as the guest's processor sees it: nobody hears of its writes.
+    pub(crate) guest: DmaSpace,
+    pub(crate) seen: Arc<Recorder>,
+    pub(crate) sabotage: Arc<Sabotage>,
+    file: File,
+}
+
+pub(crate) fn memory() -> File {
+    let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let file = File::from(fd);
+    file.set_len(SIZE).unwrap();
+    file
+}
+
+fn map(space: &DmaSpace, file: &File) {
+    let fd = file.try_clone().unwrap().into();
+    space
+        .map(BASE, SIZE, fd, 0, Permissions::ReadWrite)
+        .unwrap();
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::on(memory())
+    }
+
+    /// A function that reaches `file`.
+    pub(crate) fn on(file: File) -> Self {
+        let seen: Arc<Recorder> = Arc::default();
+        let sabotage: Arc<Sabotage> = Arc::default();
+        let space = Arc::new(DmaSpace::new(Arc::default(), Some(seen.clone())));
+        let guest = DmaSpace::new(Arc::default(), None);
+        map(&space, &file);
+        map(&guest, &file);
+        let net = NetFunction::new(
+            NetConfig { mac: MAC, index: 0 },
+            Arc::clone(&space),
+            seen.clone(),
+            seen.clone(),
+            seen.clone(),
+            seen.clone(),
+            Arc::clone(&sabotage),
+        )
+        .unwrap();
+        net.bus_master(true);
+        Self {
+            net,
+            space,
+            guest,
+            seen,
+            sabotage,
+            file,
+        }
+    }
+
+    /// Another function for the same guest.
+    pub(crate) fn twin(&self) -> Self {
+        Self::on(self.file.try_clone().unwrap())
+    }
+
+    /// A rig whose driver is up.
+    pub(crate) fn started(features: u64) -> Self {
+        let rig = Self::new();
+        rig.start(features);
+        rig
+    }
+
+    pub(crate) fn start(&self, features: u64) {
+        self.put(COMMON + 0x14, &[0]);
+        self.put(COMMON + 0x14, &[3]);
+        for half in 0..2u32 {
+            self.put(COMMON + 0x08, &half.to_le_bytes());
+            let word = (features >> (32 * half)) as u32;
+            self.put(COMMON + 0x0c, &word.to_le_bytes());
+        }
+        self.put(COMMON + 0x14, &[0x0b]);
+        self.put(COMMON + 0x10, &0u16.to_le_bytes());
+        for queue in 0..QUEUES as u16 {
+            self.put(COMMON + 0x16, &queue.to_le_bytes());
+            self.put(COMMON + 0x18, &RING.to_le_bytes());
+            self.put(COMMON + 0x1a, &(queue + 1).to_le_bytes());
+            for (register, address) in [
+                (0x20, desc(queue)),
+                (0x28, avail(queue)),
+                (0x30, used(queue)),
+            ] {
+                self.put(COMMON + register, &(address as u32).to_le_bytes());
+                self.put(
+                    COMMON + register + 4,
+                    &((address >> 32) as u32).to_le_bytes(),
+                );
+            }
+            self.put(COMMON + 0x1c, &1u16.to_le_bytes());
+        }
+        self.put(COMMON + 0x14, &[0x0f]);
+    }
+
+    pub(crate) fn put(&self, offset: u64, data: &[u8]) {
+        self.net.bar_write(BAR, offset, data);
+    }
+
+    pub(crate) fn get<const N: usize>(&self, offset: u64) -> [u8; N] {
+        let mut data = [0; N];
+        self.net.bar_read(BAR, offset, &mut data);
+        data
+    }
+
+    pub(crate) fn status(&self) -> u8 {
+        self.get::<1>(COMMON + 0x14)[0]
+    }
+
+    pub(crate) fn poke(&self, iova: u64, data: &[u8]) {
+        self.guest.write(iova, data).unwrap();
+    }
+
+    pub(crate) fn peek(&self, iova: u64, len: usize) -> Vec<u8> {
+        let mut data = vec![0; len];
+        self.guest.read(iova, &mut data).unwrap();
+        data
+    }
+
+    fn peek16(&self, iova: u64) -> u16 {
+        u16::from_le_bytes(self.peek(iova, 2).try_into().unwrap())
+    }
+
+    /// Writes a descriptor into a table at `table`.
+    pub(crate) fn desc_at(
+        &self,
+        table: u64,
+        index: u16,
+        addr: u64,
+        len: u32,
+        flags: u16,
+        next: u16,
+    ) {
+        let mut raw = addr.to_le_bytes().to_vec();
+        raw.extend_from_slice(&len.to_le_bytes());
+        raw.extend_from_slice(&flags.to_le_bytes());
+        raw.extend_from_slice(&next.to_le_bytes());
+        self.poke(table + 16 * u64::from(index), &raw);
+    }
+
+    /// Makes `head` available.
+    pub(crate) fn offer(&self, queue: u16, head: u16) {
+        let index = self.peek16(avail(queue) + 2);
+        self.poke(
+            avail(queue) + 4 + 2 * u64::from(index % RING),
+            &head.to_le_bytes(),
+        );
+        self.poke(avail(queue) + 2, &index.wrapping_add(1).to_le_bytes());
+    }
+
+    /// Makes a chain of (address, length, device writes) available, its head at `head`.
+    pub(crate) fn give(&self, queue: u16, head: u16, parts: &[(u64, u32, bool)]) {
+        for (i, (addr, len, write)) in parts.iter().enumerate() {
+            let at = head + i as u16;
+            let next = if i + 1 < parts.len() { NEXT } else { 0 };
+            let write = if *write { WRITE } else { 0 };
+            self.desc_at(desc(queue), at, *addr, *len, next | write, at + 1);
+        }
+        self.offer(queue, head);
+    }
+
+    /// What the function returned: (id, length) each.
+    pub(crate) fn returned(&self, queue: u16) -> Vec<(u32, u32)> {
+        let index = self.peek16(used(queue) + 2);
+        (0..index)
+            .map(|i| {
+                let raw = self.peek(used(queue) + 4 + 8 * u64::from(i % RING), 8);
+                let word = |at: usize| u32::from_le_bytes(raw[at..at + 4].try_into().unwrap());
+                (word(0), word(4))
+            })
+            .collect()
+    }
+
+    pub(crate) fn ring(&self, queue: u16) {
+        self.put(NOTIFY + 4 * u64::from(queue), &queue.to_le_bytes());
+    }
+
+    pub(crate) fn stats(&self) -> serde_json::Value {
+        use dlr_core::DataFunction;
+        serde_json::from_str(&self.net.stats_json()).unwrap()
+    }
+}
+
+pub(crate) fn desc(queue: u16) -> u64 {
+    BASE + u64::from(queue) * 0x3000
+}
+
+pub(crate) fn avail(queue: u16) -> u64 {
+    desc(queue) + 0x1000
+}
+
+pub(crate) fn used(queue: u16) -> u64 {
+    desc(queue) + 0x2000
+}
+
+/// Waits for the engine.
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A frame for the guest with a recognisable payload.
+pub(crate) fn frame(len: usize) -> Vec<u8> {
+    let mut frame: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
+    frame[..6].copy_from_slice(&MAC);
+    frame
+}
+
+/// All that the device offers but event indices, which most tests do without.
+pub(crate) const PLAIN: u64 = FEATURES & !F_EVENT_IDX;
