@@ -2,8 +2,9 @@
 
 //! Counters of one management function, for debugfs.
 
-use core::fmt;
+
 use kernel::{
+    fmt,
     prelude::*,
     sync::atomic::{
         Atomic,
