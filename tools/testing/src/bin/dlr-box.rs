@@ -158,7 +158,7 @@ impl MachineArguments {
 }
 
 /// The shell takes the console over, since its own streams are the agent's.
-const SHELL: &str = "exec setsid --ctty bash --norc </dev/hvc0 >/dev/hvc0 2>&1";
+const SHELL: &str = "exec setsid --ctty --wait bash --norc </dev/hvc0 >/dev/hvc0 2>&1";
 
 fn main() -> ExitCode {
     env_logger::init();
@@ -255,11 +255,13 @@ fn shell(machine: &MachineArguments) -> Result<ExitCode> {
     let host = machine.start(config)?;
     eprintln!("dlr-box: this is the host box; leave it with `exit` or ^D");
     let mut program = host.agent().spawn(
-        &["setsid", "--ctty", "--wait", "sh", "-c", SHELL],
+        &["sh", "-c", SHELL],
         &[("TERM", "xterm"), ("PS1", "hostbox# ")],
         None,
     )?;
-    program.wait(Duration::from_secs(7 * 24 * 3600))?;
+    let output = program.wait(Duration::from_secs(7 * 24 * 3600))?;
+    // Its status is that of the last command typed: only its words matter.
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
     host.finish()?;
     Ok(ExitCode::SUCCESS)
 }
