@@ -91,6 +91,7 @@ fn run(args: &Args) -> Result<bool> {
         hold: Duration::from_secs(5),
         ..Plan::default()
     };
+    traffic.trickle(&lab)?;
     let running = migrate::start(&lab, &mut source, &mut destination, &plan)?;
     let mut seen = 0;
     running.pre_copy(
@@ -151,8 +152,7 @@ fn run(args: &Args) -> Result<bool> {
     source.quit(lab.host())?;
     destination.quit(lab.host())?;
     let passed = migration.completed() && verdict.passed() && alive.is_ok();
-    // The folder is what the demo leaves behind.
-    std::env::set_var("DLR_KEEP", "1");
+    lab.keep_results();
     let ended = lab.finish();
     println!("picture: {}", results.join("dirty-pages.svg").display());
     println!("results: {}", results.display());

@@ -36,7 +36,12 @@ impl Lab {
     pub fn start(name: &str, functions: u16, backend: Backend, nic_args: &[&str]) -> Result<Self> {
         let nic = NicConfig::new(functions).args(nic_args.iter().copied());
         let pages = 2 * GUEST_MIB / 2 + 8;
-        let host = HostBox::start(BoxConfig::new(name).nic(nic).huge_pages(pages))?;
+        // The tests of the driver's parts would run at each insmod.
+        let config = BoxConfig::new(name)
+            .nic(nic)
+            .huge_pages(pages)
+            .kernel_arg("kunit.enable=0");
+        let host = HostBox::start(config)?;
         let functions = host.bind_dlr(0)?;
         let clock_ms = clock(&host)?;
         Ok(Self {
@@ -127,6 +132,11 @@ impl Lab {
     pub fn sabotage(&self, kind: &str, n: u64) -> Result<()> {
         self.nic(&json!({"cmd": "sabotage", "kind": kind, "n": n}))
             .map(drop)
+    }
+
+    /// Keeps the folder of results even if all goes well.
+    pub fn keep_results(&mut self) {
+        self.host.keep_results();
     }
 
     /// Ends a test that went well.

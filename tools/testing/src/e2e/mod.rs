@@ -7,10 +7,12 @@
 //! * [`vm`] is a QEMU in it, [`guest`] the program in its guest;
 //! * [`traffic`] starts what runs through the migration, on both sides;
 //! * [`migrate`] moves the guest, [`trace`] reads what QEMU saw of it;
+//! * [`journey`] puts these together: a guest that moves, again and again;
 //! * [`oracle`] judges: memory and wire;
 //! * [`report`] and [`picture`] tell people.
 
 pub mod guest;
+pub mod journey;
 pub mod lab;
 pub mod migrate;
 pub mod oracle;
@@ -20,6 +22,7 @@ pub mod trace;
 pub mod traffic;
 pub mod vm;
 
+pub use journey::Journey;
 pub use lab::Lab;
 pub use migrate::{Migration, Plan};
 pub use oracle::Verdict;

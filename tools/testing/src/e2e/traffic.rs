@@ -54,14 +54,14 @@ pub struct Load {
 }
 
 impl Default for Load {
-    /// 40 MB of backlog, two thirds of it before the migration.
+    /// 27 MB of backlog before the migration, as much again while it runs.
     fn default() -> Self {
         Self {
             nics: 1,
-            backlog: 5000,
+            backlog: 6600,
             before: 3300,
             size: 8192,
-            trickle: 120,
+            trickle: 150,
             pps: 50,
         }
     }
@@ -71,7 +71,7 @@ impl Load {
     /// As much as a test needs that looks at something else.
     pub fn light() -> Self {
         Self {
-            backlog: 600,
+            backlog: 3000,
             before: 200,
             trickle: 60,
             pps: 20,
@@ -192,14 +192,25 @@ impl Traffic {
             let stats = lab.wire(json!({"cmd": "stats"}))?;
             for (n, slow) in slow.iter_mut().enumerate() {
                 if !*slow && next(&stats, BACKLOG + id(n))? >= load.before {
-                    lab.wire(
-                        json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": load.trickle}),
-                    )?;
+                    lab.wire(json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": 0}))?;
                     *slow = true;
                 }
             }
             ensure!(Instant::now() < end, "the backlog does not fill: {stats}");
             sleep(Duration::from_millis(30));
+        }
+        Ok(())
+    }
+
+    /// Lets the backlog grow again, slowly: what the migration has to notice.
+    ///
+    /// # Errors
+    ///
+    /// The NIC does not answer.
+    pub fn trickle(&self, lab: &Lab) -> Result<()> {
+        for n in 0..self.load.nics {
+            let rate = json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": self.load.trickle});
+            lab.wire(rate)?;
         }
         Ok(())
     }

@@ -66,6 +66,7 @@ pub struct HostBox {
     sockets: TempDir,
     commands: Mutex<File>,
     finished: bool,
+    keep: bool,
 }
 
 impl HostBox {
@@ -144,6 +145,7 @@ impl HostBox {
             results: results.to_path_buf(),
             sockets,
             finished: false,
+            keep: std::env::var_os("DLR_KEEP").is_some(),
         })
     }
 
@@ -348,6 +350,11 @@ impl HostBox {
         Ok(())
     }
 
+    /// Keeps the folder of results even if all goes well.
+    pub fn keep_results(&mut self) {
+        self.keep = true;
+    }
+
     /// Waits until the box ends by itself.
     ///
     /// # Errors
@@ -376,7 +383,7 @@ impl Drop for HostBox {
         // Links to programs and modules, of no use once the box is gone.
         let _ = fs::remove_dir_all(self.results.join("stage"));
         let _ = fs::remove_file(self.results.join("initramfs.cpio"));
-        if self.finished && std::env::var_os("DLR_KEEP").is_none() {
+        if self.finished && !self.keep {
             let _ = fs::remove_dir_all(&self.results);
         } else {
             announce(&self.results);

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! A guest under traffic that moves from function to function.
+
+use anyhow::{ensure, Context, Result};
+
+use super::{
+    lab::Lab,
+    migrate::{self, Migration, Plan},
+    oracle::{self, Verdict},
+    traffic::{Load, Traffic},
+    vm::Vm,
+};
+
+/// The guest, where it is now, and what it has been through.
+pub struct Journey {
+    lab: Lab,
+    vm: Vm,
+    traffic: Traffic,
+    stopped: Vec<(u64, u64)>,
+}
+
+impl Journey {
+    /// Starts a guest with these data functions, and traffic.
+    ///
+    /// # Errors
+    ///
+    /// What does not start.
+    pub fn start(mut lab: Lab, functions: &[usize], load: Load) -> Result<Self> {
+        let mut vm = lab.vm(functions, false)?;
+        let traffic = Traffic::start(&lab, &mut vm, load.nics(functions.len()))?;
+        traffic.trickle(&lab)?;
+        Ok(Self {
+            lab,
+            vm,
+            traffic,
+            stopped: Vec::new(),
+        })
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The QEMU that the guest is in.
+    pub fn vm(&mut self) -> &mut Vm {
+        &mut self.vm
+    }
+
+    /// Tries to move the guest to other functions. The guest is afterwards where
+    /// the outcome says; the other QEMU is ended.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not get to an end.
+    pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
+        let mut destination = self.lab.vm(to, true)?;
+        let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
+        running.pre_copy(&mut self.vm, |_| (), || Ok(true))?;
+        let migration = if cancel {
+            running.cancel(&mut self.vm, &mut destination)?
+        } else {
+            running.switch_over(&mut self.vm, &mut destination)?
+        };
+        self.stopped.extend(migration.stopped);
+        let left = if migration.completed() {
+            std::mem::replace(&mut self.vm, destination)
+        } else {
+            destination
+        };
+        left.quit(self.lab.host())?;
+        Ok(migration)
+    }
+
+    /// Moves the guest to other functions.
+    ///
+    /// # Errors
+    ///
+    /// The migration does not complete, or the guest does not go on.
+    pub fn hop(&mut self, to: &[usize], plan: &Plan) -> Result<Migration> {
+        let migration = self.attempt(to, plan, false)?;
+        ensure!(
+            migration.completed(),
+            "migration to {to:?} {}: {}",
+            migration.status,
+            migration.error.as_deref().unwrap_or("no reason given")
+        );
+        self.check_alive()
+            .with_context(|| format!("after the migration to {to:?}"))?;
+        Ok(migration)
+    }
+
+    /// Fails if the guest runs no traffic where it is.
+    ///
+    /// # Errors
+    ///
+    /// Says what stands still.
+    pub fn check_alive(&mut self) -> Result<()> {
+        let status = self.vm.status()?;
+        ensure!(status == "running", "the guest is {status}");
+        self.traffic.check_alive(&self.lab, &mut self.vm)
+    }
+
+    /// Ends the traffic, reads the backlog and judges.
+    ///
+    /// # Errors
+    ///
+    /// The guest or the NIC does not answer, or the box's kernel complained.
+    pub fn judge(mut self) -> Result<Verdict> {
+        let accounts = self.traffic.finish(&self.lab, &mut self.vm)?;
+        let verdict = oracle::judge(&accounts, &self.stopped);
+        self.vm.quit(self.lab.host())?;
+        if !verdict.passed() {
+            let text = serde_json::to_string_pretty(&(&verdict, &accounts))?;
+            std::fs::write(self.lab.host().results().join("accounts.json"), text)?;
+        }
+        self.lab.finish()?;
+        Ok(verdict)
+    }
+
+    /// [`Journey::judge`], and both oracles have to be content.
+    ///
+    /// # Errors
+    ///
+    /// What they found.
+    pub fn arrive(self) -> Result<Verdict> {
+        let verdict = self.judge()?;
+        ensure!(verdict.passed(), "{}", verdict.problems());
+        Ok(verdict)
+    }
+}

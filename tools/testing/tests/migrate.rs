@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! An unmodified QEMU migrates a guest with functions of the NIC, under traffic,
+//! and every byte is checked. Numbers in brackets are those of the scenarios in
+//! `Documentation/testing.rst`.
+
+use anyhow::{ensure, Result};
+use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab, Migration, Plan};
+
+/// What every completed migration of a DLR function has to show.
+fn check_phases(migration: &Migration) -> Result<()> {
+    let states: Vec<&str> = migration
+        .trace
+        .phases
+        .iter()
+        .map(|p| p.state.as_str())
+        .collect();
+    ensure!(
+        states.starts_with(&["PRE_COPY", "PRE_COPY_P2P", "STOP_COPY"])
+            || states.starts_with(&["PRE_COPY", "PRE_COPY", "PRE_COPY_P2P", "PRE_COPY_P2P"]),
+        "states of the source: {states:?}"
+    );
+    let trace = &migration.trace;
+    ensure!(
+        trace.rounds.len() >= 3,
+        "only {} rounds",
+        trace.rounds.len()
+    );
+    let reported: u64 = trace.rounds.iter().map(|r| r.nic_pages).sum();
+    ensure!(
+        reported > 100,
+        "the NIC reported only {reported} dirty pages"
+    );
+    let bytes = trace.bytes_in("PRE_COPY") + trace.bytes_in("STOP_COPY");
+    ensure!(
+        trace.bytes_in("PRE_COPY") > 0,
+        "no device state in pre-copy"
+    );
+    ensure!(
+        bytes == migration.vfio_bytes,
+        "QEMU transferred {} bytes, trace {bytes}",
+        migration.vfio_bytes
+    );
+    Ok(())
+}
+
+/// One hop with the whole backlog.
+fn one_hop(backend: Backend) -> Result<()> {
+    let lab = Lab::for_test(2, backend, &[])?;
+    let mut journey = Journey::start(lab, &[0], Load::default())?;
+    let migration = journey.hop(&[1], &Plan::default())?;
+    check_phases(&migration)?;
+    let verdict = journey.arrive()?;
+    ensure!(
+        verdict.memory.messages > 3300,
+        "only {} datagrams",
+        verdict.memory.messages
+    );
+    Ok(())
+}
+
+/// [1, 3, 4] over `/dev/iommu`.
+#[test]
+fn a_guest_moves_with_iommufd() -> Result<()> {
+    one_hop(Backend::Iommufd)
+}
+
+/// [2] over groups and containers.
+#[test]
+fn a_guest_moves_with_the_legacy_container() -> Result<()> {
+    one_hop(Backend::Legacy)
+}
+
+/// [16] there and back again: nothing is left behind that disturbs the next one.
+#[test]
+fn a_guest_moves_there_and_back_five_times() -> Result<()> {
+    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
+    let mut journey = Journey::start(lab, &[0], Load::light())?;
+    for _ in 0..5 {
+        journey.hop(&[1], &Plan::quick())?;
+        journey.hop(&[0], &Plan::quick())?;
+    }
+    journey.arrive().map(drop)
+}
+
+/// [13] two functions in one guest move together: both stop with P2P first.
+#[test]
+fn a_guest_moves_with_two_nics() -> Result<()> {
+    let lab = Lab::for_test(4, Backend::Iommufd, &[])?;
+    let mut journey = Journey::start(lab, &[0, 1], Load::light())?;
+    let migration = journey.hop(&[2, 3], &Plan::default())?;
+    let phases = &migration.trace.phases;
+    let at = |state: &'static str| phases.iter().filter(move |p| p.state == state);
+    ensure!(at("PRE_COPY").count() == 2, "phases: {phases:?}");
+    let last_p2p = at("PRE_COPY_P2P").map(|p| p.from_ms).max();
+    let first_stop = at("STOP_COPY").map(|p| p.from_ms).min();
+    ensure!(
+        last_p2p <= first_stop,
+        "a device stopped before all were quiet: {phases:?}"
+    );
+    journey.arrive().map(drop)
+}
+
+/// [17] cancelled in pre-copy: the guest notices nothing, and can move later.
+#[test]
+fn a_cancelled_migration_leaves_the_guest_alone() -> Result<()> {
+    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
+    let mut journey = Journey::start(lab, &[0], Load::light())?;
+    let migration = journey.attempt(&[1], &Plan::default(), true)?;
+    ensure!(migration.status == "cancelled", "{migration:?}");
+    ensure!(
+        migration.stopped.is_none(),
+        "the guest was stopped: {migration:?}"
+    );
+    journey.check_alive()?;
+    journey.hop(&[1], &Plan::default())?;
+    journey.arrive().map(drop)
+}
+
+/// Breaks the state that the NIC saves, expects the destination to refuse it and
+/// the guest to go on in the source; then mends the NIC and moves the guest.
+fn refused(kind: &str) -> Result<()> {
+    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
+    lab.sabotage(kind, 1)?;
+    let mut journey = Journey::start(lab, &[0], Load::light())?;
+    let migration = journey.attempt(&[1], &Plan::default(), false)?;
+    ensure!(
+        migration.status == "failed",
+        "a bad state was accepted: {}",
+        migration.status
+    );
+    journey.check_alive()?;
+    journey.lab().sabotage(kind, 0)?;
+    journey.hop(&[1], &Plan::default())?;
+    journey.arrive().map(drop)
+}
+
+/// [32] sabotage `state-bit-flip`: the target fails to load, the source continues.
+#[test]
+fn a_flipped_bit_in_the_state_is_refused() -> Result<()> {
+    refused("state-bit-flip")
+}
+
+/// [33] sabotage `state-truncated`: the target fails to load, the source continues.
+#[test]
+fn a_truncated_state_is_refused() -> Result<()> {
+    refused("state-truncated")
+}
+
+/// Migrates with a NIC that breaks a rule of the log, and expects that this
+/// shows: at the oracles, or at once in a guest that does not go on.
+fn noticed(sabotage: &str) -> Result<()> {
+    let lab = Lab::for_test(2, Backend::Iommufd, &["--sabotage", sabotage])?;
+    let mut journey = Journey::start(lab, &[0], Load::default())?;
+    let migration = journey.attempt(&[1], &Plan::default(), false)?;
+    ensure!(migration.completed(), "{migration:?}");
+    if let Err(e) = journey.check_alive() {
+        println!("noticed: {e:#}");
+        return Ok(());
+    }
+    let verdict = journey.judge()?;
+    ensure!(!verdict.passed(), "a NIC with {sabotage} went unnoticed");
+    println!("noticed: {}", verdict.problems());
+    Ok(())
+}
+
+/// Sabotage `drop-log-entry`: every third entry is not posted.
+#[test]
+fn dropped_log_entries_turn_the_oracle_red() -> Result<()> {
+    noticed("drop-log-entry=3")
+}
+
+/// Sabotage `filter-not-cleared`: what was logged once is never logged again.
+#[test]
+fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
+    noticed("filter-not-cleared=1")
+}
