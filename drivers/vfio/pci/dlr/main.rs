@@ -42,7 +42,6 @@ mod kext;
 )]
 mod vfio;
 
-#[allow(dead_code, unused_imports, reason = "users of the service follow")]
 mod mgmt;
 mod params;
 #[allow(

@@ -4,6 +4,7 @@
 
 use super::{
     channel::Channel,
+    debugfs,
     hardware::{
         Revoker,
         Shared, //
@@ -40,6 +41,7 @@ use kernel::{
 
 /// A bound management function.
 pub(crate) struct Driver {
+    _debugfs: Option<debugfs::Directory>,
     service: Arc<Service>,
     memory: Arc<Memory>,
     // Interrupts end before the lease does.
@@ -94,6 +96,7 @@ impl Driver {
         let result = Self::start(pdev, &queue, &memory, limits);
         match result {
             Ok((service, vectors)) => Ok(Self {
+                _debugfs: debugfs::make(pdev.as_ref().name(), service.clone()),
                 service,
                 memory,
                 _vectors: vectors,

@@ -50,16 +50,6 @@ impl Function {
         }
     }
 
-    /// Its number on the NIC.
-    pub(crate) fn number(&self) -> u32 {
-        self.channel.number.into()
-    }
-
-    /// Its management function.
-    pub(crate) fn service(&self) -> &Arc<Service> {
-        &self.service
-    }
-
     /// Whether the management function is gone for good.
     pub(crate) fn is_gone(&self) -> bool {
         self.service.is_gone()
@@ -149,11 +139,6 @@ impl Function {
     pub(crate) fn submit_load(&self, buffer: &Arc<Buffer>, len: usize) -> Result<Ticket> {
         let command = Command::load_write(self.channel.number);
         self.submit_buffer(command, buffer, len)
-    }
-
-    /// [`Self::submit_load`] and the wait for it.
-    pub(crate) fn load_write(&self, buffer: &Arc<Buffer>, len: usize) -> Result {
-        self.submit_load(buffer, len)?.wait().map(drop)
     }
 
     /// The trailer has been written: the device verifies everything and installs it.

@@ -9,7 +9,7 @@
 //! * [`queue`]: the admin queue. [`command`]: one command and its waiters. [`slots`], [`ring`]: pure
 //!   bookkeeping of it.
 //! * [`memory`]: DMA buffers. [`log`]: log rings. [`hardware`]: registers and shared rings.
-//! * [`interrupt`], [`channel`], [`stats`].
+//! * [`interrupt`], [`channel`], [`stats`], [`debugfs`].
 //!
 //! # Lifetimes
 //!
@@ -58,6 +58,7 @@
 
 mod channel;
 mod command;
+mod debugfs;
 mod driver;
 mod function;
 mod function_log;
@@ -83,14 +84,11 @@ pub(crate) use driver::Driver;
 pub(crate) use function::Function;
 pub(crate) use function_log::LogConfig;
 pub(crate) use log::{
-    Drained,
     Flow,
     Until, //
 };
 pub(crate) use memory::Buffer;
 pub(crate) use service::{
     find,
-    init,
-    Service, //
+    init, //
 };
-pub(crate) use stats::Stats;

@@ -2,10 +2,8 @@
 
 //! Counters of one management function, for debugfs.
 
-
 use kernel::{
     fmt,
-    prelude::*,
     sync::atomic::{
         Atomic,
         Relaxed, //
@@ -91,8 +89,9 @@ impl Stats {
     }
 }
 
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Stats {
+    /// One `name value` pair a line.
+    pub(super) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, counter) in [
             ("commands", &self.commands),
             ("errors", &self.errors),
