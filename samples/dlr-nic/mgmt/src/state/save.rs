@@ -41,11 +41,33 @@ pub(crate) struct Pending {
     pub(crate) total: u64,
 }
 
+/// Bytes that are made and not delivered.
+#[derive(Debug)]
+struct Chunk {
+    part: Part,
+    data: Vec<u8>,
+    delivered: usize,
+}
+
+impl Chunk {
+    fn new(part: Part, data: Vec<u8>) -> Self {
+        Self {
+            part,
+            data,
+            delivered: 0,
+        }
+    }
+
+    fn left(&self) -> &[u8] {
+        self.data.get(self.delivered..).unwrap_or_default()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct SaveSession {
     writer: StreamWriter,
-    out: VecDeque<(Part, Vec<u8>)>,
+    out: VecDeque<Chunk>,
     flow: Arc<FlowTable>,
     /// Set by the first FINAL read: the function's count of resumes at that time.
     final_at: Option<u64>,
@@ -64,7 +86,7 @@ impl SaveSession {
             reinits: 0,
         };
         let header = session.writer.header();
-        session.out.push_back((Part::Initial, header));
+        session.out.push_back(Chunk::new(Part::Initial, header));
         session.push_geometry();
         session
     }
@@ -136,15 +158,15 @@ impl SaveSession {
             Some(_) => Part::Final,
             None => Part::Initial,
         };
-        self.out.push_front((part, data));
+        self.out.push_front(Chunk::new(part, data));
     }
 
     /// What is still to come.
     pub(crate) fn pending(&self) -> Pending {
         let (initial_blocks, changed) = self.flow.remaining();
         let queued = |part| -> u64 {
-            let of = self.out.iter().filter(|(p, _)| *p == part);
-            of.map(|(_, data)| data.len() as u64).sum()
+            let of = self.out.iter().filter(|chunk| chunk.part == part);
+            of.map(|chunk| chunk.left().len() as u64).sum()
         };
         let initial = queued(Part::Initial) + flow_bytes(initial_blocks);
         let queued_dirty = queued(Part::Dirty);
@@ -180,10 +202,12 @@ impl SaveSession {
 
     /// Moves made bytes to `data`; true when all are moved and there is room left.
     fn drain(&mut self, data: &mut Vec<u8>, max: usize) -> bool {
-        while let Some((_, chunk)) = self.out.front_mut() {
-            let count = chunk.len().min(max - data.len());
-            data.extend(chunk.drain(..count));
-            if !chunk.is_empty() {
+        while let Some(chunk) = self.out.front_mut() {
+            let left = chunk.left();
+            let count = left.len().min(max - data.len());
+            data.extend_from_slice(left.get(..count).unwrap_or_default());
+            chunk.delivered += count;
+            if !chunk.left().is_empty() {
                 return false;
             }
             self.out.pop_front();
@@ -207,7 +231,7 @@ impl SaveSession {
             count: (data.len() / BLOCK) as u32,
         };
         let section = self.writer.section(SECTION_FLOW, &[head.as_bytes(), &data]);
-        self.out.push_back((part, section));
+        self.out.push_back(Chunk::new(part, section));
         true
     }
 
@@ -230,11 +254,11 @@ impl SaveSession {
                     *byte ^= 1 << (bit % 8);
                 }
             }
-            self.out.push_back((Part::Final, section));
+            self.out.push_back(Chunk::new(Part::Final, section));
         }
         if sabotage.get(SabotageKind::StateTruncated).is_none() {
             let trailer = self.writer.trailer();
-            self.out.push_back((Part::Final, trailer));
+            self.out.push_back(Chunk::new(Part::Final, trailer));
         }
     }
 
@@ -246,7 +270,7 @@ impl SaveSession {
         let section = self
             .writer
             .section(SECTION_GEOMETRY, &[geometry.as_bytes()]);
-        self.out.push_back((Part::Initial, section));
+        self.out.push_back(Chunk::new(Part::Initial, section));
     }
 }
 
