@@ -19,8 +19,10 @@
 
 mod bind;
 mod config;
+mod launch;
 mod nic;
 mod qemu;
+mod results;
 mod stage;
 
 use std::{
@@ -28,13 +30,13 @@ use std::{
     io::Write,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use tempfile::TempDir;
 
 pub use config::{BoxConfig, NicConfig, Placement};
@@ -86,10 +88,10 @@ impl HostBox {
     ///
     /// Names what is missing or did not start.
     pub fn start_with(config: BoxConfig, artefacts: Artefacts) -> Result<Self> {
-        let results = results_folder(&artefacts.results, &config.name)?;
+        let results = results::results_folder(&artefacts.results, &config.name)?;
         let started = Self::boot(config, artefacts, &results);
         if started.is_err() {
-            announce(&results);
+            results::announce(&results);
         }
         started
     }
@@ -122,8 +124,8 @@ impl HostBox {
         let (words, plugs) = qemu::command_line(&config, &paths)?;
         let listener = UnixListener::bind(sockets.path().join("agent"))?;
         listener.set_nonblocking(true)?;
-        let mut qemu = start_qemu(&words, &paths, config.console)?;
-        let greeted = accept(&listener, &mut qemu, config.boot_limit)
+        let mut qemu = launch::start_qemu(&words, &paths, config.console)?;
+        let greeted = launch::accept(&listener, &mut qemu, config.boot_limit)
             .and_then(|stream| Agent::greet(stream, config.boot_limit));
         let agent = match greeted {
             Ok(agent) => agent,
@@ -386,78 +388,7 @@ impl Drop for HostBox {
         if self.finished && !self.keep {
             let _ = fs::remove_dir_all(&self.results);
         } else {
-            announce(&self.results);
+            results::announce(&self.results);
         }
-    }
-}
-
-/// Says where the logs are and how to run the same again.
-fn announce(results: &Path) {
-    eprintln!("logs are here:  {}", results.display());
-    let thread = thread::current();
-    if let Some(name) = thread.name().filter(|name| *name != "main") {
-        eprintln!("repeat with:    make test-one NAME={name}");
-    }
-}
-
-/// Makes the folder of one run. Runs of one name at a time each get their own.
-fn results_folder(base: &Path, name: &str) -> Result<PathBuf> {
-    fs::create_dir_all(base).with_context(|| format!("{}", base.display()))?;
-    for number in 0..10_000 {
-        let folder = match number {
-            0 => base.join(name),
-            n => base.join(format!("{name}.{n}")),
-        };
-        match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("{}", folder.display())),
-        }
-    }
-    bail!(
-        "too many results under {}: run `make clean`",
-        base.display()
-    )
-}
-
-fn start_qemu(words: &[std::ffi::OsString], paths: &qemu::Paths, console: bool) -> Result<Child> {
-    let log = paths.results.join("qemu.log");
-    let output = File::create(&log)?;
-    let (program, arguments) = words.split_first().context("no command line")?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env(
-            "QEMU_MODULE_DIR",
-            paths.rootfs.join("usr/lib/x86_64-linux-gnu/qemu"),
-        )
-        .stderr(output.try_clone()?);
-    if !console {
-        command.stdin(Stdio::null()).stdout(output);
-    }
-    let text: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
-    fs::write(paths.results.join("qemu.cmd"), text.join("\n"))?;
-    command
-        .spawn()
-        .with_context(|| format!("cannot start QEMU of {}", paths.rootfs.display()))
-}
-
-/// Waits for QEMU to connect the agent's channel.
-fn accept(listener: &UnixListener, qemu: &mut Child, limit: Duration) -> Result<UnixStream> {
-    let end = Instant::now() + limit;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false)?;
-                return Ok(stream);
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e.into()),
-        }
-        if let Some(status) = qemu.try_wait()? {
-            bail!("QEMU ended at once ({status})");
-        }
-        ensure!(Instant::now() < end, "QEMU does not start");
-        thread::sleep(Duration::from_millis(10));
     }
 }
