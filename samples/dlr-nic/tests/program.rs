@@ -2,6 +2,8 @@
 
 //! The program as its users start it: sockets, `ready`, control requests.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,

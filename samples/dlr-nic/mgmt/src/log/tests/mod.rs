@@ -2,6 +2,7 @@
 
 //! The log engine against a driver that follows the contract and a model of memory.
 
+mod concurrent;
 mod rules;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use dlr_abi::abi;
-use dlr_core::{DirtySink, Sabotage};
+use dlr_core::{DataFunction, DirtySink, Sabotage, SabotageKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -24,7 +25,7 @@ struct Bench {
     memory: Arc<TestMemory>,
     interrupt: Arc<TestInterrupt>,
     sabotage: Arc<Sabotage>,
-    log: LogEngine,
+    log: Arc<LogEngine>,
     order: u32,
     head: u32,
     cookie: u64,
@@ -37,12 +38,12 @@ impl Bench {
         let memory = TestMemory::new(0x10_000);
         let interrupt = Arc::new(TestInterrupt::default());
         let sabotage = Arc::new(Sabotage::default());
-        let log = LogEngine::new(
+        let log = Arc::new(LogEngine::new(
             memory.clone(),
             interrupt.clone(),
             sabotage.clone(),
             Arc::default(),
-        );
+        ));
         let params = LogParams {
             ring: RING,
             order,
@@ -88,7 +89,11 @@ impl Bench {
 
     /// Drains to the count of POSTED. True when LOST was among it.
     fn drain(&mut self, bits: &mut BTreeSet<u64>) -> bool {
-        let posted = self.log.posted(None);
+        self.drain_of(None, bits)
+    }
+
+    fn drain_of(&mut self, function: Option<&dyn DataFunction>, bits: &mut BTreeSet<u64>) -> bool {
+        let posted = self.log.posted(function);
         assert_eq!(posted & abi::DLR_LOG_POSTED_ERROR, 0);
         let mut lost = false;
         while self.head & abi::DLR_LOG_POSTED_COUNT_MASK != posted {
@@ -102,9 +107,18 @@ impl Bench {
     }
 
     fn sync(&mut self, range: SyncRange) -> Result<(), Status> {
+        self.sync_of(None, range)
+    }
+
+    fn sync_of(
+        &mut self,
+        function: Option<&dyn DataFunction>,
+        range: SyncRange,
+    ) -> Result<(), Status> {
         self.cookie += 1;
         let deadline = Instant::now() + Duration::from_millis(20);
-        self.log.sync(None, range, self.cookie, deadline, &|| true)
+        let cookie = self.cookie;
+        self.log.sync(function, range, cookie, deadline, &|| true)
     }
 
     /// Consumes to the marker; true when LOST stood before it.
@@ -125,15 +139,41 @@ impl Bench {
 
     /// A REPORT of everything, by the rules.
     fn report(&mut self, bits: &mut BTreeSet<u64>) -> BTreeSet<u64> {
-        let lost = self.drain(bits);
-        if lost || self.log.state() & abi::DLR_LOG_STATE_LOST != 0 {
-            self.sync(SyncRange::All).unwrap();
-            self.consume_to_marker(bits);
-            bits.extend(0..self.tracked);
-        } else if !bits.is_empty() {
+        self.report_with(None, bits)
+    }
+
+    /// A REPORT while `function` runs.
+    fn report_of(
+        &mut self,
+        function: &dyn DataFunction,
+        bits: &mut BTreeSet<u64>,
+    ) -> BTreeSet<u64> {
+        self.report_with(Some(function), bits)
+    }
+
+    fn report_with(
+        &mut self,
+        function: Option<&dyn DataFunction>,
+        bits: &mut BTreeSet<u64>,
+    ) -> BTreeSet<u64> {
+        let mut lost = self.drain_of(function, bits);
+        if !lost && !bits.is_empty() {
             let length = self.tracked * PAGE;
-            self.sync(SyncRange::Part { iova: 0, length }).unwrap();
-            self.consume_to_marker(bits);
+            let part = SyncRange::Part { iova: 0, length };
+            lost = match self.sync_of(function, part) {
+                Ok(()) => self.consume_to_marker(bits),
+                // The ring filled up before the marker: as with LOST.
+                Err(_) => true,
+            };
+        }
+        while lost {
+            // Room for the marker, then all of it again.
+            self.drain_of(function, bits);
+            if self.sync_of(function, SyncRange::All).is_ok() {
+                self.consume_to_marker(bits);
+                bits.extend(0..self.tracked);
+                lost = false;
+            }
         }
         std::mem::take(bits)
     }

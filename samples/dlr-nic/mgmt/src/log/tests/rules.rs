@@ -2,8 +2,6 @@
 
 //! The rules one by one, kept and broken.
 
-use dlr_core::SabotageKind;
-
 use super::*;
 use crate::testing::TestFunction;
 
