@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The life of the driver: loading, binding, unbinding and unloading, in every order, and the loss of the
+//! management function under its users.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use dlr_testing::{BoxConfig, HostBox};
+
+const DATA_DRIVER: &str = "dlr_vfio_pci";
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn unbind(host: &HostBox, address: &str) -> Result<()> {
+    host.run(&format!(
+        "echo {address} > /sys/bus/pci/devices/{address}/driver/unbind"
+    ))
+    .map(drop)
+}
+
+fn unload(host: &HostBox) -> Result<()> {
+    host.run("rmmod dlr_vfio_pci").map(drop)
+}
+
+/// Whether the whole state of a function can be saved.
+fn save(host: &HostBox, address: &str, backend: &str) -> Result<()> {
+    host.run(&format!(
+        "vfio-mig save --backend {backend} {address} /tmp/state && rm /tmp/state"
+    ))
+    .map(drop)
+}
+
+#[test]
+fn driver_loads_binds_and_unloads_repeatedly() -> Result<()> {
+    let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+    for _ in 0..3 {
+        let functions = host.bind_dlr(0)?;
+        save(&host, &functions[0], "iommufd")?;
+        for address in &functions {
+            unbind(&host, address)?;
+            host.bind(address, DATA_DRIVER)?;
+        }
+        save(&host, &functions[1], "legacy")?;
+        // With everything bound.
+        unload(&host)?;
+    }
+    // With nothing bound.
+    host.load_driver("")?;
+    unload(&host)?;
+    host.finish()
+}
+
+#[test]
+fn nothing_binds_without_driver_override() -> Result<()> {
+    let host = HostBox::start(BoxConfig::for_test().functions(1))?;
+    let addresses = host.addresses(0)?;
+    let data = addresses.get(1).context("the NIC has no data function")?;
+    host.load_driver("")?;
+    host.bind(&addresses[0], "dlr-mgmt")?;
+    unbind(&host, data)?;
+    let forced = host.try_run(
+        &format!("echo {data} > /sys/bus/pci/drivers/{DATA_DRIVER}/bind"),
+        LIMIT,
+    )?;
+    ensure!(!forced.success(), "bound by force, without an override");
+    host.run(&format!("echo {data} > /sys/bus/pci/drivers_probe"))?;
+    ensure!(host.driver(data)?.as_deref() != Some(DATA_DRIVER));
+    host.bind(data, DATA_DRIVER)?;
+    host.finish()
+}
+
+#[test]
+fn parameters_out_of_range_are_refused() -> Result<()> {
+    let host = HostBox::start(BoxConfig::for_test())?;
+    for bad in [
+        "log_ring_order=3",
+        "log_ring_order=20",
+        "save_buffers=1",
+        "save_buffer_kib=6",
+    ] {
+        ensure!(host.load_driver(bad).is_err(), "{bad} was accepted");
+    }
+    host.load_driver("log_ring_order=4 save_buffers=2 save_buffer_kib=4")?;
+    host.finish()
+}
+
+#[test]
+fn smallest_buffers_and_ring_work() -> Result<()> {
+    let host = HostBox::start(BoxConfig::for_test().functions(1))?;
+    host.load_driver("log_ring_order=4 save_buffers=2 save_buffer_kib=4")?;
+    let functions = host.bind_dlr(0)?;
+    save(&host, &functions[0], "iommufd")?;
+    host.run(&format!("vfio-mig log --count 3 {}", functions[0]))?;
+    host.finish()
+}
+
+#[test]
+fn users_outlive_the_management_function() -> Result<()> {
+    let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+    let functions = host.bind_dlr(0)?;
+    let management = host.addresses(0)?.remove(0);
+    for _ in 0..2 {
+        // A user whose log is running when the management function goes.
+        host.run(&format!(
+            "(vfio-mig log --interval 100 {} > /tmp/log 2>&1; echo $? > /tmp/code) & \
+             for i in $(seq 100); do \
+                 grep -q . /tmp/log 2>/dev/null && break; sleep 0.1; \
+             done",
+            functions[0]
+        ))?;
+        unbind(&host, &management)?;
+        let code = host.run(
+            "for i in $(seq 300); do [ -s /tmp/code ] && break; sleep 0.1; done; cat /tmp/code",
+        )?;
+        ensure!(
+            !["", "0"].contains(&code.trim()),
+            "the log of a NIC without management function went on: {:?}\n{}",
+            code,
+            host.run("cat /tmp/log")?
+        );
+        host.run("rm /tmp/code /tmp/log")?;
+        let refused = host.try_run(&format!("vfio-mig save {} /tmp/state", functions[1]), LIMIT)?;
+        ensure!(!refused.success(), "saved without a management function");
+        // All is as before when it is back.
+        host.bind(&management, "dlr-mgmt")?;
+        for address in &functions {
+            ensure!(host.driver(address)?.as_deref() == Some(DATA_DRIVER));
+            save(&host, address, "iommufd")?;
+        }
+    }
+    unload(&host)?;
+    host.finish()
+}
