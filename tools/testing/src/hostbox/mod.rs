@@ -306,14 +306,14 @@ impl HostBox {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Fails if the kernel complained, or if a NIC that should run does not.
+    /// Fails if the kernel complained, or if a NIC does not run as it should.
     ///
     /// # Errors
     ///
     /// Says what was found.
     pub fn check(&mut self) -> Result<()> {
         for nic in &mut self.nics {
-            nic.check_alive()?;
+            nic.check()?;
         }
         self.check_log()
     }
@@ -341,6 +341,7 @@ impl HostBox {
     ///
     /// The kernel complained, or the box does not switch off.
     pub fn finish(mut self) -> Result<()> {
+        self.check()?;
         self.agent.power_off()?;
         let end = Instant::now() + POWER_OFF_LIMIT;
         while self.qemu.try_wait()?.is_none() {

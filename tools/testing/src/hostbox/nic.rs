@@ -26,6 +26,7 @@ pub struct Nic {
     folder: PathBuf,
     log: PathBuf,
     functions: u16,
+    killed: bool,
 }
 
 impl Nic {
@@ -53,6 +54,7 @@ impl Nic {
             folder,
             log,
             functions: config.functions,
+            killed: false,
         };
         let end = Instant::now() + START_LIMIT;
         while !nic.is_ready() {
@@ -98,15 +100,21 @@ impl Nic {
         serde_json::from_str(&answer).with_context(|| format!("answer of the NIC: {answer:?}"))
     }
 
-    /// Fails if the process ended by itself.
+    /// Fails if the process ended by itself or a thread of it panicked.
     ///
     /// # Errors
     ///
-    /// Says how it ended and where its log is.
-    pub fn check_alive(&mut self) -> Result<()> {
+    /// Says what happened and where its log is.
+    pub fn check(&mut self) -> Result<()> {
+        let log = fs::read(&self.log).unwrap_or_default();
+        if String::from_utf8_lossy(&log).contains("panicked at") {
+            bail!("a thread of the NIC panicked; see {}", self.log.display());
+        }
         match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => bail!("the NIC died ({status}); see {}", self.log.display()),
+            Some(status) if !self.killed => {
+                bail!("the NIC died ({status}); see {}", self.log.display())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -116,6 +124,7 @@ impl Nic {
     ///
     /// It cannot be ended.
     pub fn kill(&mut self) -> Result<()> {
+        self.killed = true;
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
