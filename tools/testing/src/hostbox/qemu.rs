@@ -194,6 +194,8 @@ fn kernel_command_line(config: &BoxConfig) -> String {
     let mut words = vec![
         "console=ttyS0".to_string(),
         "ignore_loglevel".into(),
+        // On a busy machine the emulated timer seems not to work at boot; Linux would panic.
+        "no_timer_check".into(),
         "panic=-1".into(),
         "intel_iommu=on".into(),
     ];
