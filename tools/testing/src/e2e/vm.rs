@@ -237,7 +237,7 @@ fn command_line(config: &VmConfig) -> String {
          -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
          -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
          -kernel /dlr/bzImage -initrd /dlr/guest.cpio \
-         -append 'console=ttyS0 quiet panic=-1 oops=panic' \
+         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' \
          -device virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x10 \
          -chardev socket,id=guest,path={folder}/guest,server=on,wait=off \
          -device virtserialport,chardev=guest,name={PORT_NAME} \
