@@ -198,9 +198,6 @@ fn kernel_command_line(config: &BoxConfig) -> String {
         "no_timer_check".into(),
         "panic=-1".into(),
         "intel_iommu=on".into(),
-        // On a loaded machine the emulated timer can miss the few milliseconds in which the
-        // kernel wants to see it tick, and the kernel panics.
-        "no_timer_check".into(),
     ];
     if config.huge_pages > 0 {
         words.push(format!("hugepagesz=2M hugepages={}", config.huge_pages));
