@@ -25,6 +25,8 @@
 pub(crate) mod bitmap;
 mod chunk;
 mod coarse;
+#[cfg(CONFIG_KUNIT = "y")]
+mod model;
 mod ranges;
 mod session;
 pub(crate) mod span;
@@ -70,7 +72,7 @@ pub(crate) struct Logging {
     poisoned: Atomic<bool>,
     pub(crate) stats: LogStats,
     #[pin]
-    session: Mutex<Option<Session>>,
+    session: Mutex<Option<Session<Function>>>,
 }
 
 impl Logging {
@@ -107,7 +109,13 @@ impl Logging {
         if slot.is_some() {
             return Err(EINVAL);
         }
-        let session = Session::new(function, ranges, page_size, self.params)?;
+        let session = Session::new(
+            function.clone(),
+            function.info(),
+            ranges,
+            page_size,
+            self.params,
+        )?;
         // Before the device starts: its first interrupt must find a client. It waits
         // for the lock, and finds the session then.
         let client: Arc<Self> = self.into();
@@ -146,7 +154,7 @@ impl Logging {
     /// log is corrupt. The last two stay until STOP.
     pub(crate) fn report(&self, range: IovaRange, dirty: &mut impl DirtySink) -> Result {
         let mut guard = self.session.lock();
-        let slot: &mut Option<Session> = &mut guard;
+        let slot: &mut Option<Session<Function>> = &mut guard;
         let session = slot.as_mut().ok_or(EINVAL)?;
         if self.poisoned.load(Relaxed) {
             session.fail(EIO);
@@ -194,7 +202,7 @@ impl Client for Logging {
     /// runs between reports and never inside one (rule 4).
     fn log_ready(&self) {
         let mut guard = self.session.lock();
-        let slot: &mut Option<Session> = &mut guard;
+        let slot: &mut Option<Session<Function>> = &mut guard;
         if let Some(session) = slot {
             // The error is kept in the session; nobody to tell it to here.
             let _ = session.checked(|s| s.drain_from_interrupt(&self.stats, self.name()));

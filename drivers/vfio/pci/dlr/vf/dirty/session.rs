@@ -19,9 +19,10 @@ use crate::{
         Flow,
         Function,
         LogConfig,
+        Ticket,
         Until, //
     },
-    proto::{identify::Cap, Entry, Range, SyncScope, COOKIE_BITS},
+    proto::{identify::Cap, Entry, FnInfo, Range, SyncScope, COOKIE_BITS},
     vfio::iova_bitmap::{DirtySink, IovaRange},
 };
 use kernel::{
@@ -37,8 +38,8 @@ const MAX_INTERVALS: usize = 4096;
 const BATCH: usize = 256;
 
 /// See the module's page.
-pub(super) struct Session {
-    function: Function,
+pub(super) struct Session<D: LogDevice> {
+    device: D,
     shift: u32,
     ring_order: u32,
     /// One past the last granule that the device can track.
@@ -56,6 +57,75 @@ pub(super) struct Session {
     rate: Rate,
 }
 
+/// The device's part of a log: [`Function`], or a model of it in tests.
+pub(super) trait LogDevice {
+    /// A SYNC under way.
+    type Ticket;
+
+    /// The POSTED register (rule 5).
+    fn posted(&self) -> Result<u32>;
+    /// Consumes entries; returns how many.
+    fn drain(&self, until: Until, sink: impl FnMut(Entry) -> Flow) -> Result<u32>;
+    /// LOG_ADD.
+    fn log_add(&self, range: Range) -> Result;
+    /// LOG_SYNC.
+    fn sync_submit(&self, scope: SyncScope, cookie: u64) -> Result<Self::Ticket>;
+    /// Sleeps until the SYNC is complete (`true`) or entries may have come.
+    fn sync_wait(&self, ticket: &Self::Ticket) -> Result<bool>;
+}
+
+impl LogDevice for Function {
+    type Ticket = Ticket;
+
+    fn posted(&self) -> Result<u32> {
+        Function::posted(self)
+    }
+
+    fn drain(&self, until: Until, sink: impl FnMut(Entry) -> Flow) -> Result<u32> {
+        Function::drain(self, until, sink).map(|drained| drained.entries)
+    }
+
+    fn log_add(&self, range: Range) -> Result {
+        Function::log_add(self, &[range])
+    }
+
+    fn sync_submit(&self, scope: SyncScope, cookie: u64) -> Result<Ticket> {
+        Function::sync_submit(self, scope, cookie)
+    }
+
+    fn sync_wait(&self, ticket: &Ticket) -> Result<bool> {
+        Function::sync_wait(self, ticket)
+    }
+}
+
+impl Session<Function> {
+    /// Tells the device. Every write after this is logged; what was written before is
+    /// the user's business, who copies everything once after START.
+    pub(super) fn start_device(&self) -> Result {
+        let mut ranges = KVec::with_capacity(self.tracked.len(), GFP_KERNEL_ACCOUNT)?;
+        for span in self.tracked.iter() {
+            ranges.push(self.bytes(span), GFP_KERNEL_ACCOUNT)?;
+        }
+        self.device.log_start(&LogConfig {
+            ranges: &ranges,
+            ring_order: self.ring_order,
+            // A quarter full: early enough that the rest lasts while the thread wakes.
+            irq_threshold: (1u32 << self.ring_order) / 4,
+            page_shift: self.shift,
+        })
+    }
+
+    /// Ends the log on the device.
+    pub(super) fn stop_device(self) -> Result {
+        self.device.set_client(None);
+        match self.device.log_stop() {
+            // Gone with its log: stopped.
+            Err(error) if error == ENOTCONN => Ok(()),
+            result => result,
+        }
+    }
+}
+
 /// How a drain ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
@@ -65,15 +135,15 @@ enum Found {
     Marker,
 }
 
-impl Session {
+impl<D: LogDevice> Session<D> {
     /// Prepares everything that can fail for want of memory. The device is not asked.
     pub(super) fn new(
-        function: &Function,
+        device: D,
+        info: &FnInfo,
         ranges: &[IovaRange],
         page_size: u64,
         params: LogParams,
     ) -> Result<Self> {
-        let info = function.info();
         if !info.caps.contains(Cap::Log) {
             return Err(EOPNOTSUPP);
         }
@@ -102,7 +172,7 @@ impl Session {
             max_ranges.saturating_sub(spare).max(1),
         )?;
         Ok(Self {
-            function: function.clone(),
+            device,
             shift,
             ring_order: params
                 .ring_order
@@ -118,32 +188,6 @@ impl Session {
             error: None,
             rate: Rate::new(),
         })
-    }
-
-    /// Tells the device. Every write after this is logged; what was written before is
-    /// the user's business, who copies everything once after START.
-    pub(super) fn start_device(&self) -> Result {
-        let mut ranges = KVec::with_capacity(self.tracked.len(), GFP_KERNEL_ACCOUNT)?;
-        for span in self.tracked.iter() {
-            ranges.push(self.bytes(span), GFP_KERNEL_ACCOUNT)?;
-        }
-        self.function.log_start(&LogConfig {
-            ranges: &ranges,
-            ring_order: self.ring_order,
-            // A quarter full: early enough that the rest lasts while the thread wakes.
-            irq_threshold: (1u32 << self.ring_order) / 4,
-            page_shift: self.shift,
-        })
-    }
-
-    /// Ends the log on the device.
-    pub(super) fn stop_device(self) -> Result {
-        self.function.set_client(None);
-        match self.function.log_stop() {
-            // Gone with its log: stopped.
-            Err(error) if error == ENOTCONN => Ok(()),
-            result => result,
-        }
     }
 
     /// The page size in use.
@@ -201,7 +245,7 @@ impl Session {
         // and drained below. W visible after it: the user asked too early for it; its
         // entry stays for the next report. There is one, because W's write is newer
         // than this call.
-        let posted = self.function.posted()?;
+        let posted = self.device.posted()?;
         self.drain(Until::Count(posted), None, stats, name, false)?;
 
         // Rule 6. W not logged because the ring was full: the entry LOST, posted
@@ -277,7 +321,7 @@ impl Session {
         let mut rest = Some(asked);
         while let Some(part) = rest.and_then(|r| self.tracked.first_outside(r)) {
             if self.can_add(part) {
-                match self.function.log_add(&[self.bytes(part)]) {
+                match self.device.log_add(self.bytes(part)) {
                     Ok(()) => {
                         self.device_ranges = self.device_ranges.saturating_add(1);
                         self.tracked.insert(part);
@@ -322,11 +366,11 @@ impl Session {
     fn sync(&mut self, scope: SyncScope, stats: &LogStats, name: &CStr) -> Result {
         let begin = Instant::<Monotonic>::now();
         self.cookie = self.cookie.wrapping_add(1) & ((1 << COOKIE_BITS) - 1);
-        let ticket = self.function.sync_submit(scope, self.cookie)?;
+        let ticket = self.device.sync_submit(scope, self.cookie)?;
         loop {
             // In this order: when the command is complete its marker is posted, so a
             // drain that starts afterwards must find it.
-            let complete = self.function.sync_wait(&ticket)?;
+            let complete = self.device.sync_wait(&ticket)?;
             match self.drain(Until::Empty, Some(self.cookie), stats, name, false)? {
                 Found::Marker => break,
                 Found::End if complete => return Err(EIO),
@@ -354,7 +398,7 @@ impl Session {
         irq: bool,
     ) -> Result<Found> {
         let Self {
-            function,
+            device,
             shift,
             tracked,
             bitmap,
@@ -366,7 +410,7 @@ impl Session {
         let mut bad = false;
         let mut granules = 0u64;
         batch.clear();
-        let drained = function.drain(until, |entry| match entry {
+        let drained = device.drain(until, |entry| match entry {
             Entry::Write {
                 iova,
                 granules: run,
@@ -408,7 +452,7 @@ impl Session {
         // Also after an error: what was consumed stays known.
         bitmap.mark(batch.iter().copied());
         batch.clear();
-        let entries = drained?.entries;
+        let entries = drained?;
         if entries != 0 {
             stats.drained(entries, granules);
             trace::log_drain(name, entries, granules, irq);
