@@ -64,7 +64,7 @@ impl Nic {
             gate.clone(),
             port.interrupt(),
             &sabotage,
-        ));
+        )?);
         let pci = Arc::new(ManagementPci {
             function: management.clone(),
             gate,

@@ -3,6 +3,7 @@
 //! The management function: register block, workers, and what the rest of the NIC plugs into.
 
 use std::{
+    io,
     sync::{
         mpsc::{channel, Receiver},
         Arc,
@@ -67,12 +68,16 @@ pub struct ManagementFunction(Arc<Shared>);
 impl ManagementFunction {
     /// Starts the management function: one thread per data function, one for the NIC's own
     /// commands and one for the status pages. `memory` and `interrupt` are its own.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
     pub fn new(
         config: Config,
         memory: Arc<dyn DmaMemory>,
         interrupt: Arc<dyn Interrupt>,
         sabotage: &Arc<Sabotage>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let kick = Arc::new(Kick::default());
         let ports: Vec<_> = (config
             .functions
@@ -97,13 +102,21 @@ impl ManagementFunction {
             faults: Faults::default(),
             kick,
         });
+        // Made first: dropping it ends the threads that were started.
+        let management = Self(shared.clone());
         for (number, receiver) in receivers.into_iter().enumerate() {
             let shared = shared.clone();
-            thread::spawn(move || shared.work(number, &receiver));
+            let name = match shared.ports.get(number) {
+                Some(_) => format!("mgmt:{number}"),
+                None => "mgmt:nic".into(),
+            };
+            let work = move || shared.work(number, &receiver);
+            thread::Builder::new().name(name).spawn(work)?;
         }
-        let pages = shared.clone();
-        thread::spawn(move || pages.keep_pages());
-        Self(shared)
+        thread::Builder::new()
+            .name("mgmt:pages".into())
+            .spawn(move || shared.keep_pages())?;
+        Ok(management)
     }
 
     /// Makes data function `k` known to the commands.

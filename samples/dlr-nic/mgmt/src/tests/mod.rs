@@ -57,7 +57,8 @@ impl Driver {
             functions: vec![FunctionConfig { flow_table: 8192 }; 3],
         };
         let sabotage = Arc::new(Sabotage::default());
-        let mf = ManagementFunction::new(config, memory.clone(), interrupt.clone(), &sabotage);
+        let mf =
+            ManagementFunction::new(config, memory.clone(), interrupt.clone(), &sabotage).unwrap();
         let functions: Vec<_> = (0..3).map(|n| TestFunction::new(&[n, 1, 2, 3])).collect();
         for (k, function) in functions.iter().enumerate() {
             let function: Arc<dyn DataFunction> = function.clone();
