@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands and completions of the admin queue.
+//! Commands of the admin queue, and in [`completion`] what comes back.
 
 use super::{
     FnState,
@@ -8,18 +8,20 @@ use super::{
     COOKIE_BITS, //
 };
 use crate::bindings::dlr;
-use core::mem::offset_of;
 use kernel::prelude::*;
+
+mod completion;
+pub(crate) use completion::{
+    phase,
+    status_to_result,
+    Completion,
+    CQE_WORDS, //
+};
 
 /// Words of eight bytes of a submission entry.
 pub(crate) const SQE_WORDS: usize = size_of::<dlr::dlr_sqe>() / 8;
-/// Words of eight bytes of a completion entry.
-pub(crate) const CQE_WORDS: usize = size_of::<dlr::dlr_cqe>() / 8;
 
 static_assert!(size_of::<dlr::dlr_sqe>() == 64);
-static_assert!(size_of::<dlr::dlr_cqe>() == 16);
-// The valid bit must stand in the half that is written last.
-static_assert!(offset_of!(dlr::dlr_cqe, phase) >= 8);
 static_assert!(size_of::<dlr::dlr_level_params>() == 40);
 static_assert!(size_of::<dlr::dlr_log_start_params>() == 40);
 static_assert!(size_of::<dlr::dlr_log_sync_params>() == 40);
@@ -206,62 +208,6 @@ impl Command {
     }
 }
 
-/// A completion, decoded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Completion {
-    /// Meaning depends on the command.
-    pub(crate) result: u32,
-    /// SAVE_READ: nothing more just now.
-    pub(crate) empty: bool,
-    /// SAVE_READ: the last byte has been delivered.
-    pub(crate) end: bool,
-    /// Low 16 bits of the device's consumer count of the submission ring.
-    pub(crate) sq_head: u16,
-    /// As given to the command.
-    pub(crate) id: u16,
-    /// See [`status_to_result`].
-    pub(crate) status: u16,
-}
-
-impl Completion {
-    /// Decodes an entry.
-    pub(crate) fn decode(words: [u64; CQE_WORDS]) -> Self {
-        let raw: dlr::dlr_cqe = zerocopy::transmute!(words);
-        Self {
-            result: raw.result,
-            empty: raw.flags & dlr::DLR_CQE_F_EMPTY != 0,
-            end: raw.flags & dlr::DLR_CQE_F_END != 0,
-            sq_head: raw.sq_head,
-            id: raw.id,
-            status: raw.status,
-        }
-    }
-}
-
-/// The phase bit of the second word of a completion entry.
-pub(crate) fn phase(second: u64) -> bool {
-    const SHIFT: usize = 8 * (offset_of!(dlr::dlr_cqe, phase) - 8);
-    second >> SHIFT & u64::from(dlr::DLR_CQE_PHASE) != 0
-}
-
-/// The errno of a completion's status, as the header defines it.
-pub(crate) fn status_to_result(status: u16) -> Result {
-    match u32::from(status) {
-        dlr::DLR_STATUS_SUCCESS => Ok(()),
-        dlr::DLR_STATUS_INVALID_OPCODE | dlr::DLR_STATUS_INCOMPATIBLE => Err(EOPNOTSUPP),
-        dlr::DLR_STATUS_INVALID_FIELD
-        | dlr::DLR_STATUS_INVALID_STATE
-        | dlr::DLR_STATUS_CORRUPT
-        | dlr::DLR_STATUS_TRUNCATED => Err(EINVAL),
-        dlr::DLR_STATUS_INVALID_FUNCTION => Err(ENODEV),
-        dlr::DLR_STATUS_BUSY => Err(EBUSY),
-        dlr::DLR_STATUS_NO_RESOURCE => Err(ENOSPC),
-        dlr::DLR_STATUS_NO_MEMORY | dlr::DLR_STATUS_TOO_BIG => Err(ENOMEM),
-        // DMA_FAULT is our fault, never the user's: no EFAULT.
-        _ => Err(EIO),
-    }
-}
-
 /// Name of an opcode, for messages.
 pub(crate) fn opcode_name(opcode: u16) -> &'static str {
     match u32::from(opcode) {
@@ -330,42 +276,5 @@ mod tests {
         assert_eq!(words[4], 0x0000_0100_0002_0009);
         assert_eq!(words[5], 0x000c_0001);
         Ok(())
-    }
-
-    #[test]
-    fn completion_layout() {
-        let words = [0x0000_0002_0000_0040, 0x0001_0005_1234_0007];
-        assert!(phase(words[1]));
-        assert!(!phase(words[1] ^ 1 << 48));
-        let got = Completion::decode(words);
-        assert_eq!(got.result, 0x40);
-        assert!(got.end && !got.empty);
-        assert_eq!(got.sq_head, 7);
-        assert_eq!(got.id, 0x1234);
-        assert_eq!(status_to_result(got.status), Err(EBUSY));
-    }
-
-    #[test]
-    fn every_status_has_its_errno() {
-        for (status, want) in [
-            (0x01, EOPNOTSUPP),
-            (0x02, EINVAL),
-            (0x03, ENODEV),
-            (0x04, EINVAL),
-            (0x05, EBUSY),
-            (0x06, ENOSPC),
-            (0x07, ENOMEM),
-            (0x08, EIO),
-            (0x09, EIO),
-            (0x10, EOPNOTSUPP),
-            (0x11, EINVAL),
-            (0x12, EINVAL),
-            (0x13, ENOMEM),
-            (0x0a, EIO),
-            (0xffff, EIO),
-        ] {
-            assert_eq!(status_to_result(status), Err(want));
-        }
-        assert_eq!(status_to_result(0), Ok(()));
     }
 }
