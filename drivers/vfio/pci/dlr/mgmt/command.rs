@@ -21,6 +21,10 @@ use crate::{
 use kernel::{
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         SetOnce, //
     },
@@ -53,6 +57,8 @@ pub(super) struct Request {
     /// Who else wants to know when it completes.
     channel: Option<Arc<Channel>>,
     start: Instant<Monotonic>,
+    /// How long the device may take, in milliseconds from `start`. Set at submission.
+    allowed_ms: Atomic<u32>,
     outcome: SetOnce<Result<Reply>>,
     #[pin]
     done: Completion,
@@ -71,6 +77,7 @@ impl Request {
                 buffer,
                 channel,
                 start: Instant::now(),
+                allowed_ms: Atomic::new(u32::MAX),
                 outcome: SetOnce::new(),
                 done <- Completion::new(),
             }),
@@ -118,6 +125,19 @@ impl Request {
         }
     }
 
+    /// Sets the deadline, from when the request was made.
+    pub(super) fn allow(&self, ms: u32) {
+        let waited = u32::try_from(self.start.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.allowed_ms.store(waited.saturating_add(ms), Relaxed);
+    }
+
+    /// Time to the deadline.
+    pub(super) fn remaining(&self) -> Jiffies {
+        let elapsed = self.start.elapsed().as_millis();
+        let left = i64::from(self.allowed_ms.load(Relaxed)).saturating_sub(elapsed);
+        msecs_to_jiffies(u32::try_from(left.max(0)).unwrap_or(0))
+    }
+
     /// Whether the outcome is there.
     pub(super) fn is_done(&self) -> bool {
         self.outcome.as_ref().is_some()
@@ -128,21 +148,12 @@ impl Request {
 pub(crate) struct Ticket {
     pub(super) queue: Arc<Queue>,
     pub(super) request: Arc<Request>,
-    /// How long the device may take.
-    pub(super) allowed_ms: u32,
 }
 
 impl Ticket {
     /// Whether [`Self::wait`] would not sleep.
     pub(crate) fn is_done(&self) -> bool {
         self.request.is_done()
-    }
-
-    /// Time to the deadline.
-    pub(super) fn remaining(&self) -> Jiffies {
-        let elapsed = self.request.start.elapsed().as_millis();
-        let left = i64::from(self.allowed_ms).saturating_sub(elapsed);
-        msecs_to_jiffies(u32::try_from(left.max(0)).unwrap_or(0))
     }
 
     /// Waits for the answer. May be called more than once.
@@ -165,7 +176,7 @@ impl Ticket {
 
     fn wait_with(&self, wait: impl Fn(&Completion, Jiffies) -> Wait) -> Result<Reply> {
         loop {
-            match wait(&self.request.done, self.remaining()) {
+            match wait(&self.request.done, self.request.remaining()) {
                 Wait::Done => return self.request.outcome.copy().unwrap_or(Err(EIO)),
                 Wait::Killed => {
                     self.queue.stats.killed.count();

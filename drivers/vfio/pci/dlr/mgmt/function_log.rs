@@ -216,7 +216,10 @@ impl Function {
     /// `EBUSY` when the device had no room for the marker in time: nothing was synced.
     pub(crate) fn sync_wait(&self, ticket: &Ticket) -> Result<bool> {
         if !ticket.is_done() {
-            let time = ticket.remaining().min(msecs_to_jiffies(SYNC_POLL_MS));
+            let time = ticket
+                .request
+                .remaining()
+                .min(msecs_to_jiffies(SYNC_POLL_MS));
             if time > 0 {
                 if self.channel.event.wait_killable_timeout(time) == Wait::Killed {
                     self.service.queue.stats.killed.count();

@@ -151,14 +151,13 @@ impl Queue {
         };
         loop {
             match self.try_submit(&request, address) {
-                Ok(Some(allowed_ms)) => {
+                Ok(true) => {
                     return Ok(Ticket {
                         queue: self.clone(),
                         request,
-                        allowed_ms,
                     })
                 }
-                Ok(None) => {}
+                Ok(false) => self.reclaim(),
                 Err(error) => {
                     request.give_back();
                     return Err(error);
@@ -176,14 +175,14 @@ impl Queue {
         }
     }
 
-    /// Gives a command to the device if there is room, and tells how long it may take.
-    fn try_submit(&self, request: &Arc<Request>, address: u64) -> Result<Option<u32>> {
+    /// Gives a command to the device if there is room, and sets its deadline.
+    fn try_submit(&self, request: &Arc<Request>, address: u64) -> Result<bool> {
         let hw = self.hw.enter().ok_or(ENOTCONN)?;
         let mut guard = self.state.lock();
         let state = &mut *guard;
         match state.life {
             Life::Up => {}
-            Life::Resetting => return Ok(None),
+            Life::Resetting => return Ok(false),
             Life::Down => return Err(ENOTCONN),
         }
         let function = request.command.function();
@@ -193,8 +192,16 @@ impl Queue {
             .filter(|r| r.command.function() == function)
             .count();
         let Ok(id) = state.slots.insert(request.clone()) else {
-            return Ok(None);
+            return Ok(false);
         };
+        // Commands of one function are executed one after the other.
+        let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
+        request.allow(
+            self.limits
+                .timeout_ms
+                .saturating_mul(turns)
+                .saturating_add(super::MARGIN_MS),
+        );
         let len = request.buffer().map_or(0, |(_, len)| len);
         let entry = request.command.encode(id, address, len);
         let tail = match state.sq.push(&hw.data().sq, &entry) {
@@ -209,14 +216,7 @@ impl Queue {
         dma_mb(Write);
         hw.bar().write32(tail, crate::proto::regs::SQ_TAIL);
         self.stats.commands.count();
-        // Commands of one function are executed one after the other.
-        let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
-        Ok(Some(
-            self.limits
-                .timeout_ms
-                .saturating_mul(turns)
-                .saturating_add(super::MARGIN_MS),
-        ))
+        Ok(true)
     }
 
     /// Takes all completions that are there. From the interrupt's thread, and from those who waited long

@@ -34,6 +34,18 @@ impl Queue {
         }
     }
 
+    /// Gets slots back from commands that nobody waits for and whose time is over.
+    pub(super) fn reclaim(&self) {
+        let late = {
+            let state = self.state.lock();
+            let late = state.slots.iter().find(|r| r.remaining() == 0);
+            late.cloned()
+        };
+        if let Some(request) = late {
+            self.overdue(&request);
+        }
+    }
+
     /// The reset handshake. Fails all commands in flight, `victim` with `ETIMEDOUT`. When the device does
     /// not follow, the queue is down for good.
     pub(super) fn restart(&self, victim: Option<&Arc<Request>>) {
