@@ -298,14 +298,18 @@ impl WireRx for NetFunction {
             gated.device.stats.rx_no_buffer += 1;
             return Delivery::NoBuffer;
         }
+        let sabotaged = shared.sabotage.get(SabotageKind::SuspendEarly).is_some();
         let delivery = {
             let memory = shared.memory.lock();
+            if sabotaged && !gated.device.can_spare(&memory, frame) {
+                return Delivery::NoBuffer;
+            }
             gated.device.receive(&memory, frame)
         };
         if delivery != Delivery::Accepted {
             return delivery;
         }
-        if shared.sabotage.get(SabotageKind::SuspendEarly).is_some() {
+        if sabotaged {
             gated.last_frame = frame.to_vec();
         }
         gated.in_flight += 1;

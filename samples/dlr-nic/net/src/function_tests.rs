@@ -416,7 +416,7 @@ fn quiesced_excludes_dma() {
 #[test]
 fn sabotaged_suspension_writes_late_and_unlogged() {
     let rig = Rig::started(PLAIN);
-    for i in 0..2u16 {
+    for i in 0..3u16 {
         rig.give(RXQ, i, &[(BUFFERS + 0x1000 * u64::from(i), 2048, true)]);
     }
     rig.sabotage.set(SabotageKind::SuspendEarly, 200);
@@ -440,4 +440,7 @@ fn sabotaged_suspension_writes_late_and_unlogged() {
     eventually("the late write", || rig.returned(RXQ).len() == 2);
     assert_eq!(rig.peek(BUFFERS + 0x1000 + 12, 60), frame(60));
     assert!(rig.seen.dirty.lock().unwrap().is_empty());
+    // A buffer is kept back for it.
+    rig.net.resume(FnState::Running);
+    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
 }

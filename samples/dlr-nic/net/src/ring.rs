@@ -137,12 +137,21 @@ impl NetQueue {
         Ok(())
     }
 
-    /// Takes the next used slot without writing it (sabotage only).
-    pub(crate) fn claim_used(&mut self) -> Option<u16> {
+    /// Takes the next `count` used slots without writing them, and returns the first
+    /// (sabotage only).
+    pub(crate) fn claim_used(&mut self, count: u16) -> Option<u16> {
         let ring = self.ring.as_mut()?;
         let used = ring.next_used();
-        ring.set_next_used(used.wrapping_add(1));
+        ring.set_next_used(used.wrapping_add(count));
         Some(used)
+    }
+
+    /// Buffers that the driver has given and that are not taken yet.
+    pub(crate) fn available(&self, memory: &FunctionMemory) -> u16 {
+        self.ring.as_ref().map_or(0, |ring| {
+            ring.avail_idx(memory, Ordering::Acquire)
+                .map_or(0, |avail| avail.0.wrapping_sub(ring.next_avail()))
+        })
     }
 
     /// Whether the driver wants an interrupt for what has been returned since it was asked

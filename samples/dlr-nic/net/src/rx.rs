@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Receive buffers that one frame goes into.
-struct Taken {
+pub(crate) struct Taken {
     /// Id, pieces, bytes of the frame that go into it.
-    buffers: Vec<(u16, Vec<Segment>, usize)>,
+    pub(crate) buffers: Vec<(u16, Vec<Segment>, usize)>,
 }
 
 impl Device {
@@ -81,7 +81,7 @@ impl Device {
     }
 
     /// `struct virtio_net_hdr_v1`: the guest need not look at the payload.
-    fn header(&self, buffers: u16) -> [u8; HDR_LEN] {
+    pub(crate) fn header(&self, buffers: u16) -> [u8; HDR_LEN] {
         let mut header = [0; HDR_LEN];
         if self.has(F_GUEST_CSUM) {
             header[0] = HDR_F_DATA_VALID;
@@ -92,7 +92,11 @@ impl Device {
 
     /// As many buffers as `need` bytes take, or one where frames may not be split. `None`
     /// when the guest has not given enough; all of them are its own again then.
-    fn take(&mut self, memory: &FunctionMemory, need: usize) -> Result<Option<Taken>, Broken> {
+    pub(crate) fn take(
+        &mut self,
+        memory: &FunctionMemory,
+        need: usize,
+    ) -> Result<Option<Taken>, Broken> {
         let mergeable = self.has(F_MRG_RXBUF);
         let mut buffers: Vec<(u16, Vec<Segment>, usize)> = Vec::new();
         let mut left = need;

@@ -10,11 +10,7 @@
 use dlr_pci::FunctionMemory;
 use vm_memory::{Bytes, GuestAddress, Iommu, Permissions};
 
-use crate::{
-    chain::{length, Segment},
-    device::Device,
-    regs::*,
-};
+use crate::{chain::Segment, device::Device, regs::*};
 
 /// A broadcast with an experimental EtherType, for a function that has seen no frame yet.
 const FILLER: [u8; 60] = {
@@ -30,11 +26,21 @@ const FILLER: [u8; 60] = {
     frame
 };
 
+/// Bytes that any receive buffer holds: drivers give pages or whole frames.
+const SMALLEST_BUFFER: usize = 1024;
+
 /// Writes that are held back.
 pub(crate) struct LateWrites(Vec<(u64, Vec<u8>)>);
 
 impl Device {
-    /// Takes one receive buffer as if `frame` had been delivered into it, and returns the
+    /// Whether the guest has buffers to spare: as long as the switch is on some are kept
+    /// back, for there has to be one at the suspension.
+    pub(crate) fn can_spare(&self, memory: &FunctionMemory, frame: &[u8]) -> bool {
+        let buffers = frame.len() / SMALLEST_BUFFER + 1;
+        usize::from(self.queues[RX].available(memory)) > 2 * buffers
+    }
+
+    /// Takes receive buffers as if `frame` had been delivered into them, and returns the
     /// writes that would have done it.
     pub(crate) fn hold_back(
         &mut self,
@@ -45,30 +51,34 @@ impl Device {
             return None;
         }
         let frame = if frame.is_empty() { &FILLER } else { frame };
-        let (head, buffer) = self.queues[RX].pop(memory).ok()??;
-        let mut data = vec![0; HDR_LEN];
-        data[0] = HDR_F_DATA_VALID;
-        data[10] = 1;
-        data.extend_from_slice(frame);
-        if length(&buffer.writable) < data.len() as u64 {
-            self.queues[RX].unpop(1);
+        let need = HDR_LEN + frame.len();
+        let taken = self.take(memory, need).ok()??.buffers;
+        if taken.iter().map(|b| b.2).sum::<usize>() < need {
+            self.queues[RX].unpop(taken.len() as u16);
             return None;
         }
-        let mut writes = Vec::new();
+        let mut data = self.header(taken.len() as u16).to_vec();
+        data.extend_from_slice(frame);
         let mut rest = &data[..];
-        for Segment { addr, len } in &buffer.writable {
-            let (part, more) = rest.split_at(rest.len().min(*len as usize));
-            writes.push((*addr, part.to_vec()));
-            rest = more;
-        }
+        let mut writes = Vec::new();
         let queue = &mut self.queues[RX];
-        let used = queue.claim_used()?;
-        let mut element = u32::from(head).to_le_bytes().to_vec();
-        element.extend_from_slice(&(data.len() as u32).to_le_bytes());
-        let slot = queue.used + 4 + 8 * u64::from(used % queue.size);
-        writes.push((slot, element));
-        let index = used.wrapping_add(1).to_le_bytes().to_vec();
-        writes.push((queue.used + 2, index));
+        let mut used = queue.claim_used(taken.len() as u16)?;
+        let mut elements = Vec::new();
+        for (head, segments, len) in &taken {
+            let (mut part, more) = rest.split_at(*len);
+            for Segment { addr, len } in segments {
+                let (now, later) = part.split_at(part.len().min(*len as usize));
+                writes.push((*addr, now.to_vec()));
+                part = later;
+            }
+            rest = more;
+            let mut element = u32::from(*head).to_le_bytes().to_vec();
+            element.extend_from_slice(&(*len as u32).to_le_bytes());
+            elements.push((queue.used + 4 + 8 * u64::from(used % queue.size), element));
+            used = used.wrapping_add(1);
+        }
+        writes.append(&mut elements);
+        writes.push((queue.used + 2, used.to_le_bytes().to_vec()));
         Some(LateWrites(writes))
     }
 }

@@ -81,22 +81,20 @@ impl Device {
     }
 
     /// Sorts out what cannot be sent.
-    fn outgoing(&mut self, data: Vec<u8>, frames: &mut Vec<Vec<u8>>) {
+    fn outgoing(&mut self, mut data: Vec<u8>, frames: &mut Vec<Vec<u8>>) {
         let csum = self.has(F_CSUM);
-        let frame = data
-            .split_first_chunk::<HDR_LEN>()
-            .filter(|(_, frame)| frame.len() >= MIN_FRAME && self.link)
-            .and_then(|(header, frame)| {
-                let mut frame = frame.to_vec();
-                offload::complete(header, &mut frame, csum).then_some(frame)
+        let good = data
+            .split_first_chunk_mut::<HDR_LEN>()
+            .is_some_and(|(header, frame)| {
+                self.link && frame.len() >= MIN_FRAME && offload::complete(header, frame, csum)
             });
-        match frame {
-            Some(frame) => {
-                self.stats.tx_frames += 1;
-                self.stats.tx_bytes += frame.len() as u64;
-                frames.push(frame);
-            }
-            None => self.stats.tx_dropped += 1,
+        if good {
+            data.drain(..HDR_LEN);
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += data.len() as u64;
+            frames.push(data);
+        } else {
+            self.stats.tx_dropped += 1;
         }
     }
 }

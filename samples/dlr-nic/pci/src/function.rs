@@ -19,7 +19,7 @@ pub enum ResetKind {
     FunctionLevel,
     /// The client asked for a device reset (`VFIO_USER_DEVICE_RESET`).
     Device,
-    /// The client went away: its memory and interrupts are gone.
+    /// The client went away: its memory and interrupts go after this.
     ClientGone,
 }
 
@@ -35,8 +35,8 @@ pub trait PciFunction: Send + Sync {
     /// nobody waits for it.
     fn bar_write(&self, bar: u8, offset: u64, data: &[u8]);
 
-    /// Back to power-on state. Configuration space has been reset already; after a lost
-    /// client memory and interrupts are gone as well.
+    /// Back to power-on state; no DMA is in flight when this returns. Configuration space
+    /// has been reset already.
     fn reset(&self, kind: ResetKind);
 
     /// The Bus Master bit of the command register changed. Without it the function may

@@ -87,9 +87,10 @@ fn one_client(
         Err(e) => log::warn!("{}: connection lost: {e}", port.name()),
     }
     *shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    // In this order: a function that is at rest does not stumble over missing memory.
+    port.reset(function, ResetKind::ClientGone);
     port.interrupt().disable();
     port.memory().unmap_all();
-    port.reset(function, ResetKind::ClientGone);
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
