@@ -29,6 +29,7 @@ struct Mount {
 /// Arguments: root, the script, then (source, target, ro|rw) triples.
 const ENTER: &str = r#"
 set -e
+PATH=$PATH:/usr/sbin:/sbin
 root=$1 script=$2
 shift 2
 mount --rbind /dev "$root/dev"
