@@ -103,10 +103,10 @@ impl Report for Mirrored {
             text += &human(migration);
         }
         text += &format!(
-            "traffic: {} requests, {} answers, {} missing, {} duplicate, {} corrupt\n",
+            "traffic: {} requests, {} answers, {} lost, {} duplicate, {} corrupt\n",
             self.traffic.sent,
             self.traffic.received,
-            self.traffic.missing,
+            self.traffic.lost,
             self.traffic.duplicates,
             self.traffic.corrupt
         );

@@ -2,7 +2,8 @@
 
 //! The hardware contract: layouts and their meaning. No I/O and no locks.
 //!
-//! All numbers come from `include/uapi/linux/dlr.h` through [`crate::bindings::dlr`].
+//! All numbers come from `include/uapi/linux/dlr.h` through [`crate::bindings::dlr`]; no other module of
+//! the vendor half looks at those bindings.
 //!
 //! | word | meaning |
 //! | --- | --- |

@@ -302,7 +302,3 @@ fn version(payload: &[u8]) -> Reply {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
-
-#[cfg(test)]
-#[path = "transport_tests.rs"]
-mod transport_tests;
