@@ -2,6 +2,14 @@
 
 //! The function as the other parts of the NIC see it.
 
+#[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
+mod misbehaviour_tests;
+mod pci;
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     sync::{
@@ -16,7 +24,7 @@ use dlr_core::{
     DataFunction, Delivery, FlowSink, FnState, FunctionEvents, Interrupt, LoadError, Sabotage,
     SabotageKind, WireRx, WireTx,
 };
-use dlr_pci::{DmaSpace, PciFunction, ResetKind};
+use dlr_pci::DmaSpace;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::{
@@ -319,57 +327,3 @@ impl WireRx for NetFunction {
         delivery
     }
 }
-
-impl PciFunction for NetFunction {
-    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        if bar == BAR {
-            let mut gated = self.shared.gate.lock();
-            let frozen = gated.state == FnState::Stopped;
-            gated.device.read(offset, data, frozen);
-        }
-    }
-
-    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) {
-        if bar != BAR {
-            return;
-        }
-        let mut gated = self.shared.gate.lock();
-        if gated.state == FnState::Stopped {
-            return;
-        }
-        let effect = gated.device.write(offset, data);
-        drop(gated);
-        if effect.kick {
-            self.bell.ring();
-        }
-        if effect.reset {
-            self.shared.events.reconfigured();
-        }
-    }
-
-    fn reset(&self, _kind: ResetKind) {
-        let mut gated = self.shared.gate.lock();
-        gated.device.reset();
-        self.shared.set_state(&mut gated, FnState::Running);
-        while gated.in_flight != 0 {
-            self.shared.idle.wait(&mut gated);
-        }
-        drop(gated);
-        self.shared.events.function_reset();
-    }
-
-    fn bus_master(&self, enabled: bool) {
-        let mut gated = self.shared.gate.lock();
-        gated.device.master = enabled;
-        if enabled {
-            gated.announce_config();
-        }
-        drop(gated);
-        self.bell.ring();
-    }
-}
-
-#[cfg(test)]
-#[path = "function_tests.rs"]
-mod tests;

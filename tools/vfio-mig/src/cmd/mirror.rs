@@ -103,10 +103,10 @@ impl Report for Mirrored {
             text += &human(migration);
         }
         text += &format!(
-            "traffic: {} requests, {} answers, {} lost, {} duplicate, {} corrupt\n",
+            "traffic: {} requests, {} answers, {} missing, {} duplicate, {} corrupt\n",
             self.traffic.sent,
             self.traffic.received,
-            self.traffic.lost,
+            self.traffic.missing,
             self.traffic.duplicates,
             self.traffic.corrupt
         );

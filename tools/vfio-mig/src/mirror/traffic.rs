@@ -27,8 +27,8 @@ use super::{
 const NET_HEADER: usize = 12;
 /// Echo requests on their way at one time: what a peer's socket buffer holds.
 const WINDOW: usize = 24;
-/// After this time an answer counts as lost.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// After this time nobody waits for an answer any more, so that the traffic never pauses.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Pause when there is nothing to do.
 const IDLE: Duration = Duration::from_micros(300);
 const SHORTEST: usize = 64;
@@ -40,8 +40,8 @@ pub struct Counters {
     pub sent: u64,
     /// Answers received, all bytes right.
     pub received: u64,
-    /// Answers that never came (UDP may lose them).
-    pub lost: u64,
+    /// Answers that never came, or not yet (UDP may lose them).
+    pub missing: u64,
     /// Answers that came twice.
     pub duplicates: u64,
     /// Frames with wrong bytes.
@@ -91,7 +91,6 @@ pub struct Guest {
     next: u64,
     waiting: HashMap<u64, Instant>,
     tracker: Tracker,
-    lost: u64,
     damaged: u64,
     urgent: Vec<Vec<u8>>,
 }
@@ -129,7 +128,6 @@ impl Guest {
             next: 0,
             waiting: HashMap::new(),
             tracker: Tracker::default(),
-            lost: 0,
             damaged: 0,
             urgent: Vec::new(),
         })
@@ -154,7 +152,7 @@ impl Guest {
         Counters {
             sent: self.next,
             received: report.received,
-            lost: self.lost,
+            missing: self.next.saturating_sub(report.received),
             duplicates: report.duplicates,
             corrupt: report.corrupt + self.damaged,
             faults: report.faults,
@@ -203,7 +201,6 @@ impl Guest {
                 std::thread::sleep(IDLE);
             }
         }
-        // Older requests may have been lost, so the window alone would not do.
         self.waiting.clear();
         self.pump(regions, bells).map(drop)
     }
@@ -321,10 +318,9 @@ impl Guest {
         if self.addresses.peer_mac.is_none() {
             return Ok(sent);
         }
-        let (now, before) = (Instant::now(), self.waiting.len());
+        let now = Instant::now();
         self.waiting
             .retain(|_, at| now.duration_since(*at) < PATIENCE);
-        self.lost += (before - self.waiting.len()) as u64;
         while self.waiting.len() < WINDOW && self.tx.free() > 0 && !self.send_free.is_empty() {
             // Short ones for the rate, long ones for the pages.
             let limit = if self.pool.random(4) == 0 {

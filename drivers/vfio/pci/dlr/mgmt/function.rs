@@ -12,7 +12,10 @@ use super::{
         Ticket, //
     },
     memory::Buffer,
-    service::Service, //
+    service::{
+        status_page_command,
+        Service, //
+    }, //
 };
 use crate::mgmt::ring::Words;
 use crate::proto::{
@@ -107,6 +110,12 @@ impl Function {
 
     /// Starts a save session; in any state of the function.
     pub(crate) fn save_begin(&self) -> Result {
+        if self.info.caps.contains(Cap::StatusPage) {
+            // Again, because somebody may have reset the management function since (sysfs): the queue
+            // recovers from that by itself, a frozen page would be noticed by nobody.
+            let number = self.channel.number;
+            self.run(status_page_command(&self.service.queue, number)?)?;
+        }
         self.run(Command::save_begin(self.channel.number))
     }
 

@@ -94,12 +94,7 @@ impl Service {
             let info = FnInfo::decode(info)?;
             functions.push(info, GFP_KERNEL)?;
             if info.caps.contains(Cap::StatusPage) {
-                let address = {
-                    let hw = queue.hw.enter().ok_or(ENOTCONN)?;
-                    let offset = usize::from(number) * status_page::SIZE;
-                    hw.data().pages.dma_address() + offset as u64
-                };
-                let command = Command::status_page(number, address);
+                let command = status_page_command(queue, number)?;
                 queue.submit(command, None, None)?.wait()?;
             }
         }
@@ -194,6 +189,14 @@ impl Service {
 pub(super) fn log_vector(number: u32, vectors: u32) -> u32 {
     let own = vectors.saturating_sub(1).max(1);
     VECTOR + 1 + number.checked_rem(own).unwrap_or(0)
+}
+
+/// The command that tells the device where a function's status page is.
+pub(super) fn status_page_command(queue: &Queue, number: u16) -> Result<Command> {
+    let hw = queue.hw.enter().ok_or(ENOTCONN)?;
+    let offset = usize::from(number) * status_page::SIZE;
+    let address = hw.data().pages.dma_address() + offset as u64;
+    Ok(Command::status_page(number, address))
 }
 
 /// Runs a command that fills `buffer`, and takes the first `N` bytes of it.

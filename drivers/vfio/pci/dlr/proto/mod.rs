@@ -2,8 +2,7 @@
 
 //! The hardware contract: layouts and their meaning. No I/O and no locks.
 //!
-//! All numbers come from `include/uapi/linux/dlr.h` through [`crate::bindings::dlr`]; no other module of
-//! the vendor half looks at those bindings.
+//! All numbers come from `include/uapi/linux/dlr.h` through [`crate::bindings::dlr`].
 //!
 //! | word | meaning |
 //! | --- | --- |

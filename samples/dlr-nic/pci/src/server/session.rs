@@ -302,3 +302,7 @@ fn version(payload: &[u8]) -> Reply {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod transport_tests;

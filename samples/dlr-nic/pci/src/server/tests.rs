@@ -3,17 +3,17 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{Read, Write},
+    io::Read,
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, Mutex},
-    thread,
-    time::Duration,
 };
+
+use proptest::prelude::*;
 
 use dlr_core::{DmaMemory, Interrupt};
 
 use super::*;
-use crate::{vfio_user::UnixTransport, ConfigSpace};
+use crate::ConfigSpace;
 
 /// A scripted client.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Transport for Script {
 }
 
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     writes: Mutex<Vec<(u8, u64, Vec<u8>)>>,
     resets: Mutex<Vec<ResetKind>>,
     master: Mutex<Vec<bool>>,
@@ -58,7 +58,7 @@ impl PciFunction for Fake {
     }
 }
 
-fn port() -> Arc<Port> {
+pub(super) fn port() -> Arc<Port> {
     Port::new("test", ConfigSpace::management(1, 4), Arc::default(), None)
 }
 
@@ -85,7 +85,7 @@ fn ask(port: &Port, function: &Fake, request: Request) -> Result<Vec<u8>, Errno>
     script.replies.remove(0).1
 }
 
-fn access(region: u32, offset: u64, count: u32, data: &[u8]) -> Vec<u8> {
+pub(super) fn access(region: u32, offset: u64, count: u32, data: &[u8]) -> Vec<u8> {
     let access = RegionAccess {
         offset,
         region,
@@ -328,46 +328,25 @@ fn resets_reach_the_function() {
     assert_eq!(reply[16..], [0, 0]);
 }
 
-#[test]
-fn headers_may_come_in_pieces() {
-    let (mut client, server) = UnixStream::pair().unwrap();
-    let writer = thread::spawn(move || {
-        let payload = access(0, 0, 2, &[]);
-        let header = Header {
-            id: 3,
-            command: CMD_REGION_READ,
-            size: (16 + payload.len()) as u32,
-            ..Default::default()
-        };
-        for byte in [header.as_bytes(), &payload].concat() {
-            client.write_all(&[byte]).unwrap();
-            thread::sleep(Duration::from_millis(1));
+proptest! {
+    /// No message, however odd, does more than fail.
+    #[test]
+    fn survives_any_message(
+        messages in prop::collection::vec(
+            (0u16..18, prop::collection::vec(prop_oneof![Just(0u8), Just(2), any::<u8>()], 0..48), any::<bool>()),
+            1..20,
+        )
+    ) {
+        let (port, function) = (port(), Fake::default());
+        let mut script = Script::default();
+        let mut expected = 0;
+        for (command, payload, no_reply) in messages {
+            let mut message = request(command, &payload, vec![]);
+            message.header.flags = if no_reply { FLAG_NO_REPLY } else { 0 };
+            expected += usize::from(!no_reply);
+            script.requests.push_back(message);
         }
-        let mut reply = [0; 34];
-        client.read_exact(&mut reply).unwrap();
-        reply
-    });
-    let port = port();
-    Session::new(&port, &Fake::default())
-        .run(&mut UnixTransport::new(server))
-        .unwrap();
-    let reply = writer.join().unwrap();
-    let header = Header::read_from_bytes(&reply[..16]).unwrap();
-    assert_eq!((header.id, header.flags, header.size), (3, TYPE_REPLY, 34));
-}
-
-#[test]
-fn nonsense_sizes_end_the_connection() {
-    for size in [0u32, 15, u32::MAX] {
-        let (mut client, server) = UnixStream::pair().unwrap();
-        let header = Header {
-            size,
-            ..Default::default()
-        };
-        client.write_all(header.as_bytes()).unwrap();
-        let port = port();
-        assert!(Session::new(&port, &Fake::default())
-            .run(&mut UnixTransport::new(server))
-            .is_err());
+        Session::new(&port, &function).run(&mut script).unwrap();
+        prop_assert_eq!(script.replies.len(), expected);
     }
 }

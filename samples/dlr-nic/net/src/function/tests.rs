@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-use std::sync::{atomic::Ordering, Arc};
+use std::sync::atomic::Ordering;
 
-use dlr_core::{DataFunction, Delivery, FnState, SabotageKind, WireRx};
+use dlr_core::{DataFunction, Delivery, FnState, WireRx};
 use dlr_pci::{PciFunction, ResetKind};
 
 use crate::{regs::*, testing::*};
 
-const RXQ: u16 = RX as u16;
-const TXQ: u16 = TX as u16;
-const CTRLQ: u16 = CTRL as u16;
+pub(super) const RXQ: u16 = RX as u16;
+pub(super) const TXQ: u16 = TX as u16;
+pub(super) const CTRLQ: u16 = CTRL as u16;
 
 #[test]
 fn frames_lie_where_descriptors_say() {
@@ -104,7 +104,7 @@ fn filter_and_link() {
 }
 
 /// Queues a frame for sending.
-fn send(rig: &Rig, head: u16, frame: &[u8]) {
+pub(super) fn send(rig: &Rig, head: u16, frame: &[u8]) {
     let at = BUFFERS + 0x8_0000 + 0x1000 * u64::from(head);
     rig.poke(at, &[0; HDR_LEN]);
     rig.poke(at + HDR_LEN as u64, frame);
@@ -158,7 +158,7 @@ fn guest_sends_indirect_with_checksum() {
     assert_ne!(sent[40..42], frame(60)[40..42]);
 }
 
-fn command(rig: &Rig, head: u16, bytes: &[u8]) -> u8 {
+pub(super) fn command(rig: &Rig, head: u16, bytes: &[u8]) -> u8 {
     rig.poke(BUFFERS, bytes);
     rig.poke(BUFFERS + 0x1000, &[0xee]);
     let done = rig.returned(CTRLQ).len();
@@ -208,138 +208,6 @@ fn control_queue() {
         assert_eq!(command(&rig, 6, bad), CTRL_ERR, "{bad:?}");
     }
     assert_eq!(rig.status() & STATUS_NEEDS_RESET, 0);
-}
-
-#[test]
-fn suspension_forgets_nothing() {
-    let rig = Rig::started(PLAIN);
-    rig.give(RXQ, 0, &[(BUFFERS, 2048, true)]);
-    rig.net.suspend(FnState::RunningP2p);
-    assert_eq!(rig.net.state(), FnState::RunningP2p);
-    rig.seen.dirty.lock().unwrap().clear();
-    send(&rig, 0, &frame(60));
-    rig.ring(TXQ);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
-    rig.net.suspend(FnState::Stopped);
-    // The internal state stands still.
-    let before = rig.net.save();
-    rig.put(COMMON + 0x16, &2u16.to_le_bytes());
-    rig.put(COMMON + 0x14, &[0]);
-    rig.get::<1>(ISR);
-    assert_eq!(rig.net.save(), before);
-    assert_eq!(rig.status(), 0x0f);
-    assert!(rig.seen.sent.lock().unwrap().is_empty());
-    assert!(rig.seen.dirty.lock().unwrap().is_empty());
-    rig.net.resume(FnState::RunningP2p);
-    assert!(rig.seen.interrupts.lock().unwrap().is_empty());
-    rig.net.resume(FnState::Running);
-    eventually("the frame", || rig.seen.sent.lock().unwrap().len() == 1);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Accepted);
-}
-
-#[test]
-fn a_guest_moves_to_another_function() {
-    for features in [PLAIN, FEATURES] {
-        let old = Rig::started(features);
-        for i in 0..8u16 {
-            old.give(RXQ, i, &[(BUFFERS + 0x1000 * u64::from(i), 2048, true)]);
-        }
-        send(&old, 0, &frame(70));
-        old.ring(TXQ);
-        eventually("a frame", || old.returned(TXQ).len() == 1);
-        assert_eq!(old.net.deliver(&frame(100)), Delivery::Accepted);
-        let set = [CTRL_CLASS_MAC, CTRL_MAC_ADDR_SET, 2, 0, 0, 0, 0, 9];
-        assert_eq!(command(&old, 0, &set), CTRL_OK);
-        old.net.suspend(FnState::Stopped);
-        let image = old.net.save();
-
-        let new = old.twin();
-        new.net.suspend(FnState::Stopped);
-        new.net.load(&image).unwrap();
-        assert_eq!(new.net.save(), image);
-        send(&new, 2, &frame(71));
-        new.net.resume(FnState::Running);
-        eventually("a frame from the new place", || {
-            *new.seen.sent.lock().unwrap() == [frame(71)]
-        });
-        assert_eq!(new.net.deliver(&frame(101)), Delivery::Accepted);
-        assert_eq!(new.returned(RXQ), [(0, 112), (1, 113)]);
-        assert_eq!(new.peek(BUFFERS + 0x1000 + 12, 101), frame(101));
-    }
-}
-
-/// A driver that is up, and what it does wrong.
-fn breaks(wrong: impl Fn(&Rig)) {
-    let rig = Rig::started(PLAIN);
-    let neighbour = Rig::started(PLAIN);
-    wrong(&rig);
-    rig.ring(TXQ);
-    rig.ring(CTRLQ);
-    eventually("NEEDS_RESET", || {
-        rig.net.deliver(&frame(60));
-        rig.status() & STATUS_NEEDS_RESET != 0
-    });
-    assert!(rig.seen.interrupts.lock().unwrap().contains(&0));
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
-    assert_eq!(neighbour.status(), 0x0f);
-    // A reset helps.
-    rig.poke(BASE, &vec![0; (BUFFERS - BASE) as usize]);
-    rig.start(PLAIN);
-    assert_eq!(rig.status(), 0x0f);
-    rig.give(RXQ, 0, &[(BUFFERS, 2048, true)]);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Accepted);
-}
-
-#[test]
-fn misbehaving_drivers_break_their_own_function() {
-    // A loop.
-    breaks(|rig| {
-        rig.desc_at(desc(TXQ), 0, BUFFERS, 16, NEXT, 1);
-        rig.desc_at(desc(TXQ), 1, BUFFERS, 16, NEXT, 0);
-        rig.offer(TXQ, 0);
-    });
-    // A chain that leaves the table.
-    breaks(|rig| {
-        rig.desc_at(desc(RXQ), 0, BUFFERS, 16, NEXT | WRITE, RING);
-        rig.offer(RXQ, 0);
-    });
-    // A head out of range.
-    breaks(|rig| rig.offer(TXQ, 0x8000));
-    // An index that jumps.
-    breaks(|rig| rig.poke(avail(TXQ) + 2, &(RING + 1).to_le_bytes()));
-    // Addresses that are not mapped: to read, to write, past the end of the space.
-    breaks(|rig| rig.give(TXQ, 0, &[(0x6666_0000, 100, false)]));
-    breaks(|rig| rig.give(RXQ, 0, &[(0x6666_0000, 2048, true)]));
-    breaks(|rig| rig.give(RXQ, 0, &[(u64::MAX - 8, 2048, true)]));
-    breaks(|rig| rig.give(TXQ, 0, &[(BASE + SIZE - 8, 100, false)]));
-    // Directions.
-    breaks(|rig| rig.give(TXQ, 0, &[(BUFFERS, 100, false), (BUFFERS, 100, true)]));
-    breaks(|rig| rig.give(RXQ, 0, &[(BUFFERS, 2048, false)]));
-    breaks(|rig| rig.give(CTRLQ, 0, &[(BUFFERS, 2, true), (BUFFERS, 8, false)]));
-    // Receive buffers of no length.
-    breaks(|rig| rig.give(RXQ, 0, &[(BUFFERS, 0, true)]));
-    // Indirect tables: of odd length, nested, not mapped, empty.
-    for (addr, len) in [
-        (BUFFERS, 17),
-        (BUFFERS, 16),
-        (0x6666_0000, 32),
-        (BUFFERS, 0),
-    ] {
-        breaks(|rig| {
-            rig.desc_at(BUFFERS, 0, BUFFERS + 0x100, 16, INDIRECT, 0);
-            rig.desc_at(desc(TXQ), 0, addr, len, INDIRECT, 0);
-            rig.offer(TXQ, 0);
-        });
-    }
-}
-
-#[test]
-fn rings_that_are_unmapped_break_the_function() {
-    let rig = Rig::started(PLAIN);
-    rig.space.unmap(BASE, SIZE);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
-    assert_ne!(rig.status() & STATUS_NEEDS_RESET, 0);
-    assert_eq!(rig.stats()["dma_faults"], 1);
 }
 
 #[test]
@@ -394,53 +262,4 @@ fn event_index_spares_interrupts() {
     rig.poke(avail(RXQ), &1u16.to_le_bytes());
     assert_eq!(rig.net.deliver(&frame(60)), Delivery::Accepted);
     assert!(rig.seen.interrupts.lock().unwrap().is_empty());
-}
-
-#[test]
-fn quiesced_excludes_dma() {
-    let rig = Arc::new(Rig::started(PLAIN));
-    for i in 0..8u16 {
-        rig.give(RXQ, i, &[(BUFFERS + 0x1000 * u64::from(i), 2048, true)]);
-    }
-    let other = Arc::clone(&rig);
-    let mut worker = None;
-    rig.net.quiesced(&mut || {
-        let other = Arc::clone(&other);
-        worker = Some(std::thread::spawn(move || other.net.deliver(&frame(60))));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(rig.returned(RXQ).is_empty());
-    });
-    assert_eq!(worker.unwrap().join().unwrap(), Delivery::Accepted);
-}
-
-#[test]
-fn sabotaged_suspension_writes_late_and_unlogged() {
-    let rig = Rig::started(PLAIN);
-    for i in 0..3u16 {
-        rig.give(RXQ, i, &[(BUFFERS + 0x1000 * u64::from(i), 2048, true)]);
-    }
-    rig.sabotage.set(SabotageKind::SuspendEarly, 200);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Accepted);
-    rig.seen.dirty.lock().unwrap().clear();
-    rig.net.suspend(FnState::Stopped);
-    assert_eq!(rig.returned(RXQ).len(), 1);
-    // The state says that two were delivered.
-    let twin = rig.twin();
-    twin.net.suspend(FnState::Stopped);
-    twin.net.load(&rig.net.save()).unwrap();
-    assert_eq!(
-        twin.net.shared.gate.lock().device.queues[RX]
-            .ring
-            .as_ref()
-            .unwrap()
-            .state()
-            .next_used,
-        2
-    );
-    eventually("the late write", || rig.returned(RXQ).len() == 2);
-    assert_eq!(rig.peek(BUFFERS + 0x1000 + 12, 60), frame(60));
-    assert!(rig.seen.dirty.lock().unwrap().is_empty());
-    // A buffer is kept back for it.
-    rig.net.resume(FnState::Running);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
 }
