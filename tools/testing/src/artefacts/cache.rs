@@ -16,7 +16,10 @@ use std::{
 };
 
 use anyhow::{ensure, Context, Result};
-use rustix::fs::{flock, statvfs, FlockOperation};
+use rustix::{
+    fs::{flock, statvfs, FlockOperation},
+    io::{fcntl_setfd, FdFlags},
+};
 use sha2::{Digest, Sha256};
 
 /// Entries of other keys are kept this long after their last use, so that
@@ -52,7 +55,16 @@ fn hex(digest: &[u8]) -> String {
 /// and by the kernel when the process dies.
 #[must_use]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// Lets the programs started from now on hold the lock too. If this
+    /// process is killed and a compiler that it started lives on, the next run
+    /// waits for that one to end before it cleans up.
+    fn share_with_children(&self) -> Result<()> {
+        fcntl_setfd(&self.file, FdFlags::empty()).context("cannot share a lock")
+    }
 }
 
 /// The cache folder of this user.
@@ -110,7 +122,7 @@ impl Cache {
             eprintln!("{name}: waiting for another run that works on it");
             flock(&file, FlockOperation::LockExclusive).context("flock")?;
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// The entry, built by `build` unless it is there. `build` gets an empty
@@ -132,7 +144,7 @@ impl Cache {
             touch(&whole);
             return Ok(whole);
         }
-        let _lock = self.lock(name)?;
+        let lock = self.lock(name)?;
         if whole.is_dir() {
             touch(&whole);
             return Ok(whole);
@@ -142,10 +154,12 @@ impl Cache {
         remove_tree(&aside)?;
         self.check_space(name, need_gib)?;
         fs::create_dir(&aside)?;
+        lock.share_with_children()?;
         build(&aside).with_context(|| format!("cannot build `{name}`"))?;
         touch(&aside);
         fs::rename(&aside, &whole)?;
         prune(&family, &whole);
+        drop(lock);
         Ok(whole)
     }
 
@@ -279,6 +293,22 @@ mod tests {
         }
         drop(sender);
         assert_eq!(builds.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_child_that_outlives_a_killed_run_keeps_the_lock() {
+        let (_folder, cache) = cache();
+        let lock = cache.lock("a").unwrap();
+        lock.share_with_children().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("0.3")
+            .spawn()
+            .unwrap();
+        drop(lock);
+        let start = std::time::Instant::now();
+        drop(cache.lock("a").unwrap());
+        assert!(start.elapsed() >= Duration::from_millis(100));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -41,7 +41,11 @@ pub(super) fn ensure_kernel(cache: &Cache, rootfs: &Rootfs, fragment: &str) -> R
         line.split_once(' ')
             .is_some_and(|(package, _)| TOOLS.contains(&package))
     });
-    let inputs = [RECIPE, fragment].into_iter().chain(versions);
+    // Comments decide nothing.
+    let inputs = [RECIPE]
+        .into_iter()
+        .chain(options(fragment))
+        .chain(versions);
     cache.entry("kernel", &cache::key(inputs), 5, |aside| {
         build(aside, rootfs, fragment)
     })
@@ -90,13 +94,18 @@ fn build(aside: &Path, rootfs: &Rootfs, fragment: &str) -> Result<()> {
     Ok(())
 }
 
-/// Options of the fragment that the configuration does not have as wanted.
-fn lost_options<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
-    let has = |wanted: &str| config.lines().any(|line| line == wanted);
+/// The lines of a fragment that set something.
+fn options(fragment: &str) -> impl Iterator<Item = &str> {
     fragment
         .lines()
         .map(str::trim)
         .filter(|line| line.starts_with("CONFIG_"))
+}
+
+/// Options of the fragment that the configuration does not have as wanted.
+fn lost_options<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
+    let has = |wanted: &str| config.lines().any(|line| line == wanted);
+    options(fragment)
         .filter(|line| match line.strip_suffix("=n") {
             Some(name) => config.lines().any(|l| l.starts_with(&format!("{name}="))),
             None => !has(line),
