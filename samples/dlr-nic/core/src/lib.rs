@@ -164,10 +164,9 @@ pub trait FunctionEvents: Send + Sync {
 pub enum Delivery {
     /// In the guest's memory.
     Accepted,
-    /// Not now: no buffer, or the function is not running. The wire may offer it again
-    /// or count it as lost.
+    /// Not now: the guest has no buffer. The wire may offer it again or count it as lost.
     NoBuffer,
-    /// The function has no link or filtered the frame.
+    /// The function is not running, has no link, or filtered the frame.
     Dropped,
 }
 

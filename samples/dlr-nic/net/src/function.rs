@@ -302,6 +302,11 @@ impl WireRx for NetFunction {
     fn deliver(&self, frame: &[u8]) -> Delivery {
         let shared = &self.shared;
         let mut gated = shared.gate.lock();
+        if gated.state != FnState::Running {
+            // The wire must know this from a guest that is slow.
+            gated.device.stats.rx_no_buffer += 1;
+            return Delivery::Dropped;
+        }
         if !gated.running() {
             gated.device.stats.rx_no_buffer += 1;
             return Delivery::NoBuffer;

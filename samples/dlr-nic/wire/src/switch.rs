@@ -60,23 +60,25 @@ impl Switch {
         from: Option<usize>,
         mut to: impl FnMut(usize) -> Delivery,
     ) -> Delivery {
-        let mut result = Delivery::Dropped;
+        // If nobody takes it: what its owner said, else whether anybody might later.
+        let mut result = None;
         let owner = self.owner(dst).filter(|p| *p < ports && Some(*p) != from);
         let others = (0..ports).filter(|p| Some(*p) != owner && Some(*p) != from);
         for port in owner.into_iter().chain(others) {
             match to(port) {
-                Delivery::Accepted => {
-                    result = Delivery::Accepted;
-                    if !is_group(dst) {
-                        self.learn(*dst, port);
-                        return result;
-                    }
+                Delivery::Accepted if !is_group(dst) => {
+                    self.learn(*dst, port);
+                    return Delivery::Accepted;
                 }
-                Delivery::NoBuffer if result == Delivery::Dropped => result = Delivery::NoBuffer,
+                Delivery::Accepted => result = Some(Delivery::Accepted),
+                answer if owner == Some(port) => result = Some(answer),
+                Delivery::NoBuffer if owner.is_none() && result.is_none() => {
+                    result = Some(Delivery::NoBuffer);
+                }
                 Delivery::NoBuffer | Delivery::Dropped => (),
             }
         }
-        result
+        result.unwrap_or(Delivery::Dropped)
     }
 }
 
@@ -132,6 +134,20 @@ mod tests {
             switch.offer(&GUEST, 3, None, |_| Delivery::Dropped),
             Delivery::Dropped
         );
+    }
+
+    #[test]
+    fn the_owner_says_whether_to_wait() {
+        let mut switch = Switch::default();
+        switch.learn(GUEST, 1);
+        let stopped = |p: usize| {
+            if p == 1 {
+                Delivery::Dropped
+            } else {
+                Delivery::NoBuffer
+            }
+        };
+        assert_eq!(switch.offer(&GUEST, 3, None, stopped), Delivery::Dropped);
     }
 
     #[test]

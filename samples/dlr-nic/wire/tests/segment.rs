@@ -29,7 +29,7 @@ struct Function {
 impl WireRx for Function {
     fn deliver(&self, frame: &[u8]) -> Delivery {
         if !self.running.load(Ordering::SeqCst) {
-            return Delivery::NoBuffer;
+            return Delivery::Dropped;
         }
         if frame[..6] != GUEST_MAC && frame[0] & 1 == 0 {
             return Delivery::Dropped;

@@ -18,7 +18,7 @@ fn suspension_forgets_nothing() {
     rig.seen.dirty.lock().unwrap().clear();
     send(&rig, 0, &frame(60));
     rig.ring(TXQ);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
+    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Dropped);
     rig.net.suspend(FnState::Stopped);
     // The internal state stands still.
     let before = rig.net.save();

@@ -25,6 +25,8 @@ const BURST: u64 = 32;
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// Pause before a message without a buffer is offered again.
 const RETRY: Duration = Duration::from_millis(1);
+/// A guest without a buffer for so long does not live any more.
+const BUSY: Duration = Duration::from_secs(20);
 /// Pause between questions for the guest's Ethernet address.
 const ASK: Duration = Duration::from_millis(500);
 /// Losses that are listed; all are counted.
@@ -244,10 +246,15 @@ impl Stream {
                 }
             }
         } else {
-            // Nothing on this segment says for sure that a frame is lost for good: also
-            // `Dropped` may only mean that the guest is on its way to another function.
             let since = *self.held.get_or_insert(now);
-            if !self.blackout && now.saturating_duration_since(since) < self.patience {
+            let limit = match result {
+                // A guest that is slow is no reason to lose a frame: the wire pauses.
+                Delivery::NoBuffer => BUSY,
+                // Nobody is there, maybe on the way to another function.
+                _ if self.blackout => Duration::ZERO,
+                _ => self.patience,
+            };
+            if now.saturating_duration_since(since) < limit {
                 return false;
             }
             self.blackout = true;

@@ -48,8 +48,9 @@ pub enum PeerRequest {
         pps: u32,
         /// Ends by itself after so many messages.
         count: Option<u64>,
-        /// How long a message waits for a buffer before it counts as lost. After a loss the
-        /// next ones do not wait until one has got through: the wire does not stand still.
+        /// How long a message waits for somebody to take it before it counts as lost. After a
+        /// loss the next ones do not wait until one has got through: the wire does not stand
+        /// still. A guest that is there but has no buffer is waited for much longer.
         #[serde(default = "patience")]
         patience_ms: u64,
     },
