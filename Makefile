@@ -7,7 +7,9 @@ CARGO ?= cargo
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dlr
 # The same name as cache::tree_name() gives this work tree.
 TREE := $(CACHE)/trees/$(shell printf %s "$(realpath $(CURDIR))" | sha256sum | cut -c1-12)
-BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run --quiet --package dlr-testing --bin dlr-box --
+# The first time cargo shows what it does: it takes a minute or two.
+BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
+	$$([ ! -x "$(TREE)/host/debug/dlr-box" ] || echo --quiet) --package dlr-testing --bin dlr-box --
 
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
