@@ -19,8 +19,9 @@ const PLACES: &[&str] = &[
     ".ci",
 ];
 
-/// Files without an SPDX line of their own: lists and generated text.
-const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore"];
+/// Files without an SPDX line of their own: lists and generated text, and what
+/// git puts into a linked work tree.
+const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore", ".git"];
 
 /// Where `unsafe` may stand: the kernel's safe layer, and the one file with the
 /// ioctls that no crate offers in a safe form.
@@ -102,6 +103,7 @@ fn lacks_licence(name: &str, text: &str) -> bool {
 
 /// The keyword as a word of its own, outside of strings.
 fn says_unsafe(code: &str) -> bool {
+    let code = code.replace("\\\"", "");
     let outside: String = code.split('"').step_by(2).collect();
     outside
         .split(|c: char| !(c.is_alphanumeric() || c == '_'))
