@@ -25,6 +25,7 @@
 pub(crate) mod bitmap;
 mod chunk;
 mod coarse;
+mod device;
 #[cfg(CONFIG_KUNIT = "y")]
 mod model;
 mod ranges;

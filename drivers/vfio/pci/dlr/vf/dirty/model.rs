@@ -8,13 +8,7 @@
 //! writes at other moments each time. The VMM of the model copies what a report says.
 //! After a last report with the function stopped its copy must equal the memory.
 
-use super::{
-    session::{
-        LogDevice,
-        Session, //
-    },
-    LogParams, LogStats,
-};
+use super::{device::LogDevice, session::Session, LogParams, LogStats};
 use crate::{
     mgmt::{
         Flow,

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the stream parser: good streams in any split, and every way to be bad.
+
+use kernel::prelude::*;
+
+#[kunit_tests(dlr_vf_stream)]
+mod tests {
+    use super::super::*;
+
+    #[test]
+    fn whole_stream_in_one_piece() -> Result {
+        let s = stream(&[(0x100, 0, 100), (0x101, 1, 65536)])?;
+        let mut p = parser();
+        assert_eq!(feed(&mut p, &s, usize::MAX)?, (4, true));
+        assert!(p.is_complete());
+        assert_eq!(p.bytes(), s.len() as u64);
+        // Nothing may follow, and after that nothing goes.
+        assert_eq!(p.take(1, |_| Ok(())), Err(EINVAL));
+        assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
+        assert!(!p.is_complete());
+        Ok(())
+    }
+
+    #[test]
+    fn any_split() -> Result {
+        let s = stream(&[(0x100, 0, 1), (0x100, 0, 33), (0x100, 0, 500)])?;
+        for piece in [1, 2, 3, 31, 32, 33, 64, 100] {
+            let mut p = parser();
+            assert_eq!(feed(&mut p, &s, piece)?, (5, true));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn truncated_is_not_complete() -> Result {
+        let s = stream(&[(0x100, 0, 64)])?;
+        for end in 0..s.len() {
+            let mut p = parser();
+            feed(&mut p, s.get(..end).ok_or(EINVAL)?, 17)?;
+            assert!(!p.is_complete());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() -> Result {
+        let mut s = stream(&[(0x100, 0, 40), (0x105, 1, 7)])?;
+        for byte in 0..s.len() {
+            for bit in 0..8 {
+                flip(&mut s, byte, bit);
+                let mut p = parser();
+                assert!(feed(&mut p, &s, usize::MAX).is_err());
+                assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
+                flip(&mut s, byte, bit);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sections_cannot_be_dropped_or_swapped() -> Result {
+        let s = stream(&[(0x100, 0, 32), (0x100, 0, 32)])?;
+        let section = |i: usize| s.get(i * 64..s.len().min(i * 64 + 64)).ok_or(EINVAL);
+        for order in [
+            &[0usize, 2, 3][..],
+            &[0, 2, 1, 3],
+            &[1, 2, 3],
+            &[0, 0, 1, 2, 3],
+        ] {
+            let mut p = parser();
+            let mut failed = false;
+            for i in order {
+                failed |= feed(&mut p, section(*i)?, usize::MAX).is_err();
+            }
+            assert!(failed);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_models_and_versions() -> Result {
+        let s = stream(&[])?;
+        for change in 0..3 {
+            let mut a = accepts();
+            match change {
+                0 => a.compat = [8; 16],
+                1 => a.version_max = 2,
+                _ => a.version_min = 4,
+            }
+            let mut p = Parser::new(a);
+            assert_eq!(feed(&mut p, &s, usize::MAX), Err(EOPNOTSUPP));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn unknown_sections() -> Result {
+        for (kind, flags, fine) in [(0x50, 1, true), (0x50, 0, false), (0x9000, 0, false)] {
+            let s = stream(&[(kind, flags, 8)])?;
+            let mut p = parser();
+            let result = feed(&mut p, &s, usize::MAX);
+            assert_eq!(result.is_ok(), fine);
+            assert!(fine || result == Err(EOPNOTSUPP));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lengths() -> Result {
+        for (length, error) in [(0, EINVAL), (65537, ENOMEM), (u32::MAX, ENOMEM)] {
+            let mut s = stream(&[])?;
+            s.truncate(64);
+            s.extend_from_slice(header(0x100, 0, 1, length, 0).as_bytes(), GFP_KERNEL)?;
+            assert_eq!(feed(&mut parser(), &s, usize::MAX), Err(error));
+        }
+        // Within the section limit, beyond the limit of the function.
+        let mut a = accepts();
+        a.max_bytes = 64 + 32 + 9;
+        let s = stream(&[(0x100, 0, 10)])?;
+        assert_eq!(feed(&mut Parser::new(a), &s, usize::MAX), Err(ENOMEM));
+        Ok(())
+    }
+
+    #[test]
+    fn memory_follows_the_data() -> Result {
+        let mut p = parser();
+        feed(&mut p, &stream(&[])?.as_slice()[..64], usize::MAX)?;
+        let h = header(0x100, 0, 1, 65536, 0);
+        feed(&mut p, h.as_bytes(), usize::MAX)?;
+        assert!(p.section.capacity() < 4096);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_copy_is_final() -> Result {
+        let mut p = parser();
+        assert_eq!(p.take(10, |_| Err(EFAULT)), Err(EFAULT));
+        assert_eq!(p.take(10, |_| Ok(())), Err(ENODEV));
+        Ok(())
+    }
+
+    fn accepts() -> Accepts {
+        Accepts {
+            compat: [7; 16],
+            version_min: 1,
+            version_max: 3,
+            max_bytes: 1 << 20,
+        }
+    }
+
+    fn parser() -> Parser {
+        Parser::new(accepts())
+    }
+
+    fn flip(s: &mut [u8], byte: usize, bit: u32) {
+        if let Some(b) = s.get_mut(byte) {
+            *b ^= 1 << bit;
+        }
+    }
+
+    /// Feeds `data` in pieces; number of complete sections, trailer seen.
+    fn feed(p: &mut Parser, mut data: &[u8], piece: usize) -> Result<(usize, bool)> {
+        let mut seen = (0, false);
+        while !data.is_empty() {
+            let (n, complete) = p.take(data.len().min(piece), |to| {
+                to.copy_from_slice(data.get(..to.len()).ok_or(EINVAL)?);
+                Ok(())
+            })?;
+            data = data.get(n..).ok_or(EINVAL)?;
+            seen.0 += usize::from(complete.is_some());
+            seen.1 |= complete == Some(Complete::Trailer);
+        }
+        Ok(seen)
+    }
+
+    fn header(kind: u32, flags: u32, seq: u32, length: u32, payload_crc: u32) -> dlr::dlr_section {
+        let mut h = dlr::dlr_section {
+            magic: dlr::DLR_SECTION_MAGIC.to_le(),
+            type_: (kind as u16).to_le(),
+            version: 1u16.to_le(),
+            flags: flags.to_le(),
+            seq: seq.to_le(),
+            length: length.to_le(),
+            reserved: 0,
+            payload_crc: payload_crc.to_le(),
+            header_crc: 0,
+        };
+        h.header_crc = crc32c(&h.as_bytes()[..HEADER_CRC_BYTES]).to_le();
+        h
+    }
+
+    fn section(s: &mut KVVec<u8>, kind: u32, flags: u32, seq: u32, payload: &[u8]) -> Result {
+        let h = header(kind, flags, seq, payload.len() as u32, crc32c(payload));
+        s.extend_from_slice(h.as_bytes(), GFP_KERNEL)?;
+        s.extend_from_slice(payload, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// A good stream with these (type, flags, length) sections in the middle.
+    fn stream(middle: &[(u32, u32, usize)]) -> Result<KVVec<u8>> {
+        let mut s = KVVec::new();
+        let head = dlr::dlr_stream_header {
+            compat: [7; 16],
+            state_version: 3u32.to_le(),
+            contract: dlr::DLR_CONTRACT_VERSION.to_le(),
+            reserved: 0,
+        };
+        section(&mut s, dlr::DLR_SECTION_HEADER, 0, 0, head.as_bytes())?;
+        let mut seq = 1;
+        for (kind, flags, length) in middle {
+            let payload = KVVec::from_elem(seq as u8, *length, GFP_KERNEL)?;
+            section(&mut s, *kind, *flags, seq, &payload)?;
+            seq += 1;
+        }
+        let tail = dlr::dlr_stream_trailer {
+            sections: seq.to_le(),
+            stream_crc: crc32c(&s).to_le(),
+            stream_bytes: (s.len() as u64).to_le(),
+        };
+        section(&mut s, dlr::DLR_SECTION_TRAILER, 0, seq, tail.as_bytes())?;
+        Ok(s)
+    }
+}
