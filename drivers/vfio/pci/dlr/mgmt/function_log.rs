@@ -15,6 +15,7 @@ use super::{
         Ring,
         Until, //
     }, //
+    ring::CHUNK,
 };
 use crate::{
     kext::completion::Wait,
@@ -122,7 +123,8 @@ impl Function {
     fn place_ring(&self, mut start: LogStart) -> Result<Command> {
         let hw = self.service.queue.hw.enter().ok_or(ENOTCONN)?;
         let order = u32::from(start.ring_order);
-        let memory = Coherent::<u64>::zeroed_slice(hw.device(), 1 << order, GFP_KERNEL)?;
+        let memory =
+            Coherent::<[u64; CHUNK]>::zeroed_slice(hw.device(), (1 << order) / CHUNK, GFP_KERNEL)?;
         start.ring = memory.dma_address();
         let mut log = self.channel.log.lock();
         if log.ring.is_some() {

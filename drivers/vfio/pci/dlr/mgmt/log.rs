@@ -5,8 +5,9 @@
 use super::{
     hardware::Guard,
     ring::{
+        Chunks,
         LogConsumer,
-        Words, //
+        CHUNK, //
     }, //
 };
 use crate::proto::{
@@ -15,7 +16,10 @@ use crate::proto::{
 };
 use kernel::{
     dma::Coherent,
-    io::Io,
+    io::{
+        io_project,
+        Io, //
+    },
     prelude::*,
     sync::barrier::{
         dma_mb,
@@ -55,10 +59,25 @@ pub(crate) struct Drained {
 
 /// A ring and how far it has been consumed.
 pub(super) struct Ring {
-    memory: Coherent<[u64]>,
+    memory: Coherent<[[u64; CHUNK]]>,
     consumer: LogConsumer,
     /// Something in it made no sense; nothing from it counts any more (rule 10).
     failed: bool,
+}
+
+impl Chunks for Coherent<[[u64; CHUNK]]> {
+    #[inline]
+    fn chunk(&self, index: usize) -> Option<[u64; CHUNK]> {
+        let copy = || -> Result<[u64; CHUNK]> { Ok(io_project!(self, [try: index]).copy_read()) };
+        copy().ok()
+    }
+
+    #[inline]
+    fn word(&self, index: usize, offset: usize) -> Option<u64> {
+        let read =
+            || -> Result<u64> { Ok(io_project!(self, [try: index][try: offset]).read_val()) };
+        read().ok()
+    }
 }
 
 /// The log of a data function. The ring stays until the device is known not to write it any more.
@@ -92,7 +111,7 @@ impl Log {
 
 impl Ring {
     /// An empty ring in zeroed memory of `1 << order` words.
-    pub(super) fn new(memory: Coherent<[u64]>, order: u32) -> Self {
+    pub(super) fn new(memory: Coherent<[[u64; CHUNK]]>, order: u32) -> Self {
         Self {
             memory,
             consumer: LogConsumer::new(order),
@@ -129,18 +148,28 @@ impl Ring {
         };
         let mut given = 0;
         while drained.entries < limit && !drained.stopped {
-            let Some(word) = self.consumer.pop(&self.memory) else {
+            let most = limit.saturating_sub(drained.entries);
+            let fetched = self
+                .consumer
+                .fetch(&self.memory, most, until != Until::Empty);
+            if fetched.words().is_empty() {
                 if until == Until::Empty {
                     break;
                 }
                 return Err(self.fail());
-            };
-            let Some(entry) = Entry::decode(word) else {
-                return Err(self.fail());
-            };
-            drained.entries += 1;
-            drained.stopped = sink(entry) == Flow::Stop;
-            if drained.entries - given >= batch {
+            }
+            for &word in fetched.words() {
+                let Some(entry) = Entry::decode(word) else {
+                    return Err(self.fail());
+                };
+                self.consumer.advance();
+                drained.entries = drained.entries.saturating_add(1);
+                if sink(entry) == Flow::Stop {
+                    drained.stopped = true;
+                    break;
+                }
+            }
+            if drained.entries.saturating_sub(given) >= batch {
                 given = drained.entries;
                 self.give_back(&doorbell);
             }
@@ -192,11 +221,21 @@ mod tests {
         count: u32,
     }
 
+    fn set(ring: &Ring, place: usize, word: u64) {
+        let memory = &ring.memory;
+        let write = || -> Result {
+            io_project!(memory, [try: place / CHUNK][try: place % CHUNK]).write_val(word);
+            Ok(())
+        };
+        write().unwrap_or(());
+    }
+
     impl Poster<'_> {
         fn post(&mut self, entry: Entry) {
             let size = self.ring.consumer.size();
             let word = entry.encode(self.count / size % 2 == 0);
-            self.ring.memory.set((self.count % size) as usize, word);
+            let place = (self.count % size) as usize;
+            set(self.ring, place, word);
             self.count += 1;
         }
     }
@@ -208,15 +247,16 @@ mod tests {
         }
     }
 
-    fn ring(dev: &DmaDevice) -> Result<Ring> {
-        let memory = Coherent::zeroed_slice(dev.bound(), 16, GFP_KERNEL)?;
-        Ok(Ring::new(memory, 4))
+    fn ring(dev: &DmaDevice, order: u32) -> Result<Ring> {
+        let chunks = (1 << order) / CHUNK;
+        let memory = Coherent::zeroed_slice(dev.bound(), chunks, GFP_KERNEL)?;
+        Ok(Ring::new(memory, order))
     }
 
     #[test]
     fn drains_to_the_count_and_rings() -> Result {
         let dev = DmaDevice::new(c"dlr-kunit-drain")?;
-        let mut ring = ring(&dev)?;
+        let mut ring = ring(&dev, 4)?;
         let bell = Cell::new(0);
         for pass in 0..5u32 {
             let mut poster = Poster {
@@ -248,7 +288,7 @@ mod tests {
     #[test]
     fn stops_behind_the_marker() -> Result {
         let dev = DmaDevice::new(c"dlr-kunit-marker")?;
-        let mut ring = ring(&dev)?;
+        let mut ring = ring(&dev, 4)?;
         let mut poster = Poster {
             ring: &ring,
             count: 0,
@@ -281,26 +321,26 @@ mod tests {
     #[test]
     fn full_ring() -> Result {
         let dev = DmaDevice::new(c"dlr-kunit-full")?;
-        let mut ring = ring(&dev)?;
+        let mut ring = ring(&dev, 6)?;
         let mut poster = Poster {
             ring: &ring,
             count: 0,
         };
-        for n in 0..15 {
+        for n in 0..63 {
             poster.post(write(n));
         }
         poster.post(Entry::Lost);
         let bells = Cell::new(0);
         let mut lost = 0;
         let done = ring.drain(
-            Until::Count(16),
+            Until::Count(64),
             |entry| {
                 lost += u32::from(entry == Entry::Lost);
                 Flow::Continue
             },
             |_| bells.set(bells.get() + 1),
         )?;
-        assert_eq!((done.entries, lost), (16, 1));
+        assert_eq!((done.entries, lost), (64, 1));
         assert_eq!(bells.get(), BATCHES);
         // The old pass is not taken for new.
         let rest = ring.drain(Until::Empty, |_| Flow::Continue, |_| ())?;
@@ -313,9 +353,9 @@ mod tests {
         let dev = DmaDevice::new(c"dlr-kunit-errors")?;
         // A missing entry, more than fit, garbage.
         for case in 0..3 {
-            let mut ring = ring(&dev)?;
+            let mut ring = ring(&dev, 4)?;
             if case == 2 {
-                ring.memory.set(0, 0xf);
+                set(&ring, 0, 0xf);
             }
             let count = if case == 1 { 17 } else { 1 };
             let got = ring.drain(Until::Count(count), |_| Flow::Continue, |_| ());

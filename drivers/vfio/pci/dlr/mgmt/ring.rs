@@ -23,6 +23,34 @@ pub(super) trait Words {
     fn set(&self, index: usize, value: u64) -> bool;
 }
 
+/// Entries of a log ring that are copied at once; the smallest ring has so many.
+pub(super) const CHUNK: usize = 16;
+
+static_assert!(CHUNK == 1 << *crate::proto::LOG_RING_ORDERS.start());
+
+/// Memory of a log ring.
+pub(super) trait Chunks {
+    /// A copy of a chunk, byte by byte: for entries that the device does not write meanwhile.
+    fn chunk(&self, index: usize) -> Option<[u64; CHUNK]>;
+    /// One word of it, in one access.
+    fn word(&self, index: usize, offset: usize) -> Option<u64>;
+}
+
+/// What [`LogConsumer::fetch`] found.
+pub(super) struct Fetched {
+    words: [u64; CHUNK],
+    first: usize,
+    end: usize,
+}
+
+impl Fetched {
+    /// The words, oldest first.
+    #[inline]
+    pub(super) fn words(&self) -> &[u64] {
+        self.words.get(self.first..self.end).unwrap_or(&[])
+    }
+}
+
 /// First word of the slot of `count` in a ring of `1 << order` entries of `words` words.
 fn slot(count: u32, order: u32, words: usize) -> usize {
     let mask = (1u32 << order).wrapping_sub(1);
@@ -135,16 +163,44 @@ impl LogConsumer {
         (count <= self.size()).then_some(count)
     }
 
-    /// The next entry, undecoded, if the device has written it. An entry is one word, so seeing its phase
-    /// is seeing all of it.
+    /// The next entries, undecoded: at most `most`, and never beyond the end of a chunk.
+    ///
+    /// `posted` says that the device has posted all of them, so that they can be copied at once. Else each
+    /// is read in one access: an entry is one word, and seeing its phase is seeing all of it.
     #[inline]
-    pub(super) fn pop(&mut self, ring: &impl Words) -> Option<u64> {
-        let word = ring.get(slot(self.head, self.order, 1))?;
-        if crate::proto::log::phase(word) != phase_of(self.head, self.order) {
-            return None;
+    pub(super) fn fetch(&self, ring: &impl Chunks, most: u32, posted: bool) -> Fetched {
+        // CAST: Within the ring.
+        let place = slot(self.head, self.order, 1);
+        let (chunk, first) = (place / CHUNK, place % CHUNK);
+        let limit = first.saturating_add(most as usize).min(CHUNK);
+        let mut fetched = Fetched {
+            words: [0; CHUNK],
+            first,
+            end: first,
+        };
+        if posted {
+            if let Some(words) = ring.chunk(chunk) {
+                fetched.words = words;
+            }
         }
+        let phase = phase_of(self.head, self.order);
+        let words = fetched.words.iter_mut().enumerate();
+        for (i, word) in words.take(limit).skip(first) {
+            if !posted {
+                *word = ring.word(chunk, i).unwrap_or(0);
+            }
+            if crate::proto::log::phase(*word) != phase {
+                break;
+            }
+            fetched.end = i.wrapping_add(1);
+        }
+        fetched
+    }
+
+    /// One entry has been consumed.
+    #[inline]
+    pub(super) fn advance(&mut self) {
         self.head = self.head.wrapping_add(1);
-        Some(word)
     }
 }
 
@@ -238,15 +294,37 @@ mod tests {
         assert_eq!(consumer.pop(&ring), None);
     }
 
+    struct TestLog([core::cell::Cell<u64>; 2 * CHUNK]);
+
+    impl Chunks for TestLog {
+        fn chunk(&self, index: usize) -> Option<[u64; CHUNK]> {
+            let mut words = [0; CHUNK];
+            for (i, word) in words.iter_mut().enumerate() {
+                *word = self.word(index, i)?;
+            }
+            Some(words)
+        }
+
+        fn word(&self, index: usize, offset: usize) -> Option<u64> {
+            self.0.get(index * CHUNK + offset).map(|c| c.get())
+        }
+    }
+
     #[test]
     fn log_follows_the_phase() {
-        let ring = TestRing::<4>::new();
-        let mut consumer = LogConsumer::new(2);
-        for count in 0..11u64 {
-            let word = Entry::Sync { cookie: count }.encode(count >> 2 & 1 == 0);
-            assert_eq!(consumer.pop(&ring), None);
-            ring.set((count & 3) as usize, word);
-            assert_eq!(consumer.pop(&ring), Some(word));
+        let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
+        let mut consumer = LogConsumer::new(5);
+        for count in 0..150u64 {
+            let word = Entry::Sync { cookie: count }.encode(count >> 5 & 1 == 0);
+            for posted in [false, true] {
+                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[]);
+            }
+            ring.0[(count & 31) as usize].set(word);
+            for posted in [false, true] {
+                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[word]);
+                assert_eq!(consumer.fetch(&ring, 0, posted).words(), &[]);
+            }
+            consumer.advance();
         }
     }
 
