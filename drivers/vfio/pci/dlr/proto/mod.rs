@@ -24,7 +24,6 @@ pub(crate) mod identify;
 pub(crate) mod log;
 pub(crate) mod regs;
 pub(crate) mod status_page;
-pub(crate) mod stream;
 
 pub(crate) use identify::{
     Caps,
