@@ -179,7 +179,8 @@ impl Stack {
         while echo.can_send() {
             let Ok((data, from)) = echo.recv() else { break };
             let data = data.to_vec();
-            if echo.send_slice(&data, from.endpoint).is_err() {
+            // With the address it was sent to: the stack would answer with its first one.
+            if echo.send_slice(&data, from).is_err() {
                 self.counters.lost += 1;
             }
         }
