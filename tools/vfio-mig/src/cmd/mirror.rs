@@ -64,6 +64,11 @@ pub struct Args {
     #[arg(long, default_value_t = 200)]
     replies: u64,
 
+    /// Echo requests on their way at one time: at most what the peer's socket buffer holds.
+    /// Few of them let a slow function receive between its sends.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=64))]
+    window: u16,
+
     /// Address of the virtual machine.
     #[arg(long, default_value = "10.9.0.2")]
     address: Ipv4Addr,
@@ -207,7 +212,13 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         peer_ip: args.peer,
         peer_mac: None,
     };
-    let mut guest = Guest::new(&function, Arc::clone(&memories[0]), addresses, seed)?;
+    let mut guest = Guest::new(
+        &function,
+        Arc::clone(&memories[0]),
+        addresses,
+        seed,
+        args.window.into(),
+    )?;
     let mut bells = Doorbells::of(&function)?;
     guest.find_peer(&devices[0], &bells)?;
 

@@ -25,8 +25,6 @@ use super::{
 
 /// Bytes of `struct virtio_net_hdr_v1`.
 const NET_HEADER: usize = 12;
-/// Echo requests on their way at one time: what a peer's socket buffer holds.
-const WINDOW: usize = 24;
 /// After this time nobody waits for an answer any more, so that the traffic never pauses.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Pause when there is nothing to do.
@@ -93,10 +91,12 @@ pub struct Guest {
     tracker: Tracker,
     damaged: u64,
     urgent: Vec<Vec<u8>>,
+    window: usize,
 }
 
 impl Guest {
-    /// Sets up `function` with queues in `memory`, which it can reach.
+    /// Sets up `function` with queues in `memory`, which it can reach. At most `window` echo
+    /// requests are on their way at one time.
     ///
     /// # Errors
     ///
@@ -106,6 +106,7 @@ impl Guest {
         memory: SharedMemory,
         mut addresses: Addresses,
         seed: u64,
+        window: usize,
     ) -> Result<Self> {
         function.begin()?;
         let rx_rings = layout::rx_rings(function.queue_limit(0)?);
@@ -130,6 +131,7 @@ impl Guest {
             tracker: Tracker::default(),
             damaged: 0,
             urgent: Vec::new(),
+            window,
         })
     }
 
@@ -321,7 +323,11 @@ impl Guest {
         let now = Instant::now();
         self.waiting
             .retain(|_, at| now.duration_since(*at) < PATIENCE);
-        while self.waiting.len() < WINDOW && self.tx.free() > 0 && !self.send_free.is_empty() {
+        while self.waiting.len() < self.window
+            && self.tx.pending() < self.window
+            && self.tx.free() > 0
+            && !self.send_free.is_empty()
+        {
             // Short ones for the rate, long ones for the pages.
             let limit = if self.pool.random(4) == 0 {
                 512

@@ -25,7 +25,7 @@ fn addresses() -> Addresses {
 fn start(memory: &SharedMemory) -> (Model, Guest, Doorbells) {
     let model = Model::new(Arc::clone(memory));
     let function = VirtioPci::new(&model).expect("virtio");
-    let guest = Guest::new(&function, Arc::clone(memory), addresses(), 5).expect("guest");
+    let guest = Guest::new(&function, Arc::clone(memory), addresses(), 5, 24).expect("guest");
     let bells = Doorbells::of(&function).expect("bells");
     (model, guest, bells)
 }
