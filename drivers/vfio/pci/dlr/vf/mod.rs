@@ -34,6 +34,7 @@ mod driver;
 mod fsm;
 mod identity;
 mod migrate;
+mod outgoing;
 mod precopy;
 mod resume;
 mod save;

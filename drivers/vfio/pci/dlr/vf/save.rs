@@ -23,6 +23,7 @@ use super::{
         Front,
         Queue, //
     },
+    outgoing::Framing,
     precopy::Accounting,
 };
 use crate::{
@@ -70,9 +71,8 @@ struct Io {
 #[pin_data]
 pub(crate) struct SaveSession {
     function: Function,
-    /// What the copy to the user goes through.
     #[pin]
-    reader: Mutex<KVVec<u8>>,
+    reader: Mutex<Reader>,
     #[pin]
     io: Mutex<Io>,
     /// `held`, `dead` or `stopped` changed.
@@ -80,6 +80,14 @@ pub(crate) struct SaveSession {
     changed: CondVar,
     #[pin]
     poll: PollCondVar,
+}
+
+/// What belongs to whoever reads.
+struct Reader {
+    /// What the copy to the user goes through.
+    bounce: KVVec<u8>,
+    /// Where in the stream the user is.
+    framing: Framing,
 }
 
 /// What a reader gets.
@@ -98,7 +106,10 @@ impl SaveSession {
     /// `ENOMEM`, charged to the caller.
     pub(crate) fn new(function: &Function) -> Result<Arc<Self>> {
         let function = function.clone();
-        let bounce = KVVec::zeroed(BOUNCE, GFP_KERNEL_ACCOUNT)?;
+        let reader = Reader {
+            bounce: KVVec::zeroed(BOUNCE, GFP_KERNEL_ACCOUNT)?,
+            framing: Framing::new(),
+        };
         let io = Io {
             dead: true,
             failed: None,
@@ -111,7 +122,7 @@ impl SaveSession {
         Arc::pin_init(
             pin_init!(Self {
                 function,
-                reader <- new_mutex!(bounce, "dlr_save_reader"),
+                reader <- new_mutex!(reader, "dlr_save_reader"),
                 io <- new_mutex!(io, "dlr_save_io"),
                 changed <- new_condvar!("dlr_save_changed"),
                 poll <- new_poll_condvar!("dlr_save_poll"),
@@ -353,11 +364,12 @@ impl SaveSession {
 
 impl Save for SaveSession {
     fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
-        let mut bounce = if nonblock {
+        let mut reader = if nonblock {
             self.reader.try_lock().ok_or(EAGAIN)?
         } else {
             self.reader.lock()
         };
+        let Reader { bounce, framing } = &mut *reader;
         self.look_again();
         let mut done = 0usize;
         while !dst.is_empty() {
@@ -365,6 +377,8 @@ impl Save for SaveSession {
             // from it by a wait, let alone by a signal.
             let (buffer, from, to) = match self.next(done == 0 && !nonblock) {
                 Ok(Next::Data(buffer, from, to)) => (buffer, from, to),
+                // Not whole: the user must not take it for the end of a good stream.
+                Ok(Next::End) if done == 0 && !framing.is_whole() => return Err(EIO),
                 Ok(Next::End) => break,
                 Err(_) if done != 0 => break,
                 Err(error) => return Err(error),
@@ -383,6 +397,7 @@ impl Save for SaveSession {
             io.sizes.took(copied as u64);
             drop(io);
             done = done.saturating_add(copied);
+            framing.push(chunk.get(..copied).unwrap_or_default());
             if copied < n {
                 return if done != 0 { Ok(done) } else { Err(EFAULT) };
             }
