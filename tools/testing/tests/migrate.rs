@@ -141,22 +141,12 @@ fn a_flipped_bit_in_the_state_is_refused() -> Result<()> {
     refused("state-bit-flip")
 }
 
-/// [33] sabotage `state-truncated`: a stream that ends without its trailer. No byte of it
-/// is wrong, so it is refused when the target is to leave RESUMING; QEMU answers that with
-/// a reset of the function and calls the migration completed, so what has to show is a
-/// function that carries no traffic, never one that goes on with half a state.
+/// [33] sabotage `state-truncated`: a stream that ends without its trailer. No byte of it is
+/// wrong, and the target could refuse it only on the arc out of RESUMING, which QEMU answers
+/// with a reset and "completed". So the source's driver must not let such a stream end well.
 #[test]
 fn a_truncated_state_is_refused() -> Result<()> {
-    let lab = Lab::for_test(2, Backend::Iommufd, &["--sabotage", "state-truncated=1"])?;
-    let mut journey = Journey::start(lab, &[0], Load::light())?;
-    let migration = journey.attempt(&[1], &Plan::default(), false)?;
-    let alive = journey.check_alive();
-    ensure!(
-        migration.status == "failed" || alive.is_err(),
-        "a truncated state was accepted: {}",
-        migration.status
-    );
-    Ok(())
+    refused("state-truncated")
 }
 
 /// Migrates with a NIC that breaks a rule of the log, and expects that this
