@@ -248,9 +248,8 @@ mod tests {
 
     #[test]
     fn the_security_archive_is_not_a_mirror() {
-        let targets =
-            "Debian http://a/debian-security/\nUbuntu http://u/\nDebian http://b/debian/\n";
-        assert_eq!(pick_mirror(targets).as_deref(), Some("http://b/debian/"));
+        let targets = "Debian http://a/x-security/\nUbuntu http://u/\nDebian http://b/x/\n";
+        assert_eq!(pick_mirror(targets).as_deref(), Some("http://b/x/"));
         assert_eq!(pick_mirror("Ubuntu http://u/\n"), None);
     }
 }
