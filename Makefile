@@ -14,7 +14,7 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test test-one kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test test-one test-ignored kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo '                     (ARGS=--help lists what can be varied)'
 	@echo 'make test            run every test (LAYER=style|host|module|kunit|boxes for one layer)'
 	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
+	@echo 'make test-ignored    run the tests of known gaps, which "make test" counts as skipped'
 	@echo 'make kunit           run the tests of the driver in a host box'
 	@echo 'make shell           a host box with the NIC bound and vfio-mig in PATH, to play with'
 	@echo '                     (FUNCTIONS=$(FUNCTIONS) data functions)'
@@ -54,6 +55,11 @@ test: prerequisites
 test-one: prerequisites
 	@[ -n "$(NAME)" ] || { echo 'which test? make test-one NAME=...' >&2; exit 1; }
 	@$(BOX) test --layer boxes --name "$(NAME)"
+
+# Tests of known gaps, see Documentation/testing.rst.
+test-ignored: prerequisites
+	@$(BOX) build programs
+	@$(BOX) cargo test --package dlr-testing --tests -- --ignored --test-threads=1 --nocapture
 
 kunit: prerequisites
 	@$(BOX) test --layer kunit
