@@ -44,4 +44,6 @@ pub enum Command {
     Log(cmd::log::Args),
     /// Migrate a virtio-net function under traffic and compare all memory.
     Mirror(cmd::mirror::Args),
+    /// Take single calls as lines of JSON (see README.md): set, get, read, write, report, reset…
+    Drive(cmd::drive::Args),
 }

@@ -11,6 +11,7 @@
 //! | [`device`] | an open device: states, data file, log, regions, DMA memory |
 //! | [`session`] | walking a device through its states and back |
 //! | [`mirror`] | being the VMM of a virtio-net function: queues, memory, rounds, comparison |
+//! | [`drive`] | the calls one by one, from lines of JSON |
 //! | [`cmd`] | the commands: one function each, from arguments to a [`output::Report`] |
 //!
 //! A command is a struct of arguments and a function that answers with something printable for
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod cmd;
 pub mod device;
 pub mod discover;
+pub mod drive;
 pub mod image;
 pub mod mirror;
 pub mod output;

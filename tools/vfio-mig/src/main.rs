@@ -27,6 +27,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Save(args) => show(&ui, &cmd::save::run(args, cli.backend, &ui)?),
         Command::Load(args) => show(&ui, &cmd::load::run(args, cli.backend, &ui)?),
         Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| true),
+        Command::Drive(args) => cmd::drive::run(args, cli.backend).map(|()| true),
         Command::Mirror(args) => show(&ui, &cmd::mirror::run(args, cli.backend, &ui)?),
     }
 }

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The lines of `drive`: one JSON object each way. Pure.
+
+use std::{io, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{range::IovaRange, state::State};
+
+/// A state by its name, or any number, to ask for what does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Target {
+    /// `"STOP_COPY"`.
+    Named(State),
+    /// 9.
+    Number(u32),
+}
+
+impl Target {
+    /// As the uAPI has it.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Named(state) => state as u32,
+            Self::Number(number) => number,
+        }
+    }
+}
+
+/// What a write to the data file is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Bytes as hexadecimal digits.
+    Hex(String),
+    /// What a `read` has saved under this name.
+    Saved(String),
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "cmd", rename_all = "kebab-case")]
+pub enum Call {
+    /// Opens the device.
+    Open,
+    /// Closes the device file; data files stay.
+    Close,
+    /// Whether the device is open, data files, saved images.
+    Status,
+    /// Migration flags of the device, as a number.
+    Flags,
+    /// Asks for the state.
+    Get,
+    /// Requests a state.
+    Set {
+        /// Which.
+        state: Target,
+    },
+    /// Reads from a data file until `bytes` are there, it ends or fails.
+    Read {
+        /// How many; without it to the end.
+        bytes: Option<usize>,
+        /// Length of one read(2).
+        #[serde(default = "piece")]
+        piece: usize,
+        /// Adds the bytes to a saved image of this name.
+        save: Option<String>,
+        /// Number of the file; the latest without.
+        file: Option<usize>,
+    },
+    /// Writes to a data file.
+    Write {
+        /// What.
+        #[serde(flatten)]
+        source: Source,
+        /// First byte of the source to write.
+        #[serde(default)]
+        from: usize,
+        /// How many; all that follow without it.
+        bytes: Option<usize>,
+        /// Length of one write(2).
+        #[serde(default = "piece")]
+        piece: usize,
+        /// Number of the file; the latest without.
+        file: Option<usize>,
+    },
+    /// Closes a data file.
+    Forget {
+        /// Number of the file; the latest without.
+        file: Option<usize>,
+    },
+    /// Asks for version 2 of the precopy ioctl.
+    PrecopyV2,
+    /// The precopy ioctl.
+    Precopy {
+        /// Number of the file; the latest without.
+        file: Option<usize>,
+    },
+    /// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`.
+    Size,
+    /// Starts the DMA log.
+    LogStart {
+        /// Granule to ask for.
+        #[serde(default = "granule")]
+        page_size: u64,
+        /// `START+LENGTH` or `START-END` each.
+        #[serde(deserialize_with = "ranges")]
+        ranges: Vec<IovaRange>,
+    },
+    /// Asks which pages were written.
+    Report {
+        /// `START+LENGTH` or `START-END`.
+        #[serde(deserialize_with = "range")]
+        range: IovaRange,
+        /// Granule of the answer.
+        #[serde(default = "granule")]
+        page_size: u64,
+    },
+    /// Stops the DMA log.
+    LogStop,
+    /// `VFIO_DEVICE_RESET`.
+    Reset,
+    /// The answer of a job that was started with `"async": true`.
+    Wait {
+        /// Which.
+        job: u64,
+        /// How long to wait for it.
+        #[serde(default = "patience")]
+        timeout_ms: u64,
+    },
+    /// Ends the program.
+    Quit,
+}
+
+/// One line in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Request {
+    /// Comes back with the answer.
+    pub id: Option<Value>,
+    /// Answer at once with the number of a job.
+    #[serde(default, rename = "async")]
+    pub detached: bool,
+    /// What to do.
+    #[serde(flatten)]
+    pub call: Call,
+}
+
+fn piece() -> usize {
+    1 << 20
+}
+
+fn granule() -> u64 {
+    4096
+}
+
+fn patience() -> u64 {
+    60_000
+}
+
+fn range<'de, D: Deserializer<'de>>(from: D) -> Result<IovaRange, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+fn ranges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IovaRange>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let parsed = texts.iter().map(|text| text.parse());
+    parsed
+        .collect::<Result<_, _>>()
+        .map_err(serde::de::Error::custom)
+}
+
+/// One line out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Answer {
+    /// Of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Value>,
+    /// Whether the call did what it should.
+    pub ok: bool,
+    /// Name of the errno of a system call that failed, or of the one that ended a read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// What went wrong when it was no system call on the device, or in more words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long the call took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ms: Option<f64>,
+    /// What the call found out.
+    #[serde(flatten)]
+    pub found: Map<String, Value>,
+}
+
+/// Results of one call, by name.
+pub type Found = Map<String, Value>;
+
+/// A call that failed, with what it did until then.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub cause: anyhow::Error,
+    /// What was done.
+    pub found: Found,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(cause: E) -> Self {
+        Self {
+            cause: cause.into(),
+            found: Found::new(),
+        }
+    }
+}
+
+impl Answer {
+    /// Of a call that has ended.
+    pub fn new(result: Result<Found, Failure>, took: Duration) -> Self {
+        let ms = Some((took.as_secs_f64() * 1e6).round() / 1e3);
+        match result {
+            Ok(found) => Self {
+                ok: true,
+                ms,
+                found,
+                ..Self::default()
+            },
+            Err(Failure { cause, found }) => Self {
+                errno: errno_of(&cause),
+                error: Some(format!("{cause:#}")),
+                ms,
+                found,
+                ..Self::default()
+            },
+        }
+    }
+
+    /// Of a line that is no request.
+    pub fn refusal(why: &str) -> Self {
+        Self {
+            error: Some(why.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// The same, to the request with this id.
+    #[must_use]
+    pub fn to(mut self, id: Option<Value>) -> Self {
+        self.id = id;
+        self
+    }
+}
+
+fn errno_of(cause: &anyhow::Error) -> Option<String> {
+    let io = cause.chain().find_map(|e| e.downcast_ref::<io::Error>())?;
+    io.raw_os_error().map(errno_name)
+}
+
+/// `EIO` for 5; the number where it has no name.
+pub fn errno_name(number: i32) -> String {
+    match nix::errno::Errno::from_raw(number) {
+        nix::errno::Errno::UnknownErrno => number.to_string(),
+        known => format!("{known:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Request {
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))
+    }
+
+    #[test]
+    fn requests_parse() {
+        for line in [
+            r#"{"cmd":"open"}"#,
+            r#"{"cmd":"set","state":"STOP_COPY","async":true,"id":7}"#,
+            r#"{"cmd":"set","state":9}"#,
+            r#"{"cmd":"read"}"#,
+            r#"{"cmd":"read","bytes":10,"piece":1,"save":"a","file":0}"#,
+            r#"{"cmd":"write","hex":"00ff"}"#,
+            r#"{"cmd":"write","saved":"a","from":3,"bytes":4}"#,
+            r#"{"cmd":"log-start","ranges":["0+1G","4G-5G"]}"#,
+            r#"{"cmd":"report","range":"0+4K"}"#,
+            r#"{"cmd":"wait","job":1,"timeout_ms":5}"#,
+        ] {
+            parse(line);
+        }
+        let set = parse(r#"{"cmd":"set","state":"RUNNING_P2P","async":true,"id":"x"}"#);
+        assert!(set.detached);
+        assert_eq!(set.id, Some("x".into()));
+        let Call::Set { state } = set.call else {
+            panic!("{set:?}")
+        };
+        assert_eq!(state.number(), 5);
+        for line in [
+            r#"{"cmd":"set","state":"STOPPED"}"#,
+            r#"{"cmd":"report","range":"x"}"#,
+            r#"{"cmd":"fly"}"#,
+            r#"{}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn answers_name_their_errno() {
+        let failed = io::Error::from_raw_os_error(107);
+        let mut failure = Failure::from(anyhow::Error::new(failed).context("set"));
+        failure.found.insert("bytes".into(), 3.into());
+        let answer = Answer::new(Err(failure), Duration::from_micros(1500));
+        let line = serde_json::to_value(answer.to(Some(4.into()))).unwrap();
+        assert_eq!(line["errno"], "ENOTCONN");
+        assert_eq!((&line["ok"], &line["id"]), (&false.into(), &4.into()));
+        assert_eq!((&line["bytes"], &line["ms"]), (&3.into(), &1.5.into()));
+        assert_eq!(errno_name(100_000), "100000");
+    }
+}
