@@ -61,7 +61,6 @@ fn one_hop(backend: Backend) -> Result<()> {
 
 /// [1, 3, 4] over `/dev/iommu`.
 #[test]
-#[ignore = "open: failed in both of two runs, see Documentation/testing.rst"]
 fn a_guest_moves_with_iommufd() -> Result<()> {
     one_hop(Backend::Iommufd)
 }

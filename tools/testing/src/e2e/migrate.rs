@@ -13,9 +13,10 @@ use serde_json::{json, Value};
 
 use super::{lab::Lab, trace::Trace, unix_ms, vm::Vm};
 
-/// Bandwidth that QEMU is told for the switchover while it is to stay in
-/// pre-copy: next to nothing fits into the allowed downtime.
-const HOLD: u64 = 1_000_000;
+/// Bandwidth, in bytes a second, that QEMU is told for the switchover while it is to stay in
+/// pre-copy: what fits into the allowed downtime rounds to less than a page, so that also a
+/// quiet guest is held. (0 would mean that QEMU measures by itself.)
+const HOLD: u64 = 1;
 /// Bandwidth with which it may switch over.
 const GO: u64 = 1 << 30;
 /// Limit for the whole.

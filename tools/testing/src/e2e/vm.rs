@@ -16,6 +16,14 @@ const START: Duration = Duration::from_secs(120);
 /// How long a guest may take to boot.
 const BOOT: Duration = Duration::from_secs(180);
 
+/// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
+/// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
+/// any exit request in between (another VM opens a function, a BAR moves: every vCPU is asked to
+/// take the new memory map) delivers it again, whatever the guest's IF says. A guest whose timer
+/// interrupt comes twice deadlocks on its own lock. Writing the EOI register is a VMEXIT, and
+/// Linux does it before its handlers take a lock.
+const CPU: &str = "host,kvm-pv-eoi=off";
+
 /// Trace events that the reports are made from.
 const EVENTS: &str = "\
 vfio_migration_init
@@ -232,7 +240,7 @@ fn command_line(config: &VmConfig) -> String {
     let folder = folder(&config.name);
     let memory = config.memory_mib;
     let mut line = format!(
-        "exec qemu-system-x86_64 -name {} -machine q35,memory-backend=ram -accel kvm -cpu host \
+        "exec qemu-system-x86_64 -name {} -machine q35,memory-backend=ram -accel kvm -cpu {CPU} \
          -smp 1 -m {memory}M \
          -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
          -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
