@@ -44,6 +44,8 @@ pub enum Command {
     Log(cmd::log::Args),
     /// Migrate a virtio-net function under traffic and compare all memory.
     Mirror(cmd::mirror::Args),
+    /// Check whether a device does what the VFIO migration and DMA logging uAPI says.
+    Check(cmd::check::Args),
     /// Take single calls as lines of JSON (see README.md): set, get, read, write, report, reset…
     Drive(cmd::drive::Args),
 }

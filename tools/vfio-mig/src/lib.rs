@@ -12,13 +12,14 @@
 //! | [`session`] | walking a device through its states and back |
 //! | [`mirror`] | being the VMM of a virtio-net function: queues, memory, rounds, comparison |
 //! | [`drive`] | the calls one by one, from lines of JSON |
+//! | [`check`] | the conformance suite: cases, runner, report |
 //! | [`cmd`] | the commands: one function each, from arguments to a [`output::Report`] |
 //!
 //! A command is a struct of arguments and a function that answers with something printable for
-//! people and for programs; a conformance suite is one more of them, on [`device::Device`] and
-//! [`sys::feature`], which takes any flags and sizes.
+//! people and for programs.
 
 pub mod bitmap;
+pub mod check;
 pub mod cli;
 pub mod cmd;
 pub mod device;

@@ -13,22 +13,23 @@ use vfio_mig::{
     output::{Report, Ui},
 };
 
-/// Prints the report; the answer says whether the device passed.
-fn show<R: Report>(ui: &Ui, report: &R) -> Result<bool> {
+/// Prints the report; the answer is the exit code.
+fn show<R: Report>(ui: &Ui, report: &R) -> Result<u8> {
     ui.print(report)?;
-    Ok(report.passed())
+    Ok(u8::from(!report.passed()))
 }
 
-fn run(cli: &Cli) -> Result<bool> {
+fn run(cli: &Cli) -> Result<u8> {
     let ui = Ui::new(cli.json)?;
     match &cli.command {
         Command::List(args) => show(&ui, &cmd::list::run(args, cli.backend)),
         Command::Info(args) => show(&ui, &cmd::info::run(args, cli.backend)?),
         Command::Save(args) => show(&ui, &cmd::save::run(args, cli.backend, &ui)?),
         Command::Load(args) => show(&ui, &cmd::load::run(args, cli.backend, &ui)?),
-        Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| true),
-        Command::Drive(args) => cmd::drive::run(args, cli.backend).map(|()| true),
+        Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| 0),
+        Command::Drive(args) => cmd::drive::run(args, cli.backend).map(|()| 0),
         Command::Mirror(args) => show(&ui, &cmd::mirror::run(args, cli.backend, &ui)?),
+        Command::Check(args) => cmd::check::run(args, cli.backend, &ui),
     }
 }
 
@@ -39,8 +40,7 @@ fn main() -> ExitCode {
         .format_timestamp(None)
         .init();
     match run(&cli) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(code) => ExitCode::from(code),
         Err(e) => {
             if cli.json {
                 let causes: Vec<String> = e.chain().skip(1).map(ToString::to_string).collect();

@@ -25,6 +25,7 @@ use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref};
 const fn vfio_io(nr: u32) -> u64 {
     (((vb::VFIO_TYPE as u32) << 8) | (vb::VFIO_BASE + nr)) as u64
 }
+const VFIO_DEVICE_GET_INFO: u64 = vfio_io(7);
 const VFIO_DEVICE_RESET: u64 = vfio_io(11);
 const VFIO_DEVICE_FEATURE: u64 = vfio_io(17);
 const VFIO_MIG_GET_PRECOPY_INFO: u64 = vfio_io(21);
@@ -117,6 +118,21 @@ pub fn set_state(dev: BorrowedFd<'_>, state: u32) -> io::Result<Option<File>> {
     let fd = (request.payload[0] >> 32) as u32 as i32;
     // SAFETY: on success data_fd is -1 or a descriptor that the kernel has just made for us.
     Ok((fd >= 0).then(|| unsafe { File::from_raw_fd(fd) }))
+}
+
+/// `VFIO_DEVICE_FLAGS_*` of `VFIO_DEVICE_GET_INFO`.
+///
+/// # Errors
+///
+/// The kernel's errno.
+pub fn device_flags(dev: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = vb::vfio_device_info {
+        argsz: size_of::<vb::vfio_device_info>() as u32,
+        ..Default::default()
+    };
+    // SAFETY: `info` is the struct that this call reads and writes, argsz says its size.
+    check(unsafe { ioctl_with_mut_ref(&dev, VFIO_DEVICE_GET_INFO, &mut info) })?;
+    Ok(info.flags)
 }
 
 /// `VFIO_DEVICE_RESET`.

@@ -2,6 +2,7 @@
 
 //! The commands: each has its arguments, its report, and a function from one to the other.
 
+pub mod check;
 pub mod drive;
 pub mod info;
 pub mod list;

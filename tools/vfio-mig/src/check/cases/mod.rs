@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The cases, a module per group. Each module has `cases()`.
+
+mod feature;
+
+use super::Case;
+
+/// All cases, in the order in which they run: what everything else rests upon first.
+pub fn all() -> Vec<Case> {
+    [feature::cases()].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn identifiers_are_unique_words() {
+        let mut seen = HashSet::new();
+        for case in all() {
+            assert!(case.id.contains('.'), "{}: no contract item", case.id);
+            let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-';
+            assert!(case.id.bytes().all(ok), "{}: odd letters", case.id);
+            assert!(!case.rationale.is_empty(), "{}: no rationale", case.id);
+            assert!(seen.insert(case.id.clone()), "{} is there twice", case.id);
+        }
+    }
+}
