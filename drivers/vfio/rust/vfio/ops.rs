@@ -38,6 +38,12 @@ use kernel::{
     prelude::*, //
 };
 
+/// BARs may be exported as dma-bufs, so that a VMM can map them for peer-to-peer DMA (contract P12).
+#[cfg(CONFIG_VFIO_PCI_DMABUF)]
+static PCI_OPS: bindings::vfio_pci_device_ops = bindings::vfio_pci_device_ops {
+    get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
+};
+
 pub(super) struct DeviceOps<T>(PhantomData<T>);
 
 impl<T: Operations> DeviceOps<T> {
@@ -117,6 +123,11 @@ impl<T: Operations> DeviceOps<T> {
         if let (true, Some(ops)) = (capabilities.dma_logging, T::DMA_LOGGING.as_ref()) {
             // SAFETY: As above.
             unsafe { (*vdev).log_ops = ops.vtable };
+        }
+        #[cfg(CONFIG_VFIO_PCI_DMABUF)]
+        // SAFETY: As above; the core only reads the table, which is static.
+        unsafe {
+            (*core).pci_ops = &PCI_OPS;
         }
         Ok(())
     }
