@@ -8,6 +8,7 @@
 //! | `completion` | waits that are killable and have a deadline |
 //! | `crc32c` | the CRC-32C library |
 //! | `debugfs` | one debugfs root for the whole module |
+//! | `device_link` | suspend and shutdown order of devices that are not parent and child |
 //! | `dma` | safe start and stop of a function's DMA |
 //! | `global` | a global lock that needs no `unsafe` at its user |
 //! | `irq` | threaded MSI-X handlers without `unsafe` at their user |
@@ -21,6 +22,7 @@ pub(crate) mod anon_file;
 pub(crate) mod completion;
 pub(crate) mod crc32c;
 pub(crate) mod debugfs;
+pub(crate) mod device_link;
 pub(crate) mod dma;
 pub(crate) mod global;
 pub(crate) mod irq;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     kext::{
+        device_link::DeviceLink,
         dma,
         global::Global, //
     },
@@ -33,7 +34,11 @@ use crate::{
     },
 };
 use kernel::{
-    device::Core,
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
     pci,
     prelude::*,
     static_lock_class,
@@ -143,6 +148,16 @@ impl Service {
     /// Serial of the NIC.
     pub(crate) fn serial(&self) -> u64 {
         self.limits.serial
+    }
+
+    /// Has a data function suspended and shut down before its management function.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN`, and those of [`DeviceLink::new`].
+    pub(crate) fn order_after(&self, function: &Device<Bound>) -> Result<DeviceLink> {
+        let hw = self.queue.hw.enter().ok_or(ENOTCONN)?;
+        DeviceLink::new(function, hw.device())
     }
 
     /// Number of data functions.

@@ -13,6 +13,7 @@ use super::{
     shared::Shared, //
 };
 use crate::{
+    kext::device_link::DeviceLink,
     mgmt::{
         self,
         Function, //
@@ -69,6 +70,7 @@ pub(crate) struct Vf {
     pub(super) shared: Arc<Shared>,
     #[pin]
     files: Files,
+    _after_management: DeviceLink,
 }
 
 /// From the first open to the last close.
@@ -143,6 +145,7 @@ impl Operations for Vf {
                 state <- StateLock::new(Sessions::default()),
                 shared: Shared::new(logging, state.mirror())?,
                 files <- Files::new(name, shared),
+                _after_management: service.order_after(pdev.as_ref())?,
             }))
         })
     }
