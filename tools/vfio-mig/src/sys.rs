@@ -3,7 +3,7 @@
 //! The VFIO calls for which no crate has a safe function: the only `unsafe` of this tool.
 //!
 //! `vfio-ioctls` opens devices; what it lacks, or does without telling the errno, is here:
-//! feature probes, PRECOPY_INFO with its flags, a data file of one's own, REPORT into a
+//! feature probes, calls that are wrong on purpose, PRECOPY_INFO with its flags, a data file of one's own, REPORT into a
 //! caller's bitmap, reset with a result, and mapping memory for DMA. Each wrapper takes and
 //! gives back only owned or borrowed Rust values, and every pointer that the kernel sees is
 //! made from one of them here.
@@ -19,7 +19,7 @@ use std::{
 use vfio_bindings::bindings::vfio as vb;
 use vfio_ioctls::{VfioDevice, VfioError, VfioOps};
 use vm_memory::{bitmap::AtomicBitmap, mmap::MmapRegion};
-use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref};
+use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ptr};
 
 /// `_IO(VFIO_TYPE, VFIO_BASE + nr)` of `linux/vfio.h`.
 const fn vfio_io(nr: u32) -> u64 {
@@ -222,6 +222,134 @@ pub fn log_report(
         ],
     };
     call(dev, &mut request)
+}
+
+/// `VFIO_DEVICE_FEATURE` with an address where no memory is.
+///
+/// # Errors
+///
+/// The kernel's errno, which should be EFAULT.
+pub fn feature_nowhere(dev: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: page 0 is never mapped, so the kernel finds nothing to read or write.
+    check(unsafe { ioctl_with_ptr(&dev, VFIO_DEVICE_FEATURE, std::ptr::null_mut::<u8>()) })
+}
+
+/// What a SET of a state left in the caller's struct, besides its result.
+#[derive(Debug)]
+pub struct StateEcho {
+    /// What the kernel answered.
+    pub result: io::Result<()>,
+    /// `device_state`.
+    pub state: u32,
+    /// `data_fd` as a number; also when it became `file`.
+    pub data_fd: i32,
+    /// The data file, when the call succeeded with one.
+    pub file: Option<File>,
+}
+
+/// Requests a migration state with any `argsz`, and shows what became of the struct.
+pub fn set_state_echo(dev: BorrowedFd<'_>, state: u32, argsz: u32) -> StateEcho {
+    let mut request = Request {
+        argsz,
+        flags: vb::VFIO_DEVICE_FEATURE_SET | vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+        // data_fd is output only: a number that is no descriptor shows whether it is written.
+        payload: [
+            u64::from(state) | 0x7fff_ffff_0000_0000,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ],
+    };
+    let result = call(dev, &mut request);
+    let data_fd = (request.payload[0] >> 32) as u32 as i32;
+    let made = result.is_ok() && (0..i32::MAX).contains(&data_fd);
+    StateEcho {
+        result,
+        state: request.payload[0] as u32,
+        data_fd,
+        // SAFETY: on success data_fd is -1 or a descriptor that the kernel has just made for us;
+        // our own number, in case it was not written, is excluded.
+        file: made.then(|| unsafe { File::from_raw_fd(data_fd) }),
+    }
+}
+
+/// Arguments of LOGGING_START, right or wrong.
+#[derive(Clone, Debug)]
+pub struct LogStart<'a> {
+    /// Size of the struct that the kernel is told, 32 when it is right.
+    pub argsz: u32,
+    /// The hint.
+    pub page_size: u64,
+    /// (IOVA, length) each; `None` is an address where no memory is, for one range.
+    pub ranges: Option<&'a [(u64, u64)]>,
+}
+
+/// LOGGING_START with arguments that may be wrong; answers with `page_size` of the struct.
+///
+/// # Errors
+///
+/// The kernel's errno.
+pub fn log_start_raw(dev: BorrowedFd<'_>, start: &LogStart<'_>) -> io::Result<u64> {
+    let ranges: Option<Vec<_>> = start.ranges.map(|ranges| {
+        let range = |&(iova, length)| vb::vfio_device_feature_dma_logging_range { iova, length };
+        ranges.iter().map(range).collect()
+    });
+    let count = ranges.as_ref().map_or(Ok(1), |r| u32::try_from(r.len()));
+    let count = count.map_err(|_| io::ErrorKind::InvalidInput)?;
+    let address = ranges.as_ref().map_or(0, |ranges| ranges.as_ptr() as u64);
+    let mut request = Request {
+        argsz: start.argsz,
+        flags: vb::VFIO_DEVICE_FEATURE_SET | vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+        // `ranges` has `count` elements and outlives the call, or is at page 0.
+        payload: [start.page_size, u64::from(count), address, 0, 0, 0, 0, 0],
+    };
+    call(dev, &mut request)?;
+    Ok(request.payload[0])
+}
+
+/// LOGGING_REPORT of any range in any page size, to a bitmap at page 0, where no memory is: for
+/// calls that the kernel has to refuse.
+///
+/// # Errors
+///
+/// The kernel's errno.
+pub fn log_report_nowhere(
+    dev: BorrowedFd<'_>,
+    argsz: u32,
+    (iova, length): (u64, u64),
+    page_size: u64,
+) -> io::Result<()> {
+    let mut request = Request {
+        argsz,
+        flags: vb::VFIO_DEVICE_FEATURE_GET | vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
+        payload: [iova, length, page_size, 0, 0, 0, 0, 0],
+    };
+    call(dev, &mut request)
+}
+
+/// `VFIO_MIG_GET_PRECOPY_INFO` with any contents of the struct.
+///
+/// # Errors
+///
+/// The kernel's errno; `info` is then as the kernel left it.
+pub fn precopy_info_raw(data: &File, info: &mut vb::vfio_precopy_info) -> io::Result<()> {
+    // SAFETY: the kernel reads and writes the struct and nothing after it: argsz is only compared
+    // with its size.
+    check(unsafe { ioctl_with_mut_ref(data, VFIO_MIG_GET_PRECOPY_INFO, info) })
+}
+
+/// The VFIO ioctl `VFIO_BASE + nr` on a data file, with an address where no memory is.
+///
+/// # Errors
+///
+/// The kernel's errno.
+pub fn data_ioctl_nowhere(data: &File, nr: u32) -> io::Result<()> {
+    // SAFETY: page 0 is never mapped, so the kernel finds nothing to read or write.
+    check(unsafe { ioctl_with_ptr(data, vfio_io(nr), std::ptr::null_mut::<u8>()) })
 }
 
 /// Memory that the devices of one address space may write: unmapped when this is dropped.

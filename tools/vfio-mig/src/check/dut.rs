@@ -5,6 +5,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    os::fd::BorrowedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,6 +51,7 @@ pub struct Dut {
     name: String,
     backend: Backend,
     device: Option<Arc<Device>>,
+    opened_in: Option<State>,
     migration: Result<MigrationFlags, i32>,
     logging: bool,
     reset: bool,
@@ -66,6 +68,7 @@ impl Dut {
             name: name.to_owned(),
             backend,
             device: None,
+            opened_in: None,
             migration: Err(0),
             logging: false,
             reset: false,
@@ -129,7 +132,9 @@ impl Dut {
         Ok(())
     }
 
-    /// Closes it if need be and opens it again: it forgets PRECOPY_INFOv2.
+    /// Closes it if need be and opens it again: it forgets PRECOPY_INFOv2. One that is not
+    /// RUNNING then is reset: whatever session it means, nobody has its file, and a driver may
+    /// follow a pointer to it that is gone. See [`Dut::opened_in`].
     ///
     /// # Errors
     ///
@@ -140,7 +145,20 @@ impl Dut {
         let node = Sysfs::default().find(&self.name)?;
         let device = Arc::new(Device::open(&node, self.backend)?);
         self.device = Some(Arc::clone(&device));
+        self.opened_in = None;
+        if device.migration().is_ok() {
+            let state = device.state().context("cannot ask for the state")?;
+            self.opened_in = Some(state);
+            if state != State::Running {
+                device.reset().context("not RUNNING, and cannot be reset")?;
+            }
+        }
         Ok(device)
+    }
+
+    /// The state that it was in when it was last opened.
+    pub fn opened_in(&self) -> Option<State> {
+        self.opened_in
     }
 
     /// Its migration flags; none without migration.
@@ -220,6 +238,47 @@ impl Dut {
         self.with(|device| sys::reset(device.fd()))
     }
 
+    /// The device file, for calls of [`sys`].
+    ///
+    /// # Errors
+    ///
+    /// What `call` says.
+    pub fn raw<T>(&self, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        self.with(|device| call(device.fd()))
+    }
+
+    /// LOGGING_START; answers with the page size.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno.
+    pub fn log_start(&self, page_size: u64, ranges: &[(u64, u64)]) -> io::Result<u64> {
+        self.raw(|fd| sys::log_start(fd, page_size, ranges))
+    }
+
+    /// LOGGING_REPORT into `bitmap`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno; `InvalidInput` when the bitmap is too short.
+    pub fn log_report(
+        &self,
+        (iova, length): (u64, u64),
+        page_size: u64,
+        bitmap: &mut [u64],
+    ) -> io::Result<()> {
+        self.raw(|fd| sys::log_report(fd, iova, length, page_size, bitmap))
+    }
+
+    /// MIG_DATA_SIZE.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno.
+    pub fn data_size(&self) -> io::Result<u64> {
+        self.with(Migratable::data_size)
+    }
+
     /// LOGGING_STOP.
     ///
     /// # Errors
@@ -283,6 +342,36 @@ impl Dut {
         let file = self.session(State::StopCopy)?;
         let (image, end) = drain(&file, 1 << 20)?;
         ensure!(end == End::Eof, "read() in STOP_COPY said ENOMSG");
+        Ok(image)
+    }
+
+    /// Goes from RUNNING to `state`, to RESUMING with `image` written, so that every state can be
+    /// left again. The file of the session, if the state has one.
+    ///
+    /// # Errors
+    ///
+    /// A deviation: something was refused on the way.
+    pub fn enter(&self, state: State, image: &[u8]) -> Outcome<Option<File>> {
+        let file = self.go(state)?;
+        ensure!(
+            file.is_some() == state.has_session(),
+            "SET RUNNING -> {state} returned {} data file",
+            if file.is_some() { "a" } else { "no" }
+        );
+        if let (State::Resuming, Some(file)) = (state, &file) {
+            accepted("write() of the image", self.write(file, image, 1 << 20))?;
+        }
+        Ok(file)
+    }
+
+    /// An image of the device as it is, which is RUNNING before and after.
+    ///
+    /// # Errors
+    ///
+    /// A deviation, as [`Dut::image`].
+    pub fn own_image(&self) -> Outcome<Vec<u8>> {
+        let image = self.image()?;
+        self.go(State::Running)?;
         Ok(image)
     }
 

@@ -2,31 +2,377 @@
 
 //! F: VFIO_DEVICE_FEATURE of migration and logging.
 
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    process::{getrlimit, setrlimit, Resource, Rlimit},
+};
 use vfio_bindings::bindings::vfio as vb;
 
-use crate::check::{
-    verdict::{accepted, ensure, refused},
-    Case, Group, Needs,
+use crate::{
+    check::{
+        verdict::{accepted, ensure, refused, skip, Outcome},
+        Case, Ctx, Group, Needs,
+    },
+    session::Migratable,
+    state::State,
+    sys,
 };
+
+const GET: u32 = vb::VFIO_DEVICE_FEATURE_GET;
+const SET: u32 = vb::VFIO_DEVICE_FEATURE_SET;
+const PROBE: u32 = vb::VFIO_DEVICE_FEATURE_PROBE;
+
+/// A feature: name, index, ways, bytes of payload, and what it needs.
+type Feature = (&'static str, u32, u32, u32, Needs);
+
+const FEATURES: [Feature; 7] = [
+    (
+        "MIGRATION",
+        vb::VFIO_DEVICE_FEATURE_MIGRATION,
+        GET,
+        8,
+        Needs::MIGRATION,
+    ),
+    (
+        "MIG_DEVICE_STATE",
+        vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+        GET | SET,
+        8,
+        Needs::MIGRATION,
+    ),
+    (
+        "MIG_DATA_SIZE",
+        vb::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
+        GET,
+        8,
+        Needs::MIGRATION,
+    ),
+    (
+        "MIG_PRECOPY_INFOv2",
+        vb::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2,
+        SET,
+        0,
+        Needs::PRE_COPY,
+    ),
+    (
+        "LOGGING_START",
+        vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+        SET,
+        24,
+        Needs::LOGGING,
+    ),
+    (
+        "LOGGING_STOP",
+        vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP,
+        SET,
+        0,
+        Needs::LOGGING,
+    ),
+    (
+        "LOGGING_REPORT",
+        vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
+        GET,
+        32,
+        Needs::LOGGING,
+    ),
+];
 
 /// See the module.
 pub(super) fn cases() -> Vec<Case> {
-    let case = |id, needs, rationale, run| Case::new(Group::Feature, id, needs, rationale, run);
-    vec![case(
-        "F5.migration-flags",
-        Needs::MIGRATION,
-        "STOP_COPY must be set; combinations other than with P2P and PRE_COPY are undefined (uapi:1017)",
-        |ctx: &mut crate::check::Ctx| {
-            let get = vb::VFIO_DEVICE_FEATURE_GET | vb::VFIO_DEVICE_FEATURE_MIGRATION;
-            let flags = accepted("GET MIGRATION", ctx.dut.feature(get, 16, [0; 8]))?[0];
-            ensure!(flags & 1 != 0, "the flags are {flags:#x}, without STOP_COPY");
-            let short = ctx.dut.feature(get, 8, [0; 8]);
-            refused("GET MIGRATION with argsz 8", short, &[Errno::INVAL])?;
-            if flags & !7 != 0 {
-                ctx.note(format!("flags {flags:#x} are unknown to Linux 7.3"));
+    let case = |id, needs, says, run: fn(&mut Ctx) -> Outcome| {
+        Case::new(Group::Feature, id, needs, says, run)
+    };
+    let (mig, logging) = (Needs::MIGRATION, Needs::LOGGING);
+    vec![
+        case("F1.header", mig,
+            "argsz below 8, unknown flags and GET with SET are EINVAL, no memory EFAULT, an unknown \
+             feature ENOTTY (vfio_main.c:1263-1321)",
+            header),
+        case("F2.probe", mig,
+            "PROBE tells whether the given ways are had, without a payload: 0 or EINVAL \
+             (uapi:899, vfio.h:275)",
+            probe),
+        case("F3.sizes-of-migration", mig,
+            "a payload shorter than the feature's is EINVAL (vfio.h:283)",
+            sizes),
+        case("F3.sizes-of-logging", logging,
+            "a payload shorter than the feature's is EINVAL (vfio.h:283)",
+            sizes_of_logging),
+        case("F4.v2-needs-pre-copy", mig,
+            "PRECOPY_INFOv2 without pre-copy is EINVAL, even for PROBE (vfio_main.c:1014)",
+            v2_needs_pre_copy),
+        case("F5.migration-flags", mig,
+            "STOP_COPY must be set; other combinations than with P2P and PRE_COPY are undefined \
+             (uapi:1018, 1034)",
+            migration_flags),
+        case("F5.logging-is-whole", Needs::LOGGING,
+            "logging is START, STOP and REPORT together (uapi:1371-1465)",
+            logging_is_whole),
+        case("F6.get-has-no-file", mig,
+            "GET of the state: data_fd is -1 (uapi:1070)",
+            get_has_no_file),
+        case("F6.failed-set-has-no-file", mig,
+            "a SET that fails leaves no file: data_fd is -1 (vfio_main.c:972)",
+            failed_set_has_no_file),
+        case("F7.no-descriptor-left", mig,
+            "without a free descriptor SET fails with EMFILE; the device can still leave the state \
+             (vfio_main.c:903, uapi:1056)",
+            no_descriptor_left),
+        case("F8.v2-twice", Needs::PRE_COPY,
+            "opting in to PRECOPY_INFOv2 works at any time and again (vfio_main.c:1017)",
+            v2_twice),
+        case("F9.data-size-in-every-state", mig,
+            "MIG_DATA_SIZE can be called in each state (uapi:1470)",
+            data_size),
+    ]
+}
+
+fn header(ctx: &mut Ctx) -> Outcome {
+    let get = GET | vb::VFIO_DEVICE_FEATURE_MIGRATION;
+    for argsz in [0, 4, 7] {
+        let result = ctx.dut.feature(get, argsz, [0; 8]);
+        refused(format!("argsz {argsz}"), result, &[Errno::INVAL])?;
+    }
+    for bit in 19..32 {
+        let result = ctx.dut.feature(get | 1 << bit, 16, [0; 8]);
+        refused(format!("flag bit {bit}"), result, &[Errno::INVAL])?;
+    }
+    let both = ctx.dut.feature(get | SET, 16, [0; 8]);
+    refused("GET with SET", both, &[Errno::INVAL])?;
+    let neither = ctx
+        .dut
+        .feature(vb::VFIO_DEVICE_FEATURE_MIGRATION, 16, [0; 8]);
+    refused("neither GET nor SET", neither, &[Errno::INVAL])?;
+    let unknown = ctx.dut.feature(PROBE | GET | 0xffff, 8, [0; 8]);
+    refused("PROBE of feature 0xffff", unknown, &[Errno::NOTTY])?;
+    let nowhere = ctx.dut.raw(sys::feature_nowhere);
+    refused("a struct at address 0", nowhere, &[Errno::FAULT])
+}
+
+fn probe(ctx: &mut Ctx) -> Outcome {
+    for (name, index, ways, _, needs) in FEATURES {
+        if ctx.lacks(needs).is_some() {
+            continue;
+        }
+        for (asked, words) in [
+            (GET, "GET"),
+            (SET, "SET"),
+            (GET | SET, "GET|SET"),
+            (0, "neither"),
+        ] {
+            let result = ctx.dut.feature(PROBE | asked | index, 8, [0; 8]);
+            let call = format!("PROBE {words} of {name}");
+            if asked & !ways == 0 {
+                accepted(call, result)?;
+            } else {
+                refused(call, result, &[Errno::INVAL])?;
             }
-            Ok(())
-        },
-    )]
+        }
+    }
+    Ok(())
+}
+
+fn sizes(ctx: &mut Ctx) -> Outcome {
+    for (name, index, ways, bytes, _) in FEATURES.into_iter().take(3) {
+        for argsz in [8, 8 + bytes - 1] {
+            let result = ctx.dut.feature(GET | index, argsz, [0; 8]);
+            refused(
+                format!("GET {name} with argsz {argsz}"),
+                result,
+                &[Errno::INVAL],
+            )?;
+        }
+        accepted(
+            format!("GET {name} with a longer argsz"),
+            ctx.dut.feature(GET | index, 8 + bytes + 8, [0; 8]),
+        )?;
+        if ways & SET == 0 {
+            let result = ctx.dut.feature(SET | index, 16, [0; 8]);
+            refused(format!("SET {name}"), result, &[Errno::INVAL])?;
+        }
+    }
+    for argsz in [8, 15] {
+        let device = ctx.dut.device()?;
+        let echo = sys::set_state_echo(device.fd(), State::Running as u32, argsz);
+        refused(
+            format!("SET of the state with argsz {argsz}"),
+            echo.result,
+            &[Errno::INVAL],
+        )?;
+    }
+    Ok(())
+}
+
+fn sizes_of_logging(ctx: &mut Ctx) -> Outcome {
+    let ranges = [(1 << 20, 1 << 20)];
+    for argsz in [8, 31] {
+        let start = sys::LogStart {
+            argsz,
+            page_size: 4096,
+            ranges: Some(&ranges),
+        };
+        let result = ctx.dut.raw(|fd| sys::log_start_raw(fd, &start));
+        refused(format!("START with argsz {argsz}"), result, &[Errno::INVAL])?;
+    }
+    accepted("START", ctx.dut.log_start(4096, &ranges))?;
+    for argsz in [8, 39] {
+        let report =
+            |fd: std::os::fd::BorrowedFd<'_>| sys::log_report_nowhere(fd, argsz, ranges[0], 4096);
+        let result = ctx.dut.raw(report);
+        refused(
+            format!("REPORT with argsz {argsz}"),
+            result,
+            &[Errno::INVAL],
+        )?;
+    }
+    Ok(())
+}
+
+fn v2_needs_pre_copy(ctx: &mut Ctx) -> Outcome {
+    if ctx.dut.flags().pre_copy() {
+        skip!("the device has pre-copy");
+    }
+    let v2 = SET | vb::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2;
+    for (flags, call) in [(v2, "SET"), (v2 | PROBE, "PROBE SET")] {
+        let result = ctx.dut.feature(flags, 8, [0; 8]);
+        refused(format!("{call} PRECOPY_INFOv2"), result, &[Errno::INVAL])?;
+    }
+    Ok(())
+}
+
+fn migration_flags(ctx: &mut Ctx) -> Outcome {
+    let get = GET | vb::VFIO_DEVICE_FEATURE_MIGRATION;
+    let flags = accepted("GET MIGRATION", ctx.dut.feature(get, 16, [u64::MAX; 8]))?[0];
+    ensure!(
+        flags & 1 != 0,
+        "the flags are {flags:#x}, without STOP_COPY"
+    );
+    if flags & !7 != 0 {
+        ctx.note(format!("flags {flags:#x} are unknown to Linux 7.3"));
+    }
+    for state in ctx.dut.states() {
+        ctx.dut.go(State::Running)?;
+        if state != State::Resuming {
+            ctx.dut.go(state)?;
+        }
+        let now = accepted("GET MIGRATION", ctx.dut.feature(get, 16, [0; 8]))?[0];
+        ensure!(
+            now == flags,
+            "the flags are {flags:#x} in RUNNING and {now:#x} in {state}"
+        );
+    }
+    Ok(())
+}
+
+fn logging_is_whole(ctx: &mut Ctx) -> Outcome {
+    for (name, index, ways, _, _) in FEATURES.into_iter().skip(4) {
+        let result = ctx.dut.feature(PROBE | ways | index, 8, [0; 8]);
+        accepted(format!("PROBE of {name}"), result)?;
+    }
+    Ok(())
+}
+
+fn get_has_no_file(ctx: &mut Ctx) -> Outcome {
+    let image = ctx.dut.own_image()?;
+    let get = GET | vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE;
+    for state in ctx.dut.states() {
+        let _file = ctx.dut.enter(state, &image)?;
+        let echo = accepted(
+            "GET of the state",
+            ctx.dut.feature(get, 16, [u64::MAX >> 1; 8]),
+        )?[0];
+        let (number, data_fd) = (echo as u32, (echo >> 32) as u32 as i32);
+        ensure!(number == state as u32, "GET says state {number} in {state}");
+        ensure!(
+            data_fd == -1,
+            "GET in {state} says data_fd {data_fd}, not -1"
+        );
+        ctx.dut.go(State::Running)?;
+    }
+    Ok(())
+}
+
+fn failed_set_has_no_file(ctx: &mut Ctx) -> Outcome {
+    for (number, call) in [(State::Error as u32, "SET ERROR"), (8, "SET 8")] {
+        let device = ctx.dut.device()?;
+        let echo = sys::set_state_echo(device.fd(), number, 16);
+        refused(call, echo.result, &[Errno::INVAL])?;
+        ensure!(
+            echo.data_fd == -1,
+            "{call} failed and left data_fd {}, not -1",
+            echo.data_fd
+        );
+    }
+    Ok(())
+}
+
+/// Gives the limit back, whatever happens.
+struct NoDescriptors(Rlimit);
+
+impl Drop for NoDescriptors {
+    fn drop(&mut self) {
+        if let Err(e) = setrlimit(Resource::Nofile, self.0) {
+            log::error!("the limit of open files stays 0: {e}");
+        }
+    }
+}
+
+fn no_descriptor_left(ctx: &mut Ctx) -> Outcome {
+    let before = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: before.maximum,
+    };
+    let limit = NoDescriptors(before);
+    setrlimit(Resource::Nofile, none)?;
+    let result = ctx.dut.set(State::StopCopy);
+    drop(limit);
+    refused(
+        "SET STOP_COPY without a free descriptor",
+        result,
+        &[Errno::MFILE],
+    )?;
+    let state = ctx.dut.get()?;
+    accepted(
+        format!("SET {state} -> RUNNING afterwards"),
+        ctx.dut.set(State::Running),
+    )?;
+    ctx.dut.expect_state(State::Running, "afterwards")?;
+    ctx.dut.image().map(drop)
+}
+
+fn v2_twice(ctx: &mut Ctx) -> Outcome {
+    for when in ["in RUNNING", "again", "in PRE_COPY", "after a session"] {
+        if when == "in PRE_COPY" {
+            ctx.dut.go(State::PreCopy)?;
+        }
+        accepted(format!("SET PRECOPY_INFOv2 {when}"), ctx.dut.opt_in_v2())?;
+        if when == "in PRE_COPY" {
+            ctx.dut.go(State::Running)?;
+        }
+    }
+    Ok(())
+}
+
+fn data_size(ctx: &mut Ctx) -> Outcome {
+    let image = ctx.dut.own_image()?;
+    for state in ctx.dut.states() {
+        let _file = ctx.dut.enter(state, &image)?;
+        let size = accepted(
+            format!("MIG_DATA_SIZE in {state}"),
+            ctx.dut.device()?.data_size(),
+        )?;
+        ensure!(
+            i64::try_from(size).is_ok(),
+            "MIG_DATA_SIZE in {state} is {size:#x}: a negative number?"
+        );
+        if size == 0 {
+            ctx.note(format!(
+                "MIG_DATA_SIZE in {state} is 0, with which QEMU refuses to migrate"
+            ));
+        }
+        ctx.dut.expect_state(state, "after MIG_DATA_SIZE")?;
+        ctx.dut.go(State::Running)?;
+    }
+    Ok(())
 }

@@ -2,13 +2,32 @@
 
 //! The cases, a module per group. Each module has `cases()`.
 
+mod data;
+mod dead;
 mod feature;
+mod log;
+mod log_arguments;
+mod precopy;
+mod reset;
+mod resume;
+mod states;
 
 use super::Case;
 
 /// All cases, in the order in which they run: what everything else rests upon first.
 pub fn all() -> Vec<Case> {
-    [feature::cases()].into_iter().flatten().collect()
+    let groups = [
+        feature::cases(),
+        states::cases(),
+        data::cases(),
+        dead::cases(),
+        precopy::cases(),
+        resume::cases(),
+        log_arguments::cases(),
+        log::cases(),
+        reset::cases(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
