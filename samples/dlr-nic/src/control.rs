@@ -7,7 +7,11 @@
 //! | `{"cmd":"stats"}` | counters of everything |
 //! | `{"cmd":"link","function":0,"up":false}` | link of a data function |
 //! | `{"cmd":"sabotage","kind":"drop-log-entry","n":3}` | break a rule; `n` 0 mends it |
-//! | `{"cmd":"fault","opcode":50,"action":{"status":9},"count":1}` | the next `count` admin commands with this opcode (number, or name like `"log-sync"`) suffer: `{"status":S}`, `{"delay":MS}`, `"drop"`, `"wrong-id"` |
+//! | `{"cmd":"fault","opcode":50,"action":{"status":9},"count":1,"after":0}` | the next `count` admin commands with this opcode (number, or name like `"log-sync"`), when `after` more have passed, suffer this action: see `FaultAction` |
+//! | `{"cmd":"log-entry","function":0,"entry":"garbage"}` | posts an entry into a log: see `TestEntry` |
+//! | `{"cmd":"tear-page","function":0}` | updates of the status page do not end |
+//! | `{"cmd":"tear-out","gone":true}` | the management function as if torn out, or plugged in again |
+//! | `{"cmd":"mend"}` | takes back all faults and `tear-page` |
 //! | `{"cmd":"disconnect","function":0}` | tear a function out (`null`: the management function) |
 //! | `{"wire":{…}}` | a request of the wire |
 //!
@@ -19,10 +23,10 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context;
+use anyhow::{ensure, Context};
 use dlr_abi::abi;
 use dlr_core::{DataFunction, SabotageKind};
-use dlr_mgmt::FaultAction;
+use dlr_mgmt::{Fault, FaultAction, TestEntry};
 use serde::Deserialize;
 use serde_json::{json, Value};
 
@@ -43,9 +47,22 @@ enum Request {
     Fault {
         opcode: Opcode,
         action: FaultAction,
+        #[serde(default)]
+        after: u64,
         #[serde(default = "one")]
         count: u64,
     },
+    LogEntry {
+        function: usize,
+        entry: TestEntry,
+    },
+    TearPage {
+        function: usize,
+    },
+    TearOut {
+        gone: bool,
+    },
+    Mend,
     Disconnect {
         function: Option<usize>,
     },
@@ -123,10 +140,23 @@ fn answer(line: &str, nic: &Nic) -> anyhow::Result<Value> {
         Request::Fault {
             opcode,
             action,
+            after,
             count,
-        } => nic
-            .management
-            .inject(opcode_number(&opcode)?, action, count),
+        } => {
+            let fault = Fault {
+                action,
+                after,
+                count,
+            };
+            nic.management.inject(opcode_number(&opcode)?, fault);
+        }
+        Request::LogEntry { function, entry } => ensure!(
+            nic.management.post_entry(function, entry),
+            "function {function} has no active log"
+        ),
+        Request::TearPage { function } => nic.management.tear_page(function, true),
+        Request::TearOut { gone } => nic.management.tear_out(gone),
+        Request::Mend => nic.management.mend(),
         Request::Disconnect { function } => {
             let server = nic.servers.get(function.map_or(0, |k| k.saturating_add(1)));
             server.context("no such function")?.disconnect();
@@ -194,6 +224,13 @@ mod tests {
             r#"{"cmd":"fault","opcode":"log-sync","action":{"status":9}}"#,
             r#"{"cmd":"fault","opcode":50,"action":"drop","count":2}"#,
             r#"{"cmd":"fault","opcode":50,"action":{"delay":100}}"#,
+            r#"{"cmd":"fault","opcode":"save-read","action":{"result":9},"after":2}"#,
+            r#"{"cmd":"fault","opcode":"suspend","action":"stuck"}"#,
+            r#"{"cmd":"log-entry","function":0,"entry":"garbage"}"#,
+            r#"{"cmd":"log-entry","function":0,"entry":{"write":4096}}"#,
+            r#"{"cmd":"tear-page","function":0}"#,
+            r#"{"cmd":"tear-out","gone":true}"#,
+            r#"{"cmd":"mend"}"#,
             r#"{"cmd":"disconnect","function":null}"#,
             r#"{"cmd":"sabotage","kind":"drop-log-entry","n":3}"#,
         ] {

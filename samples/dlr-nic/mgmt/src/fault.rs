@@ -17,32 +17,64 @@ pub enum FaultAction {
     Delay(u64),
     /// Executed, never completed.
     Drop,
+    /// Not executed, never completed.
+    Ignore,
     /// Executed, completed with another id.
     WrongId,
+    /// Not executed, completed with another id.
+    StrayId,
+    /// Executed; the completion reports this result.
+    Result(u32),
+    /// LOG_SYNC: executed with another cookie.
+    WrongCookie,
+    /// Not executed, and from here on the queue is dead: no command, no completion, and no end
+    /// of the reset handshake, until a function-level reset.
+    Stuck,
+}
+
+/// What waits for the commands of one opcode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What they suffer.
+    pub action: FaultAction,
+    /// So many go unharmed first.
+    pub after: u64,
+    /// So many suffer then.
+    pub count: u64,
 }
 
 /// Faults waiting for their commands.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<HashMap<u16, (FaultAction, u64)>>);
+pub(crate) struct Faults(Mutex<HashMap<u16, Fault>>);
 
 impl Faults {
-    /// The next `count` commands with `opcode` suffer `action`; 0 takes it back.
-    pub(crate) fn inject(&self, opcode: u16, action: FaultAction, count: u64) {
+    /// The next commands with `opcode` suffer `fault`, and not what was set before; a count of
+    /// 0 only takes that back.
+    pub(crate) fn inject(&self, opcode: u16, fault: Fault) {
         let mut faults = self.0.lock();
-        if count == 0 {
+        if fault.count == 0 {
             faults.remove(&opcode);
         } else {
-            faults.insert(opcode, (action, count));
+            faults.insert(opcode, fault);
         }
+    }
+
+    /// Takes all back.
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
     }
 
     /// What a command with `opcode` suffers now.
     pub(crate) fn take(&self, opcode: u16) -> Option<FaultAction> {
         let mut faults = self.0.lock();
-        let (action, count) = faults.get_mut(&opcode)?;
-        let action = *action;
-        *count -= 1;
-        if *count == 0 {
+        let fault = faults.get_mut(&opcode)?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        let action = fault.action;
+        fault.count -= 1;
+        if fault.count == 0 {
             faults.remove(&opcode);
         }
         Some(action)
@@ -53,15 +85,34 @@ impl Faults {
 mod tests {
     use super::*;
 
+    fn fault(action: FaultAction, after: u64, count: u64) -> Fault {
+        Fault {
+            action,
+            after,
+            count,
+        }
+    }
+
     #[test]
     fn a_fault_is_used_up() {
         let f = Faults::default();
-        f.inject(7, FaultAction::Drop, 2);
-        f.inject(8, FaultAction::Delay(5), 1);
-        f.inject(8, FaultAction::Delay(5), 0);
+        f.inject(7, fault(FaultAction::Drop, 0, 2));
+        f.inject(8, fault(FaultAction::Delay(5), 0, 1));
+        f.inject(8, fault(FaultAction::Delay(5), 0, 0));
         assert_eq!(f.take(8), None);
         assert_eq!(f.take(7), Some(FaultAction::Drop));
         assert_eq!(f.take(7), Some(FaultAction::Drop));
+        assert_eq!(f.take(7), None);
+    }
+
+    #[test]
+    fn a_fault_can_wait_for_its_turn() {
+        let f = Faults::default();
+        f.inject(7, fault(FaultAction::Ignore, 2, 1));
+        let seen: Vec<_> = (0..4).map(|_| f.take(7)).collect();
+        assert_eq!(seen, [None, None, Some(FaultAction::Ignore), None]);
+        f.inject(7, fault(FaultAction::Ignore, 0, 9));
+        f.clear();
         assert_eq!(f.take(7), None);
     }
 }

@@ -34,5 +34,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use fault::FaultAction;
+pub use fault::{Fault, FaultAction};
+pub use log::TestEntry;
 pub use management::{Config, FunctionConfig, ManagementFunction};

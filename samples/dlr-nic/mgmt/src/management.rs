@@ -5,6 +5,7 @@
 use std::{
     io,
     sync::{
+        atomic::{AtomicBool, Ordering},
         mpsc::{channel, Receiver},
         Arc,
     },
@@ -19,8 +20,9 @@ use serde_json::json;
 use crate::{
     command::{zero, Request},
     execute::execute,
-    fault::{FaultAction, Faults},
+    fault::{Fault, FaultAction, Faults},
     kick::Kick,
+    log::TestEntry,
     port::Port,
     queue::{AdminQueue, Command},
     status::{Done, Status},
@@ -59,6 +61,8 @@ struct Shared {
     ports: Vec<Arc<Port>>,
     memory: Arc<dyn DmaMemory>,
     faults: Faults,
+    /// Torn out, as far as the host can see.
+    gone: AtomicBool,
     kick: Arc<Kick>,
 }
 
@@ -100,6 +104,7 @@ impl ManagementFunction {
             ports,
             memory,
             faults: Faults::default(),
+            gone: AtomicBool::new(false),
             kick,
         });
         // Made first: dropping it ends the threads that were started.
@@ -145,6 +150,9 @@ impl ManagementFunction {
     /// Reads a register of BAR 0; 0 where there is none. May wait for DMA in flight.
     pub fn read32(&self, offset: u32) -> u32 {
         let config = &self.0.config;
+        if self.0.is_gone() {
+            return u32::MAX;
+        }
         match offset {
             abi::DLR_REG_MAGIC => abi::DLR_MAGIC,
             abi::DLR_REG_VERSION => abi::DLR_CONTRACT_VERSION,
@@ -170,6 +178,9 @@ impl ManagementFunction {
 
     /// Writes a register of BAR 0; nothing happens where there is none.
     pub fn write32(&self, offset: u32, value: u32) {
+        if self.0.is_gone() {
+            return;
+        }
         if offset < abi::DLR_REG_FN_BASE {
             return self.0.queue.write(offset, value);
         }
@@ -189,9 +200,40 @@ impl ManagementFunction {
         }
     }
 
-    /// The next `count` commands with `opcode` suffer `action`; 0 takes it back.
-    pub fn inject(&self, opcode: u16, action: FaultAction, count: u64) {
-        self.0.faults.inject(opcode, action, count);
+    /// Sets what the next commands with `opcode` suffer.
+    pub fn inject(&self, opcode: u16, fault: Fault) {
+        self.0.faults.inject(opcode, fault);
+    }
+
+    /// Takes back all faults of commands and of status pages. A queue that is stuck stays so.
+    pub fn mend(&self) {
+        self.0.faults.clear();
+        for port in &self.0.ports {
+            port.tear_page(false);
+        }
+    }
+
+    /// As if the management function were torn out (`true`): registers read as all ones,
+    /// nothing reaches it, and it touches no memory; or were plugged in again.
+    pub fn tear_out(&self, gone: bool) {
+        if gone {
+            self.reset();
+        }
+        self.0.gone.store(gone, Ordering::Release);
+    }
+
+    /// Posts an entry that no write and no SYNC has caused into the log of function `k`. False
+    /// when there is no such function or its log is not active.
+    pub fn post_entry(&self, k: usize, entry: TestEntry) -> bool {
+        let port = self.0.ports.get(k);
+        port.is_some_and(|port| port.log.post_test_entry(entry))
+    }
+
+    /// The status page of function `k` looks, for ever, as if it were being written (`true`).
+    pub fn tear_page(&self, k: usize, torn: bool) {
+        if let Some(port) = self.0.ports.get(k) {
+            port.tear_page(torn);
+        }
     }
 
     /// Counters, for the control socket.
@@ -202,6 +244,8 @@ impl ManagementFunction {
                 let (packets, flows) = port.flow.stats();
                 json!({
                     "state": port.state(),
+                    "session": port.session_name(),
+                    "status_page": port.has_page(),
                     "log": port.log.stats(),
                     "flow": { "packets": packets, "entries": flows, "blocks": port.flow.blocks() },
                     "pending": {
@@ -240,15 +284,28 @@ impl Shared {
     /// The thread of data function `number`, or of the NIC when there is no such function.
     fn work(&self, number: usize, commands: &Receiver<Command>) {
         for command in commands {
+            let mut command = command;
             let fault = self.faults.take(command.sqe.opcode);
             if let Some(FaultAction::Delay(ms)) = fault {
                 thread::sleep(Duration::from_millis(ms));
             }
-            if !command.epoch.alive() {
-                continue;
+            match fault {
+                _ if !command.epoch.alive() || self.is_gone() => continue,
+                Some(FaultAction::Stuck) => {
+                    self.queue.stick();
+                    continue;
+                }
+                Some(FaultAction::WrongCookie) => {
+                    let at = std::mem::offset_of!(abi::dlr_log_sync_params, cookie);
+                    if let Some(byte) = command.sqe.params.get_mut(at) {
+                        *byte ^= 1;
+                    }
+                }
+                _ => {}
             }
             let (status, done) = match fault {
                 Some(FaultAction::Status(status)) => (status, Done::default()),
+                Some(FaultAction::Ignore | FaultAction::StrayId) => (0, Done::default()),
                 _ => match self.run(number, &command) {
                     Ok(done) => (abi::DLR_STATUS_SUCCESS as u16, done),
                     Err(status) => {
@@ -262,11 +319,21 @@ impl Shared {
             };
             let id = command.sqe.id;
             match fault {
-                Some(FaultAction::Drop) => self.queue.forget(&command),
-                Some(FaultAction::WrongId) => self.queue.complete(&command, !id, status, done),
+                Some(FaultAction::Drop | FaultAction::Ignore) => self.queue.forget(&command),
+                Some(FaultAction::WrongId | FaultAction::StrayId) => {
+                    self.queue.complete(&command, !id, status, done);
+                }
+                Some(FaultAction::Result(result)) => {
+                    let done = Done { result, ..done };
+                    self.queue.complete(&command, id, status, done);
+                }
                 _ => self.queue.complete(&command, id, status, done),
             }
         }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     fn run(&self, number: usize, command: &Command) -> Result<Done, Status> {

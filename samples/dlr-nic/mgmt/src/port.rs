@@ -183,6 +183,26 @@ impl Port {
         }
     }
 
+    /// An injected fault: updates of the page do not end (`true`).
+    pub(crate) fn tear_page(&self, torn: bool) {
+        self.page.lock().tear(torn);
+        self.refresh_page();
+    }
+
+    /// The driver has given the page a place.
+    pub(crate) fn has_page(&self) -> bool {
+        self.page.lock().wanted()
+    }
+
+    /// The session, for the control socket.
+    pub(crate) fn session_name(&self) -> &'static str {
+        match self.slot().session {
+            Session::None => "none",
+            Session::Save(_) => "save",
+            Session::Load(_) => "load",
+        }
+    }
+
     /// Brings the status page up to date; false when it cannot be reached.
     pub(crate) fn refresh_page(&self) -> bool {
         let mut page = self.page.lock();

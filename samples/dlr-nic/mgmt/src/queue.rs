@@ -62,6 +62,8 @@ struct Inner {
     regs: Regs,
     live: Option<Live>,
     fatal: bool,
+    /// An injected fault: nothing happens any more.
+    stuck: bool,
     /// One per data function, then one for commands without; empty when closed.
     workers: Vec<Sender<Command>>,
     stats: QueueStats,
@@ -89,6 +91,7 @@ impl AdminQueue {
                 regs: Regs::default(),
                 live: None,
                 fatal: false,
+                stuck: false,
                 workers,
                 stats: QueueStats::default(),
             }),
@@ -109,6 +112,7 @@ impl AdminQueue {
     pub(crate) fn reset(&self) {
         let mut inner = self.inner.lock();
         inner.disable();
+        inner.stuck = false;
         inner.regs = Regs::default();
     }
 
@@ -135,6 +139,9 @@ impl AdminQueue {
     /// Writes one of the queue's registers.
     pub(crate) fn write(&self, offset: u32, value: u32) {
         let mut inner = self.inner.lock();
+        if inner.stuck {
+            return;
+        }
         match offset {
             abi::DLR_REG_CONTROL if value & abi::DLR_CONTROL_ENABLE == 0 => inner.disable(),
             abi::DLR_REG_CONTROL => self.enable(&mut inner),
@@ -186,6 +193,11 @@ impl AdminQueue {
             }
             Err(fault) => inner.die(&format!("completion: {fault}")),
         }
+    }
+
+    /// An injected fault: from here on nothing happens until [`Self::reset`].
+    pub(crate) fn stick(&self) {
+        self.inner.lock().stuck = true;
     }
 
     /// An injected fault: `command` will never complete.
@@ -327,7 +339,7 @@ impl Inner {
     }
 
     fn live_of(&mut self, command: &Command) -> Option<&mut Live> {
-        let live = self.live.as_mut().filter(|_| !self.fatal)?;
+        let live = self.live.as_mut().filter(|_| !self.fatal && !self.stuck)?;
         Arc::ptr_eq(&live.epoch, &command.epoch).then_some(live)
     }
 }

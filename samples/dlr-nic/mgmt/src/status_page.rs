@@ -28,6 +28,8 @@ pub(crate) struct StatusPage {
     memory: Arc<dyn DmaMemory>,
     addr: Option<u64>,
     seq: u32,
+    /// An injected fault: no update ever ends.
+    torn: bool,
 }
 
 impl StatusPage {
@@ -37,12 +39,18 @@ impl StatusPage {
             memory,
             addr: None,
             seq: 0,
+            torn: false,
         }
     }
 
     /// Where the page is from now on; `None` for nowhere.
     pub(crate) fn set(&mut self, addr: Option<u64>) {
         self.addr = addr;
+    }
+
+    /// An injected fault, or its end: see [`StatusPage::update`].
+    pub(crate) fn tear(&mut self, torn: bool) {
+        self.torn = torn;
     }
 
     /// There is a page.
@@ -66,7 +74,7 @@ impl StatusPage {
             log_lost_count: shown.log_lost_count,
             reserved: [0; 3],
         };
-        let even = odd.wrapping_add(1);
+        let even = odd.wrapping_add(u32::from(!self.torn));
         let first = u64::from(even) | u64::from(shown.health) << 32;
         // Ordered writes: seq odd, all of it, seq even.
         let result = self

@@ -14,7 +14,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
 
@@ -56,6 +56,26 @@ pub(crate) enum SyncRange {
         /// Bytes.
         length: u64,
     },
+}
+
+/// Entries that a test has posted, see `post.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TestEntry {
+    /// Honest: this granule was written.
+    Write(u64),
+    /// Of a type that the contract does not define.
+    Garbage,
+    /// A write where nothing is tracked.
+    Outside,
+    /// A marker that nobody asked for.
+    Marker,
+    /// Counted by POSTED, but not written to the ring.
+    Missing,
+    /// More of them counted than the ring has slots.
+    Flood,
+    /// Entries were lost. The log is armed all the same.
+    Lost,
 }
 
 /// Counters for the control socket.

@@ -8,7 +8,7 @@ use dlr_abi::abi;
 use dlr_core::{DirtySink, SabotageKind};
 use parking_lot::MutexGuard;
 
-use super::{engine::LogEngine, ring::Entry, session::Inner};
+use super::{engine::LogEngine, ring::Entry, session::Inner, TestEntry, IOVA_BITS};
 
 impl LogEngine {
     fn announce(&self, iova: u64, len: u64) {
@@ -114,6 +114,48 @@ impl LogEngine {
             return;
         }
         self.interrupt_if_due(inner);
+    }
+
+    /// Posts an entry that no write and no SYNC has caused. False when there is no log.
+    pub(crate) fn post_test_entry(&self, entry: TestEntry) -> bool {
+        let mut inner = self.inner.lock();
+        self.flush_locked(&mut inner);
+        let Some(session) = inner.session.as_mut().filter(|s| !s.error) else {
+            return false;
+        };
+        let page = |iova: u64| iova >> 12;
+        let entry = match entry {
+            TestEntry::Write(iova) => Entry::Write {
+                page: page(iova),
+                run: 1,
+            },
+            // Beyond what any driver can track.
+            TestEntry::Outside => Entry::Write {
+                page: page(1 << (IOVA_BITS - 1)),
+                run: 1,
+            },
+            // Low cookies are those that drivers use first.
+            TestEntry::Marker => Entry::Sync {
+                cookie: 0xbad << 32,
+            },
+            TestEntry::Lost => Entry::Lost,
+            TestEntry::Missing => {
+                session.ring.skip(1);
+                return true;
+            }
+            TestEntry::Flood => {
+                session.ring.skip(session.ring.size() + 1);
+                return true;
+            }
+            TestEntry::Garbage => {
+                let (addr, value) = session.ring.push(Entry::Lost);
+                let type_bits =
+                    ((1 << abi::DLR_LOG_ENTRY_TYPE_BITS) - 1) << abi::DLR_LOG_ENTRY_TYPE_SHIFT;
+                return self.memory.write_u64(addr, value | type_bits).is_ok();
+            }
+        };
+        self.post(&mut inner, entry);
+        true
     }
 
     /// Raises the vector when the ring's condition says so.

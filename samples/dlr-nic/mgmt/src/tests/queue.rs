@@ -3,10 +3,18 @@
 //! Registers and the rings of the admin queue.
 
 use super::*;
-use crate::FaultAction;
+use crate::{Fault, FaultAction};
 
 const READY: u32 = abi::DLR_MF_STATUS_READY;
 const FATAL: u32 = abi::DLR_MF_STATUS_FATAL;
+
+fn once(action: FaultAction) -> Fault {
+    Fault {
+        action,
+        after: 0,
+        count: 1,
+    }
+}
 
 #[test]
 fn identity_registers() {
@@ -109,7 +117,7 @@ fn impossible_counts_are_fatal() {
 #[test]
 fn a_slow_function_delays_no_other() {
     let mut d = Driver::new();
-    d.mf.inject(abi::DLR_CMD_LOG_STOP as u16, FaultAction::Delay(300), 1);
+    d.mf.inject(abi::DLR_CMD_LOG_STOP as u16, once(FaultAction::Delay(300)));
     let slow = d.submit(|sqe| sqe.opcode = abi::DLR_CMD_LOG_STOP as u16);
     let behind = d.submit(|sqe| sqe.opcode = abi::DLR_CMD_SAVE_END as u16);
     let other = d.submit(|sqe| {
@@ -123,7 +131,10 @@ fn a_slow_function_delays_no_other() {
 #[test]
 fn reset_handshake_drops_commands() {
     let mut d = Driver::new();
-    d.mf.inject(abi::DLR_CMD_STATUS_PAGE as u16, FaultAction::Delay(100), 1);
+    d.mf.inject(
+        abi::DLR_CMD_STATUS_PAGE as u16,
+        once(FaultAction::Delay(100)),
+    );
     d.submit(|sqe| {
         sqe.opcode = abi::DLR_CMD_STATUS_PAGE as u16;
         sqe.addr = PAGE;
@@ -145,13 +156,79 @@ fn reset_handshake_drops_commands() {
 fn injected_faults() {
     let mut d = Driver::new();
     let op = abi::DLR_CMD_SAVE_END;
-    d.mf.inject(op as u16, FaultAction::Status(9), 1);
+    d.mf.inject(op as u16, once(FaultAction::Status(9)));
     assert_eq!(d.plain(op, 0), 9);
-    d.mf.inject(op as u16, FaultAction::WrongId, 1);
+    d.mf.inject(op as u16, once(FaultAction::WrongId));
     let id = d.submit(|sqe| sqe.opcode = op as u16);
     assert_eq!(d.completion(1000).map(|c| c.id), Some(!id));
-    d.mf.inject(op as u16, FaultAction::Drop, 1);
+    d.mf.inject(op as u16, once(FaultAction::Drop));
     d.submit(|sqe| sqe.opcode = op as u16);
     assert!(d.completion(100).is_none());
     assert_eq!(d.plain(op, 0), abi::DLR_STATUS_SUCCESS);
+    d.mf.inject(op as u16, once(FaultAction::Result(7)));
+    assert_eq!(d.run(|sqe| sqe.opcode = op as u16), (0, 7, 0));
+    d.mf.inject(op as u16, once(FaultAction::Status(9)));
+    d.mf.mend();
+    assert_eq!(d.plain(op, 0), abi::DLR_STATUS_SUCCESS);
+}
+
+#[test]
+fn some_faults_keep_the_command_from_running() {
+    let mut d = Driver::new();
+    let (down, p2p) = (abi::DLR_CMD_SUSPEND, abi::DLR_FN_RUNNING_P2P);
+    let suspend = |sqe: &mut abi::dlr_sqe| {
+        sqe.opcode = down as u16;
+        sqe.params[0] = p2p as u8;
+    };
+    d.mf.inject(down as u16, once(FaultAction::StrayId));
+    let id = d.submit(suspend);
+    assert_eq!(d.completion(1000).map(|c| c.id), Some(!id));
+    d.mf.inject(down as u16, once(FaultAction::Ignore));
+    d.submit(suspend);
+    assert!(d.completion(100).is_none());
+    assert_eq!(
+        d.log_register(0, abi::DLR_REG_FN_STATE),
+        abi::DLR_FN_RUNNING
+    );
+    assert_eq!(d.level(down, 0, p2p), abi::DLR_STATUS_SUCCESS);
+}
+
+#[test]
+fn a_stuck_queue_is_freed_by_a_function_level_reset_alone() {
+    let mut d = Driver::new();
+    d.mf.inject(abi::DLR_CMD_SAVE_END as u16, once(FaultAction::Stuck));
+    d.submit(|sqe| sqe.opcode = abi::DLR_CMD_SAVE_END as u16);
+    assert!(d.completion(100).is_none());
+    d.submit(|sqe| sqe.opcode = abi::DLR_CMD_SAVE_END as u16);
+    assert!(d.completion(100).is_none());
+    d.mf.write32(abi::DLR_REG_CONTROL, 0);
+    assert_eq!(d.status(), READY);
+    d.mf.reset();
+    assert_eq!(d.status(), 0);
+    let mut d = Driver::new();
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_END, 0), 0);
+}
+
+#[test]
+fn a_function_that_was_torn_out_reads_as_ones() {
+    let mut d = Driver::new();
+    assert_eq!(d.set_page(0, PAGE), abi::DLR_STATUS_SUCCESS);
+    d.mf.tear_out(true);
+    assert_eq!(d.mf.read32(abi::DLR_REG_MAGIC), u32::MAX);
+    assert_eq!(d.status(), u32::MAX);
+    d.mf.write32(abi::DLR_REG_CONTROL, 1);
+    d.mf.tear_out(false);
+    assert_eq!(d.status(), 0);
+    assert_eq!(d.mf.stats()["functions"][0]["status_page"], false);
+}
+
+#[test]
+fn a_torn_page_stays_odd() {
+    let mut d = Driver::new();
+    assert_eq!(d.set_page(0, PAGE), abi::DLR_STATUS_SUCCESS);
+    assert_eq!(d.page().seq % 2, 0);
+    d.mf.tear_page(0, true);
+    assert_eq!(d.page().seq % 2, 1);
+    d.mf.mend();
+    assert_eq!(d.page().seq % 2, 0);
 }

@@ -232,3 +232,26 @@ fn entry_before_data_is_posted_by_before_write() {
     b.log.dirty(0, 1);
     assert_eq!(b.log.posted(None), 1);
 }
+
+#[test]
+fn test_entries_are_what_they_say() {
+    let mut b = Bench::new(4, 8);
+    let kinds = [
+        (TestEntry::Write(3 * PAGE), abi::DLR_LOG_WRITE),
+        (TestEntry::Outside, abi::DLR_LOG_WRITE),
+        (TestEntry::Marker, abi::DLR_LOG_SYNC),
+        (TestEntry::Lost, abi::DLR_LOG_LOST),
+        (TestEntry::Garbage, (1 << abi::DLR_LOG_ENTRY_TYPE_BITS) - 1),
+    ];
+    for (entry, kind) in kinds {
+        assert!(b.log.post_test_entry(entry));
+        assert_eq!(b.consume().map(|e| e.0), Some(kind), "{entry:?}");
+    }
+    assert_eq!(b.log.posted(None), 5);
+    assert!(b.log.post_test_entry(TestEntry::Missing));
+    assert_eq!(b.log.posted(None), 6);
+    assert!(b.log.post_test_entry(TestEntry::Flood));
+    assert_eq!(b.log.posted(None), 6 + 17);
+    b.log.stop();
+    assert!(!b.log.post_test_entry(TestEntry::Lost));
+}
