@@ -169,6 +169,17 @@ fn run(
     Ok(None)
 }
 
+/// Kills the files of all sessions.
+fn end_files(dev: &OpenDevice<'_, Vf>, sessions: &mut Sessions) {
+    dev.data().get_ref().shared.set_current(Current::default());
+    if let Some(save) = sessions.save.take() {
+        save.end();
+    }
+    if let Some(load) = sessions.load.take() {
+        load.end();
+    }
+}
+
 /// The last of the `begun` steps has failed with `error`: takes all of them back.
 fn take_back(
     dev: &OpenDevice<'_, Vf>,
@@ -196,6 +207,8 @@ fn take_back(
         }
     }
     if broken {
+        // ERROR has no session. The device is not asked: the reset that follows ends its.
+        end_files(dev, sessions);
         Failure::Broken(error)
     } else {
         Failure::Stay(error)
