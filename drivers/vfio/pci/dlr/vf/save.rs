@@ -63,6 +63,8 @@ struct Io {
     stopped: bool,
     /// The device may have more.
     more: bool,
+    /// Bytes of a buffer.
+    capacity: usize,
     queue: Queue<Arc<Buffer>, Arc<Ticket>>,
     sizes: Accounting,
 }
@@ -116,6 +118,7 @@ impl SaveSession {
             held: false,
             stopped: false,
             more: true,
+            capacity: 0,
             queue: Queue::none(),
             sizes: Accounting::default(),
         };
@@ -150,6 +153,7 @@ impl SaveSession {
         })?;
         let mut io = self.io.lock();
         io.queue = queue;
+        io.capacity = config.save_buffer_size;
         io.stopped = stopped;
         io.sizes = Accounting::begin(&status);
         io.dead = false;
@@ -273,8 +277,12 @@ impl SaveSession {
         }
         match reply {
             Ok(reply) => {
-                let bytes = reply.result as usize;
-                if reply.empty || reply.end {
+                let told = reply.result as usize;
+                let bytes = if told <= io.capacity { told } else { 0 };
+                if bytes != told {
+                    // What has it written, and where?
+                    io.failed = Some(EIO);
+                } else if reply.empty || reply.end {
                     io.more = false;
                 } else if bytes == 0 {
                     // Neither data nor a reason.
