@@ -165,6 +165,19 @@ impl Function {
         Ok(())
     }
 
+    /// Stops a log whose start or stop has failed, so that nobody knows whether the device still writes
+    /// its ring. Nothing to do when there is none.
+    pub(crate) fn log_settle(&self) -> Result {
+        let unknown = {
+            let log = self.channel.log.lock();
+            log.ring.is_some() && !log.active
+        };
+        if unknown {
+            self.log_stop()?;
+        }
+        Ok(())
+    }
+
     /// Number of entries ever posted, modulo 2^31. One access to the device and no lock that sleeps. The
     /// entries of every DMA write that was visible before are in the ring when it returns.
     ///

@@ -207,7 +207,8 @@ impl DmaLogging for Vf {
     }
 
     fn stop(dev: &OpenDevice<'_, Self>) -> Result {
-        dev.data().get_ref().shared.logging.stop()
+        let function = dev.open_data().get_ref().function().ok();
+        dev.data().get_ref().shared.logging.stop(function)
     }
 
     fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result {

@@ -132,18 +132,20 @@ impl Logging {
         Ok(page_size)
     }
 
-    /// Stops. Success when there is nothing to stop.
+    /// Stops. Success when there is nothing to stop; if an earlier START or STOP has
+    /// failed on the device, `function` is told once more.
     ///
     /// # Errors
     ///
     /// What the device answers; the log is off all the same.
-    pub(crate) fn stop(&self) -> Result {
+    pub(crate) fn stop(&self, function: Option<&Function>) -> Result {
         let mut slot = self.session.lock();
         // The device stops before the lock is released: a START that follows finds
         // the ring free.
-        match slot.take() {
-            Some(session) => session.stop_device(),
-            None => Ok(()),
+        match (slot.take(), function) {
+            (Some(session), _) => session.stop_device(),
+            (None, Some(function)) => function.log_settle(),
+            (None, None) => Ok(()),
         }
     }
 
