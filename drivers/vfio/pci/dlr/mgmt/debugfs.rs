@@ -38,5 +38,8 @@ fn show_nic(service: &Arc<Service>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn show_stats(service: &Arc<Service>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (name, count) in service.in_use() {
+        writeln!(f, "{name} {count}")?;
+    }
     service.stats().show(f)
 }

@@ -114,6 +114,11 @@ impl Memory {
         Ok(buffer.into())
     }
 
+    /// Number of buffers that have memory.
+    pub(super) fn count(&self) -> usize {
+        self.buffers.lock().as_ref().map_or(0, |list| list.len())
+    }
+
     /// Frees the memory of all buffers, and of those to come. The device must not use any of them any more
     /// and must still be bound.
     pub(super) fn close(&self) {
@@ -251,8 +256,9 @@ mod tests {
         let memory = Memory::new()?;
         let kept = memory.alloc(dev.bound(), 4096)?;
         drop(memory.alloc(dev.bound(), 4096)?);
-        assert_eq!(memory.buffers.lock().as_ref().map(|l| l.len()), Some(1));
+        assert_eq!(memory.count(), 1);
         memory.close();
+        assert_eq!(memory.count(), 0);
         assert_eq!(kept.copy_in(0, b"x"), Err(ENOTCONN));
         assert_eq!(memory.alloc(dev.bound(), 64).err(), Some(ENOTCONN));
         drop(kept);

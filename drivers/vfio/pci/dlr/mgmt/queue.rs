@@ -132,6 +132,11 @@ impl Queue {
         self.state.lock().life == Life::Down
     }
 
+    /// Commands that the device has not completed.
+    pub(super) fn in_flight(&self) -> usize {
+        self.state.lock().slots.used()
+    }
+
     /// Gives a command to the device. Sleeps while all slots are taken.
     ///
     /// # Errors

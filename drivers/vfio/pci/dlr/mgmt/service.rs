@@ -180,6 +180,20 @@ impl Service {
         &self.queue.stats
     }
 
+    /// What is in use now: DMA buffers, commands in flight, log rings. All of it comes back when sessions
+    /// and logs end.
+    pub(super) fn in_use(&self) -> [(&'static str, usize); 3] {
+        let rings = |c: &&Arc<Channel>| c.log.lock().ring.is_some();
+        [
+            ("buffers", self.memory.count()),
+            ("in_flight", self.queue.in_flight()),
+            (
+                "log_rings",
+                self.queue.channels.iter().filter(rings).count(),
+            ),
+        ]
+    }
+
     /// A data function.
     ///
     /// # Errors
