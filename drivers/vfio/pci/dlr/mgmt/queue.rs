@@ -180,7 +180,7 @@ impl Queue {
         }
     }
 
-    /// Gives a command to the device if there is room, and sets its deadline.
+    /// Gives a command to the device and sets its deadline, if there is room and no other is overdue.
     fn try_submit(&self, request: &Arc<Request>, address: u64) -> Result<bool> {
         let hw = self.hw.enter().ok_or(ENOTCONN)?;
         let mut guard = self.state.lock();
@@ -189,6 +189,11 @@ impl Queue {
             Life::Up => {}
             Life::Resetting => return Ok(false),
             Life::Down => return Err(ENOTCONN),
+        }
+        // Whoever waited for it has gone: a SYNC whose marker came, a signal. Each would make the deadlines
+        // of all that follow longer.
+        if state.slots.iter().any(|r| r.remaining() == 0) {
+            return Ok(false);
         }
         let function = request.command.function();
         let ahead = state
