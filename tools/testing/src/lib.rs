@@ -6,6 +6,7 @@
 //!   the kernel, the module, the programs, the guest's initramfs.
 //! * [`hostbox`] starts the machine under test and runs commands in it.
 //! * [`agent`], [`qmp`] talk to what runs inside.
+//! * [`drive`] does single calls on a device in it.
 //! * [`e2e`] migrates guests in it and checks every byte.
 //! * [`ktap`], [`splat`] judge what the kernel said.
 //! * [`layers`] is `make test`.
@@ -13,6 +14,7 @@
 pub mod agent;
 pub mod artefacts;
 pub mod cpio;
+pub mod drive;
 pub mod e2e;
 pub mod hostbox;
 pub mod ktap;

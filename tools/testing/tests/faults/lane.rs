@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! One NIC with one data function under test. Several of them work beside each other: most of
+//! the time goes into deadlines.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{bail, ensure, Context, Result};
+use dlr_testing::{
+    drive::{outcome, Drive},
+    HostBox,
+};
+use serde_json::{json, Value};
+
+use crate::cases::{MARGIN_MS, TIMEOUT_MS};
+
+/// What the log tracks.
+pub(crate) const TRACKED: &str = "0+1M";
+/// Outside of that.
+pub(crate) const UNTRACKED: &str = "0x10000000+64K";
+/// Of a command.
+const DEADLINE: Duration = Duration::from_millis(TIMEOUT_MS + MARGIN_MS);
+/// How long any call may take, milliseconds: two deadlines, the reset handshake, and a busy machine.
+const PATIENCE_MS: f64 = 30_000.0;
+
+/// See the module.
+pub(crate) struct Lane<'a> {
+    pub(crate) host: &'a HostBox,
+    number: usize,
+    management: String,
+    pub(crate) data: String,
+    pub(crate) drive: Drive,
+    /// Descriptors of the program with the device closed.
+    idle: usize,
+    slowest: f64,
+}
+
+impl<'a> Lane<'a> {
+    /// Binds the NIC and opens its function; saves an image of it as `image`.
+    pub(crate) fn new(host: &'a HostBox, number: usize) -> Result<Self> {
+        let management = host.addresses(number)?.remove(0);
+        let data = host.bind_dlr(number)?.remove(0);
+        let drive = Drive::start(host, &data)?;
+        let idle = drive.descriptors(host)?;
+        let mut lane = Self {
+            host,
+            number,
+            management,
+            data,
+            drive,
+            idle,
+            slowest: 0.0,
+        };
+        lane.drive.open()?;
+        lane.drive.go("STOP_COPY")?;
+        let image = lane.drive.ok(&json!({"cmd": "read", "save": "image"}))?;
+        ensure!(image["end"] == true, "{image}");
+        lane.drive.go("RUNNING")?;
+        lane.drive.ok(&json!({"cmd": "forget"}))?;
+        Ok(lane)
+    }
+
+    /// A request to the NIC.
+    pub(crate) fn nic(&self, request: &Value) -> Result<Value> {
+        let answer = self.host.nic(self.number)?.control(request)?;
+        ensure!(answer["ok"] == true, "{request}: {answer}");
+        Ok(answer)
+    }
+
+    /// The next command of this kind suffers.
+    pub(crate) fn fault(&self, opcode: &str, action: &Value) -> Result<()> {
+        self.nic(&json!({"cmd": "fault", "opcode": opcode, "action": action}))
+            .map(drop)
+    }
+
+    /// A call, its outcome, and what it answered. It must end in time.
+    pub(crate) fn call(&mut self, request: &Value) -> Result<(String, Value)> {
+        let answer = self.drive.ask(request)?;
+        let took = answer["ms"].as_f64().unwrap_or(0.0);
+        ensure!(took < PATIENCE_MS, "{request} took {took} ms");
+        self.slowest = self.slowest.max(took);
+        let outcome = outcome(&answer).with_context(|| format!("{request}"))?;
+        Ok((outcome, answer))
+    }
+
+    /// Only the outcome.
+    pub(crate) fn errno(&mut self, request: &Value) -> Result<String> {
+        self.call(request).map(|(outcome, _)| outcome)
+    }
+
+    /// Brings everything back to where it was, and looks that it is.
+    pub(crate) fn recover(&mut self) -> Result<()> {
+        self.nic(&json!({"cmd": "mend"}))?;
+        let reset = self.errno(&json!({"cmd": "reset"}))?;
+        ensure!(reset == "OK", "RESET: {reset}");
+        let state = self.drive.state()?;
+        ensure!(state == "RUNNING", "{state} after RESET");
+        self.forget_files()?;
+        // Independent of the reset (L20).
+        let stop = self.errno(&json!({"cmd": "log-stop"}))?;
+        if self.is_down()? {
+            self.replace_management()?;
+        } else {
+            ensure!(stop == "OK", "LOG_STOP afterwards: {stop}");
+        }
+        self.check_works()?;
+        if self.check_clean().is_err() {
+            // A command that nobody waits for is given up when its time is over and the next one comes.
+            std::thread::sleep(DEADLINE);
+            self.check_works()?;
+            self.check_clean()?;
+        }
+        Ok(())
+    }
+
+    /// Dead files say so, and are closed.
+    fn forget_files(&mut self) -> Result<()> {
+        let status = self.drive.ok(&json!({"cmd": "status"}))?;
+        for file in status["files"].as_array().into_iter().flatten() {
+            let read = self.errno(&json!({"cmd": "read", "bytes": 1, "file": file}))?;
+            // EBADF: a file to write to.
+            ensure!(
+                ["ENODEV", "EBADF"].contains(&read.as_str()),
+                "{read} of a file that a reset has ended"
+            );
+            if read == "EBADF" {
+                let write = self.errno(&json!({"cmd": "write", "hex": "00", "file": file}))?;
+                ensure!(
+                    write == "ENODEV",
+                    "{write} of a file that a reset has ended"
+                );
+            }
+            self.drive.ok(&json!({"cmd": "forget", "file": file}))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the driver has given the management function up.
+    fn is_down(&self) -> Result<bool> {
+        let file = format!("/sys/kernel/debug/dlr_vfio_pci/{}/nic", self.management);
+        let text = self.host.read_file(&file)?;
+        Ok(String::from_utf8_lossy(&text).contains("gone 1"))
+    }
+
+    /// Unbinds the management function and binds it again, which resets it.
+    fn replace_management(&mut self) -> Result<()> {
+        self.drive.close()?;
+        self.host.bind(&self.management, "dlr-mgmt")?;
+        self.drive.open()
+    }
+
+    /// Nothing is left over, in the driver or in the device.
+    fn check_clean(&mut self) -> Result<()> {
+        let file = format!("/sys/kernel/debug/dlr_vfio_pci/{}/stats", self.management);
+        let text = String::from_utf8(self.host.read_file(&file)?)?;
+        let counts: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(' ')).collect();
+        for name in ["buffers", "in_flight", "log_rings"] {
+            let count = counts.get(name).copied();
+            ensure!(count == Some("0"), "{count:?} {name} are left over");
+        }
+        let stats = self.nic(&json!({"cmd": "stats"}))?;
+        let function = &stats["functions"][0];
+        ensure!(
+            function["state"] == 0,
+            "the function is not running: {function}"
+        );
+        ensure!(
+            function["session"] == "none",
+            "a session is left: {function}"
+        );
+        ensure!(
+            function["log"]["active"] == false,
+            "a log is left: {function}"
+        );
+        ensure!(stats["queue"]["outstanding"] == 0, "{}", stats["queue"]);
+        Ok(())
+    }
+
+    /// The function can be saved and logged as before.
+    fn check_works(&mut self) -> Result<()> {
+        self.drive.go("PRE_COPY")?;
+        let read = self.errno(&json!({"cmd": "read", "bytes": 64}))?;
+        if !["OK", "ENOMSG"].contains(&read.as_str()) {
+            bail!("afterwards a read ends with {read}");
+        }
+        self.drive.go("RUNNING")?;
+        self.drive.ok(&json!({"cmd": "forget"}))?;
+        Ok(())
+    }
+
+    /// Closes all. Returns what the slowest call took.
+    pub(crate) fn finish(mut self) -> Result<f64> {
+        self.drive.close()?;
+        let open = self.drive.descriptors(self.host)?;
+        ensure!(
+            open == self.idle,
+            "{open} descriptors, {} at first",
+            self.idle
+        );
+        self.drive.quit()?;
+        Ok(self.slowest)
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Each operation of the uAPI while the NIC misbehaves towards its driver (contract S5, S8, S10, S12, L18):
+//! what comes out, and that nothing stays. `Documentation/faults.rst` is what this observes.
+
+mod cases;
+mod lane;
+mod operation;
+mod table;
+
+use std::sync::{
+    atomic::{AtomicUsize, Ordering},
+    Mutex, PoisonError,
+};
+
+use anyhow::{anyhow, ensure, Context, Result};
+use dlr_testing::{BoxConfig, HostBox, NicConfig};
+
+use cases::{way_back, KINDS, ROWS, SPECIALS, TIMEOUT_MS};
+use lane::Lane;
+use operation::Operation;
+use table::Observed;
+
+/// NICs that work beside each other.
+const LANES: usize = 3;
+
+/// One fault of one operation.
+#[derive(Clone, Copy, Debug)]
+enum Case {
+    Matrix(usize, usize),
+    Special(usize),
+}
+
+impl Case {
+    /// All that apply.
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for (r, row) in ROWS.iter().enumerate() {
+            for (k, kind) in KINDS.iter().enumerate() {
+                let applies = match row.command {
+                    // What needs no command cannot suffer: once is enough.
+                    None => k == 0,
+                    Some(command) => !kind.both_ways || way_back(row.operation, command).is_some(),
+                };
+                if applies {
+                    all.push(Self::Matrix(r, k));
+                }
+            }
+        }
+        all.extend((0..SPECIALS.len()).map(Self::Special));
+        all
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Matrix(r, k) => format!(
+                "{}, {} suffers \"{}\"",
+                ROWS[r].operation.name(),
+                ROWS[r].command.unwrap_or("nothing"),
+                KINDS[k].name
+            ),
+            Self::Special(s) => format!("{}: {}", SPECIALS[s].operation.name(), SPECIALS[s].what),
+        }
+    }
+
+    fn run(self, lane: &mut Lane<'_>) -> Result<String> {
+        let seen = match self {
+            Self::Matrix(r, k) => {
+                let (row, kind) = (&ROWS[r], &KINDS[k]);
+                let inflict = |lane: &Lane<'_>| {
+                    let Some(command) = row.command else {
+                        return Ok(());
+                    };
+                    lane.fault(command, &(kind.action)())?;
+                    let back = way_back(row.operation, command).filter(|_| kind.both_ways);
+                    back.map_or(Ok(()), |back| lane.fault(back, &(kind.action)()))
+                };
+                around(lane, row.operation, row.operation.reads_ahead(), inflict)?
+            }
+            Self::Special(s) => {
+                let special = &SPECIALS[s];
+                let early = special.before || special.operation.reads_ahead();
+                around(lane, special.operation, early, |lane| {
+                    let requests = (special.requests)();
+                    requests.iter().try_for_each(|r| lane.nic(r).map(drop))
+                })?
+            }
+        };
+        lane.recover().with_context(|| format!("after {seen}"))?;
+        Ok(seen)
+    }
+}
+
+/// Prepares an operation, inflicts a fault before or after that, and does it.
+fn around(
+    lane: &mut Lane<'_>,
+    operation: Operation,
+    early: bool,
+    inflict: impl Fn(&Lane<'_>) -> Result<()>,
+) -> Result<String> {
+    if early {
+        inflict(lane)?;
+    }
+    operation.prepare(lane)?;
+    if !early {
+        inflict(lane)?;
+    }
+    operation.run(lane)
+}
+
+/// Runs cases until none is left.
+fn work(
+    host: &HostBox,
+    number: usize,
+    cases: &[Case],
+    next: &AtomicUsize,
+    seen: &Mutex<Observed>,
+) -> Result<()> {
+    let mut lane = Lane::new(host, number)?;
+    while let Some(&case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let outcome = case.run(&mut lane).with_context(|| case.name());
+        if outcome.is_err() {
+            // The others need not go on.
+            next.store(cases.len(), Ordering::Relaxed);
+        }
+        let outcome = outcome?;
+        println!("{}: {outcome}", case.name());
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match case {
+            Case::Matrix(r, k) => seen.matrix[r][k] = outcome,
+            Case::Special(s) => seen.specials[s] = outcome,
+        }
+    }
+    let slowest = lane.finish()?;
+    println!("NIC {number}: the slowest call took {slowest:.0} ms");
+    Ok(())
+}
+
+#[test]
+fn every_fault_ends_as_documented() -> Result<()> {
+    let mut config = BoxConfig::for_test();
+    for _ in 0..LANES {
+        let timeout = format!("--cmd-timeout={TIMEOUT_MS}");
+        config = config.nic(NicConfig::new(1).args([timeout]));
+    }
+    let host = HostBox::start(config)?;
+    let cases = Case::all();
+    let (next, seen) = (
+        AtomicUsize::new(0),
+        Mutex::new(Observed {
+            matrix: vec![vec![String::new(); KINDS.len()]; ROWS.len()],
+            specials: vec![String::new(); SPECIALS.len()],
+        }),
+    );
+    // Small buffers: even a small image takes several reads.
+    host.load_driver("save_buffer_kib=4")?;
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES)
+            .map(|number| {
+                scope.spawn({
+                    let (host, cases, next, seen) = (&host, &cases, &next, &seen);
+                    move || work(host, number, cases, next, seen)
+                })
+            })
+            .collect();
+        lanes
+            .into_iter()
+            .try_for_each(|lane| lane.join().map_err(|_| anyhow!("a lane has panicked"))?)
+    })?;
+    let users = host.run("cat /sys/module/dlr_vfio_pci/refcnt")?;
+    ensure!(
+        users.trim() == "0",
+        "{users} references to the module are left"
+    );
+    host.run("rmmod dlr_vfio_pci")?;
+    host.finish()?;
+    table::check(&seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+}

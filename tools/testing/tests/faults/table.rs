@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Documentation/faults.rst: made from what was observed, compared with what is in the tree.
+
+use std::{fmt::Write, fs, path::PathBuf};
+
+use anyhow::{bail, Context, Result};
+
+use crate::cases::{KINDS, ROWS, SPECIALS};
+
+/// Set to rewrite the file in the tree.
+const REWRITE: &str = "DLR_REWRITE_FAULTS";
+
+/// What was seen; empty where a fault does not apply.
+#[derive(Default)]
+pub(crate) struct Observed {
+    /// By row, then by kind.
+    pub(crate) matrix: Vec<Vec<String>>,
+    /// By special.
+    pub(crate) specials: Vec<String>,
+}
+
+const HEAD: &str = "\
+.. SPDX-License-Identifier: GPL-2.0
+
+.. Written by tools/testing/tests/faults: DLR_REWRITE_FAULTS=1 make test-one NAME=every_fault
+
+=================
+Faults from below
+=================
+
+What a user of a data function sees when the NIC does not answer its driver as it should. The
+reference NIC was told to do so, once for each cell, and ``make test`` does it again and
+compares: this page is what was observed.
+
+After each of these the test looks that VFIO_DEVICE_RESET brings RUNNING back, that the data
+files are dead, that neither driver nor NIC has a session, log, DMA buffer or command left over,
+and that the function can be saved again. After \"dead queue\" the management function has to be
+bound again for that; until then everything that needs it is ENOTCONN, and RESET and close work
+all the same.
+
+A cell has the errno of the call, for an arc the state that GET shows afterwards, and behind
+the semicolon what else can be seen: whether the data file lives, or what the next calls answer.
+";
+
+/// The whole page.
+fn render(observed: &Observed) -> String {
+    let mut page = HEAD.to_owned();
+    page += "\nThe command that the operation needs...\n\n";
+    for kind in &KINDS {
+        let _ = writeln!(page, "* *{}*: {}", kind.name, kind.means);
+    }
+    page += "\nOne fault at a time\n===================\n";
+    for (row, cells) in ROWS.iter().zip(&observed.matrix) {
+        let name = row.operation.name();
+        let title = match row.command {
+            Some(command) => format!("{name}: {}", command.to_uppercase().replace('-', "_")),
+            None => format!("{name}: no command"),
+        };
+        let _ = writeln!(page, "\n{title}\n{}\n", "-".repeat(title.chars().count()));
+        let seen = KINDS.iter().zip(cells).filter(|(_, cell)| !cell.is_empty());
+        page += &match row.command {
+            Some(_) => simple_table(merged(seen.map(|(k, cell)| (k.name, cell.as_str())))),
+            None => seen.map(|(_, cell)| format!("{cell}\n")).collect(),
+        };
+    }
+    page += "\nGarbage and half truths\n=======================\n\n";
+    let names = SPECIALS
+        .iter()
+        .map(|s| format!("{}: {}", s.operation.name(), s.what));
+    let cells = observed.specials.iter().map(String::as_str);
+    page += &simple_table(names.zip(cells).collect());
+    page
+}
+
+/// Rows with the same second column share a line.
+fn merged<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, &'a str)> {
+    let mut merged: Vec<(String, &str)> = Vec::new();
+    for (name, cell) in rows {
+        match merged.iter_mut().find(|(_, seen)| *seen == cell) {
+            Some((names, _)) => {
+                *names += ", ";
+                *names += name;
+            }
+            None => merged.push((name.to_owned(), cell)),
+        }
+    }
+    merged
+}
+
+/// Two columns.
+fn simple_table(rows: Vec<(String, &str)>) -> String {
+    let width = |column: fn(&(String, &str)) -> usize| rows.iter().map(column).max().unwrap_or(1);
+    let first = width(|(name, _)| name.chars().count());
+    let second = width(|(_, cell)| cell.chars().count());
+    let rule = format!("{}  {}\n", "=".repeat(first), "=".repeat(second));
+    let mut text = rule.clone();
+    for (name, cell) in &rows {
+        let _ = writeln!(text, "{name:first$}  {cell}");
+    }
+    text + &rule
+}
+
+/// Compares the page with the tree's, or rewrites that.
+pub(crate) fn check(observed: &Observed) -> Result<()> {
+    let page = render(observed);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../Documentation/faults.rst");
+    if std::env::var_os(REWRITE).is_some() {
+        return fs::write(&path, page).with_context(|| format!("{}", path.display()));
+    }
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    let differences: Vec<String> = differences(&known, &page);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "Documentation/faults.rst does not say what was observed ({REWRITE}=1 rewrites it):\n{}",
+        differences.join("\n")
+    )
+}
+
+/// Lines of one that the other does not have, with the heading above them.
+fn differences(known: &str, seen: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (sign, one, other) in [('-', known, seen), ('+', seen, known)] {
+        let sections = sections(other);
+        for (title, lines) in self::sections(one) {
+            let there = sections.iter().find(|(name, _)| *name == title);
+            for line in lines {
+                if !there.is_some_and(|(_, others)| others.contains(&line)) {
+                    found.push(format!("{sign} [{title}] {line}"));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn sections(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut sections = vec![("", Vec::new())];
+    let mut last = "";
+    for line in page.lines() {
+        let underline = line.starts_with("---") || line.starts_with("===");
+        if underline && !last.is_empty() && line.len() == last.len() && !line.contains(' ') {
+            sections.push((last, Vec::new()));
+        } else if !line.is_empty() && !underline {
+            if let Some((_, lines)) = sections.last_mut() {
+                lines.push(line);
+            }
+        }
+        last = line;
+    }
+    sections
+}
+
+#[test]
+fn tables_merge_equal_cells() {
+    let rows = [("a", "EIO"), ("bb", "OK"), ("c", "EIO")];
+    assert_eq!(
+        simple_table(merged(rows.into_iter())),
+        "====  ===\na, c  EIO\nbb    OK\n====  ===\n"
+    );
+}
+
+#[test]
+fn a_page_that_says_otherwise_is_found_out() {
+    let observed = |cell: &str| Observed {
+        matrix: ROWS
+            .iter()
+            .map(|_| KINDS.iter().map(|_| cell.to_owned()).collect())
+            .collect(),
+        specials: SPECIALS.iter().map(|_| cell.to_owned()).collect(),
+    };
+    let (one, other) = (render(&observed("EIO")), render(&observed("OK")));
+    assert!(differences(&one, &one).is_empty());
+    assert!(differences(&one, &other).len() >= 2 * ROWS.len());
+}
