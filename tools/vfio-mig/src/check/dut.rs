@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! One device under test: single calls, and the ways that cases go often.
+//! One device under test, call by call. The ways that cases go often are in [`super::ways`].
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    os::fd::BorrowedFd,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs::File, io, os::fd::BorrowedFd, sync::Arc};
 
 use anyhow::Context;
-use rustix::{event::PollFlags, io::Errno};
 use vfio_bindings::bindings::vfio as vb;
 
-use super::verdict::{accepted, deviation, ensure, name, Outcome};
+pub use super::ways::{drain, poll, End, Settled};
 use crate::{
     device::{Backend, Device},
     discover::{Node, Sysfs},
@@ -22,29 +15,6 @@ use crate::{
     state::{MigrationFlags, State},
     sys,
 };
-
-/// How long a stream may take to come to an end, whatever the device: emulated ones are slow.
-const STREAM_LIMIT: Duration = Duration::from_secs(60);
-
-/// How a stream ended for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// read() said 0.
-    Eof,
-    /// read() said ENOMSG.
-    Idle,
-}
-
-/// How a device came back to RUNNING.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// By the state machine.
-    Orderly,
-    /// By VFIO_DEVICE_RESET.
-    Reset,
-    /// Closed and opened again.
-    Reopened,
-}
 
 /// One device under test.
 pub struct Dut {
@@ -55,6 +25,7 @@ pub struct Dut {
     migration: Result<MigrationFlags, i32>,
     logging: bool,
     reset: bool,
+    reset_promised: bool,
 }
 
 impl Dut {
@@ -72,13 +43,16 @@ impl Dut {
             migration: Err(0),
             logging: false,
             reset: false,
+            reset_promised: false,
         };
         let device = dut.reopen()?;
         // The same way from now on.
         dut.backend = device.backend();
         dut.migration = device.migration();
         dut.logging = device.has_logging();
-        dut.reset = sys::device_flags(device.fd())? & vb::VFIO_DEVICE_FLAGS_RESET != 0;
+        dut.reset_promised = sys::device_flags(device.fd())? & vb::VFIO_DEVICE_FLAGS_RESET != 0;
+        // Some have it and do not say so, see S14.reset-is-promised.
+        dut.reset = dut.reset_promised || dut.migration.is_ok() && device.reset().is_ok();
         Ok(dut)
     }
 
@@ -149,8 +123,9 @@ impl Dut {
         if device.migration().is_ok() {
             let state = device.state().context("cannot ask for the state")?;
             self.opened_in = Some(state);
-            if state != State::Running {
-                device.reset().context("not RUNNING, and cannot be reset")?;
+            if state != State::Running && device.reset().is_err() {
+                let running = device.set_state(State::Running);
+                running.with_context(|| format!("the device is in {state} and stays there"))?;
             }
         }
         Ok(device)
@@ -180,9 +155,14 @@ impl Dut {
         self.logging
     }
 
-    /// Does VFIO_DEVICE_GET_INFO promise VFIO_DEVICE_RESET?
+    /// Has it VFIO_DEVICE_RESET, promised or not?
     pub fn has_reset(&self) -> bool {
         self.reset
+    }
+
+    /// Does VFIO_DEVICE_GET_INFO promise VFIO_DEVICE_RESET?
+    pub fn promises_reset(&self) -> bool {
+        self.reset_promised
     }
 
     /// The states that it has, without ERROR.
@@ -298,173 +278,4 @@ impl Dut {
         let flags = vb::VFIO_DEVICE_FEATURE_SET | vb::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2;
         self.feature(flags, 8, [0; 8]).map(drop)
     }
-
-    /// SET that has to succeed, whatever its file.
-    ///
-    /// # Errors
-    ///
-    /// A deviation: it was refused.
-    pub fn go(&self, state: State) -> Outcome<Option<File>> {
-        let from = self.get()?;
-        accepted(format!("SET {from} -> {state}"), self.set(state))
-    }
-
-    /// SET that has to succeed and to give a data file.
-    ///
-    /// # Errors
-    ///
-    /// A deviation: it was refused, or there was no file.
-    pub fn session(&self, state: State) -> Outcome<File> {
-        let from = self.get()?;
-        match self.go(state)? {
-            Some(file) => Ok(file),
-            None => deviation!("SET {from} -> {state} returned no data file"),
-        }
-    }
-
-    /// Demands a state.
-    ///
-    /// # Errors
-    ///
-    /// A deviation: it is in another one.
-    pub fn expect_state(&self, state: State, when: &str) -> Outcome {
-        let is = accepted("GET of the state", self.get())?;
-        ensure!(is == state, "{when} the device is in {is}, not in {state}");
-        Ok(())
-    }
-
-    /// The whole state, from a stopped device; ends in STOP_COPY.
-    ///
-    /// # Errors
-    ///
-    /// A deviation: the stream did not end as it should.
-    pub fn image(&self) -> Outcome<Vec<u8>> {
-        let file = self.session(State::StopCopy)?;
-        let (image, end) = drain(&file, 1 << 20)?;
-        ensure!(end == End::Eof, "read() in STOP_COPY said ENOMSG");
-        Ok(image)
-    }
-
-    /// Goes from RUNNING to `state`, to RESUMING with `image` written, so that every state can be
-    /// left again. The file of the session, if the state has one.
-    ///
-    /// # Errors
-    ///
-    /// A deviation: something was refused on the way.
-    pub fn enter(&self, state: State, image: &[u8]) -> Outcome<Option<File>> {
-        let file = self.go(state)?;
-        ensure!(
-            file.is_some() == state.has_session(),
-            "SET RUNNING -> {state} returned {} data file",
-            if file.is_some() { "a" } else { "no" }
-        );
-        if let (State::Resuming, Some(file)) = (state, &file) {
-            accepted("write() of the image", self.write(file, image, 1 << 20))?;
-        }
-        Ok(file)
-    }
-
-    /// An image of the device as it is, which is RUNNING before and after.
-    ///
-    /// # Errors
-    ///
-    /// A deviation, as [`Dut::image`].
-    pub fn own_image(&self) -> Outcome<Vec<u8>> {
-        let image = self.image()?;
-        self.go(State::Running)?;
-        Ok(image)
-    }
-
-    /// Writes a stream into a RESUMING session, `piece` bytes at a time.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's errno.
-    pub fn write(&self, mut file: &File, image: &[u8], piece: usize) -> io::Result<()> {
-        for part in image.chunks(piece.max(1)) {
-            file.write_all(part)?;
-        }
-        Ok(())
-    }
-
-    /// Puts it right: no log, no session, RUNNING.
-    ///
-    /// # Errors
-    ///
-    /// Nothing leads there.
-    pub fn settle(&mut self) -> anyhow::Result<Settled> {
-        if self.device.is_none() {
-            self.reopen()?;
-            self.expect_running()?;
-            return Ok(Settled::Reopened);
-        }
-        if self.logging {
-            if let Err(e) = self.log_stop() {
-                log::debug!("{}: LOGGING_STOP: {e}", self.name);
-            }
-        }
-        if self.migration.is_err() {
-            return Ok(Settled::Orderly);
-        }
-        if self.set(State::Running).is_ok() && self.expect_running().is_ok() {
-            return Ok(Settled::Orderly);
-        }
-        if self.reset().is_ok() && self.expect_running().is_ok() {
-            return Ok(Settled::Reset);
-        }
-        self.reopen()?;
-        self.expect_running()?;
-        Ok(Settled::Reopened)
-    }
-
-    fn expect_running(&self) -> anyhow::Result<()> {
-        if self.migration.is_err() {
-            return Ok(());
-        }
-        let state = self.get().context("cannot ask for the state")?;
-        anyhow::ensure!(
-            state == State::Running,
-            "the device is in {state}, not RUNNING"
-        );
-        Ok(())
-    }
-}
-
-/// Reads until the stream ends, for now or for good, `piece` bytes at a time.
-///
-/// # Errors
-///
-/// A deviation: read() failed in another way than ENOMSG, or went on for too long.
-pub fn drain(mut file: &File, piece: usize) -> Outcome<(Vec<u8>, End)> {
-    let begin = Instant::now();
-    let (mut all, mut buffer) = (Vec::new(), vec![0; piece.max(1)]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok((all, End::Eof)),
-            Ok(n) => all.extend(buffer.iter().take(n)),
-            Err(e) if Errno::from_io_error(&e) == Some(Errno::NOMSG) => {
-                return Ok((all, End::Idle))
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => deviation!("read() failed with {} after {} bytes", name(&e), all.len()),
-        }
-        ensure!(
-            begin.elapsed() < STREAM_LIMIT,
-            "the stream has no end: {} bytes in {STREAM_LIMIT:?}",
-            all.len()
-        );
-    }
-}
-
-/// What poll() says of a data file within `limit`.
-///
-/// # Errors
-///
-/// poll() failed.
-pub fn poll(file: &File, limit: Duration) -> io::Result<PollFlags> {
-    let all = PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP;
-    let mut polled = [rustix::event::PollFd::new(file, all)];
-    let limit = rustix::event::Timespec::try_from(limit).map_err(io::Error::other)?;
-    rustix::event::poll(&mut polled, Some(&limit))?;
-    Ok(polled[0].revents())
 }

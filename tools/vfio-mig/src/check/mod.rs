@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`verdict`] | how a case ends, and the words to demand something with |
 //! | [`ctx`] | what a case gets: the device, its pair, a random number generator |
-//! | [`dut`] | one device under test: single calls, and ways that cases go often |
+//! | [`dut`], [`ways`] | one device under test: single calls, and ways that cases go often |
 //! | [`cases`] | the cases, a module per group |
 //! | [`select`] | which cases to run, and which deviations are known |
 //! | [`runner`] | runs them one by one, with a deadline, and puts the device right after each |
@@ -30,6 +30,8 @@
 //! needed. A case may start threads on [`dut::Dut::device`], but must end them.
 
 pub mod cases;
+#[cfg(test)]
+mod contract_tests;
 pub mod ctx;
 pub mod dut;
 pub mod format;
@@ -37,6 +39,7 @@ pub mod report;
 pub mod runner;
 pub mod select;
 pub mod verdict;
+pub mod ways;
 
 use std::{fmt, sync::Arc};
 

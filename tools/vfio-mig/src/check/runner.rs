@@ -20,7 +20,7 @@ use super::{
     verdict::{Outcome, Stop},
     Case, Ctx,
 };
-use crate::{device::Device, sys};
+use crate::{device::Device, state::State, sys};
 
 /// How long a case that missed its deadline may take to end after a reset.
 const GRACE: Duration = Duration::from_secs(30);
@@ -54,6 +54,7 @@ impl Runner {
     pub fn run(&mut self, case: &Case) -> CaseResult {
         let begin = Instant::now();
         let (status, notes) = self.judge(case);
+        log::info!("{} {:?} after {:?}", case.id, status, begin.elapsed());
         CaseResult {
             id: case.id.clone(),
             group: case.group,
@@ -165,7 +166,13 @@ fn settle(ctx: &mut Ctx) -> Result<Vec<String>> {
     let mut put_right = |dut: &mut Dut| -> Result<()> {
         match dut.settle()? {
             Settled::Orderly | Settled::Reopened => {}
-            Settled::Reset => notes.push(format!("{} needed a reset afterwards", dut.name())),
+            // Where a resume that was begun is left.
+            Settled::Reset(Some(State::Resuming | State::Error)) => {}
+            Settled::Reset(state) => notes.push(format!(
+                "{} needed a reset to leave {}",
+                dut.name(),
+                state.map_or_else(|| "its state".to_owned(), |state| state.to_string())
+            )),
         }
         Ok(())
     };

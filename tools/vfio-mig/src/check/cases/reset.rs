@@ -5,7 +5,7 @@
 use super::dead::expect_dead;
 use crate::{
     check::{
-        verdict::{accepted, deviation, Outcome},
+        verdict::{accepted, deviation, ensure, Outcome},
         Case, Ctx, Group, Needs,
     },
     state::State,
@@ -20,6 +20,14 @@ pub(super) fn cases() -> Vec<Case> {
         "a device that is opened has no session, so it is in no state that has one (uapi:1148)",
         |ctx| close_in(ctx, State::Running),
     )];
+    cases.push(Case::new(
+        Group::Reset,
+        "S14.reset-is-promised",
+        Needs::MIGRATION,
+        "only VFIO_DEVICE_RESET aborts RESUMING and leaves ERROR (uapi:1127, 1200), and \
+         VFIO_DEVICE_FLAGS_RESET says that the device supports it (uapi:209)",
+        promised,
+    ));
     for (state, name, needs) in [
         (State::Stop, "stop", Needs::empty()),
         (State::Running, "running", Needs::empty()),
@@ -54,6 +62,15 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+fn promised(ctx: &mut Ctx) -> Outcome {
+    accepted("VFIO_DEVICE_RESET", ctx.dut.reset())?;
+    ensure!(
+        ctx.dut.promises_reset(),
+        "VFIO_DEVICE_RESET succeeds, and VFIO_DEVICE_GET_INFO has no VFIO_DEVICE_FLAGS_RESET"
+    );
+    Ok(())
 }
 
 fn reset_in(ctx: &mut Ctx, state: State) -> Outcome {
