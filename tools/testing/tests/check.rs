@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! `vfio-mig check` on a data function (all is well), on the kernel's `mtty` sample (its known
+//! deviations and no others), on a function of plain vfio-pci (nothing to check), and on a NIC that
+//! is broken on purpose (it is noticed).
+
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use dlr_testing::{BoxConfig, HostBox};
+use serde_json::{json, Value};
+
+const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002";
+const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../vfio-mig/expected/mtty.txt");
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Runs `check` and demands an exit code; the report.
+fn check(host: &HostBox, arguments: &str, code: i32) -> Result<Value> {
+    let done = host.try_run(
+        &format!("vfio-mig check --json --seed 1 {arguments}"),
+        LIMIT,
+    )?;
+    let (report, errors) = (done.text(), String::from_utf8_lossy(&done.stderr));
+    ensure!(
+        done.code == Some(code),
+        "check {arguments}: exit code {:?}, not {code}\n{report}\n{errors}",
+        done.code
+    );
+    serde_json::from_str(&report).with_context(|| format!("not JSON: {report}"))
+}
+
+/// Cases of a report that ended in one way.
+fn cases<'a>(report: &'a Value, status: &str) -> Vec<&'a Value> {
+    let all = report["results"].as_array().into_iter().flatten();
+    all.filter(|case| case["status"] == status).collect()
+}
+
+/// Cases for devices that have less than ours.
+const NOT_HERE: [&str; 2] = ["F4.v2-needs-pre-copy", "S2.not-advertised"];
+
+/// State of the device as debugfs tells it, which opens nothing.
+fn state(host: &HostBox, address: &str) -> Result<String> {
+    let state = host.run(&format!(
+        "cat /sys/kernel/debug/vfio/$(ls /sys/bus/pci/devices/{address}/vfio-dev)/migration/state"
+    ))?;
+    Ok(state.trim().to_owned())
+}
+
+#[test]
+fn data_functions_pass_mtty_deviates_and_vfio_pci_has_nothing() -> Result<()> {
+    let host = HostBox::start(
+        BoxConfig::for_test()
+            .functions(2)
+            .file("mtty.txt", EXPECTED),
+    )?;
+    let functions = host.bind_dlr(0)?;
+    for backend in ["legacy", "iommufd"] {
+        let report = check(&host, &format!("--backend {backend} {}", functions[0]), 0)?;
+        ensure!(
+            report["counts"]["passed"].as_u64() > Some(140),
+            "{}",
+            report["counts"]
+        );
+        for case in cases(&report, "skip") {
+            let id = case["id"].as_str().unwrap_or_default();
+            let pair = case["text"]
+                .as_str()
+                .is_some_and(|why| why.contains("--pair"));
+            ensure!(
+                pair || NOT_HERE.contains(&id),
+                "{id} was skipped: {}",
+                case["text"]
+            );
+        }
+        let state = state(&host, &functions[0])?;
+        ensure!(state == "RUNNING", "left in {state}");
+    }
+    notices_a_broken_device(&host, &functions[0])?;
+
+    host.bind(&functions[1], "vfio-pci")?;
+    let report = check(&host, &functions[1], 0)?;
+    let counts = &report["counts"];
+    ensure!(
+        counts["passed"] == 0 && counts["skipped"].as_u64() > Some(140),
+        "{counts}"
+    );
+
+    host.run(&format!(
+        "for m in mdev mtty; do [ ! -e /dlr/modules/$m.ko ] || insmod /dlr/modules/$m.ko; done; \
+         echo {UUID} > /sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2/create"
+    ))?;
+    for backend in ["legacy", "iommufd"] {
+        let known = format!("--backend {backend} --expect /dlr/mtty.txt {UUID}");
+        let report = check(&host, &known, 0)?;
+        ensure!(
+            report["counts"]["known"].as_u64() > Some(10),
+            "{}",
+            report["counts"]
+        );
+    }
+    // Without the list they count, and one that does not show counts, too.
+    check(&host, &format!("--only L7.start-twice {UUID}"), 1)?;
+    host.write_file("/tmp/wrong", "F1.header # it passes\n")?;
+    check(
+        &host,
+        &format!("--only F1.header --expect /tmp/wrong {UUID}"),
+        1,
+    )?;
+    host.finish()
+}
+
+/// With the NIC broken on purpose, deviations are found; mended, they are gone.
+fn notices_a_broken_device(host: &HostBox, address: &str) -> Result<()> {
+    for (kind, only) in [
+        ("state-truncated", "D8.end-of-stream"),
+        ("state-bit-flip", "S1.resuming-to-running"),
+    ] {
+        let sabotage = |n: u32| {
+            host.nic(0)?
+                .control(&json!({ "cmd": "sabotage", "kind": kind, "n": n }))
+        };
+        sabotage(1)?;
+        let report = check(host, &format!("--only {only} {address}"), 1)?;
+        ensure!(cases(&report, "fail").len() == 1, "{kind}: {report}");
+        sabotage(0)?;
+        check(host, &format!("--only {only} {address}"), 0)?;
+    }
+    Ok(())
+}
