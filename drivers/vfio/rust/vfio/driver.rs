@@ -131,7 +131,18 @@ impl<T: Operations> Adapter<T> {
         // SAFETY: `probe` registered it. Waits for the users (contract K9).
         unsafe { bindings::vfio_pci_core_unregister_device(device.core()) };
         // SAFETY: Remove runs, so the function is still bound.
-        T::unbind(device.data(), unsafe { device.pdev() });
+        let bound = unsafe { device.pdev() };
+        // SAFETY: `device` is valid, and nobody changes these any more.
+        let core = unsafe { &*device.core() };
+        let reset = core.needs_reset && core.reset_works();
+        // The last close resets the function, but only tries its lock, which this unbind has held while it
+        // waited for that close. The next driver must not find a function that a user has stopped.
+        //
+        // SAFETY: `pdev` is valid, and remove runs with its device lock held.
+        if reset && unsafe { kbindings::pci_reset_function_locked(pdev) } != 0 {
+            dev_warn!(bound, "cannot be reset\n");
+        }
+        T::unbind(device.data(), bound);
         // SAFETY: `pdev` is valid. The reference is the one that `probe` kept, and `device` is not used any
         // more.
         unsafe {
