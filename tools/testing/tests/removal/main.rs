@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Functions that go while they are in use, in every state, with and without a log (contract S10, S13 to S16,
+//! S18, L20, L21, K7 to K13, P11). Removal is sysfs's: unplugging a vfio-user function ends QEMU 11.1 with an
+//! assertion (memory_region_del_subregion), and for the drivers it comes to the same.
+
+mod bench;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use serde_json::json;
+
+use bench::{Bench, SOON, STATES, TIMEOUT_MS};
+
+/// Another state that can be reached from this one with a command; for ERROR, any.
+fn away(state: &str) -> &'static str {
+    match state {
+        "RUNNING" | "STOP" | "ERROR" => "RUNNING_P2P",
+        // Refused for want of a trailer otherwise.
+        "RESUMING" => "STOP",
+        _ => "RUNNING",
+    }
+}
+
+/// What every call says when the management function is gone.
+fn expect_gone(bench: &mut Bench, state: &str) -> Result<()> {
+    for function in 0..2 {
+        bench.expect_state(function, state)?;
+        let refused = if state == "ERROR" { "EIO" } else { "ENOTCONN" };
+        let set = json!({"cmd": "set", "state": away(state)});
+        bench.expect(function, set, &[refused])?;
+        bench.expect_state(function, state)?;
+        bench.expect(function, json!({"cmd": "size"}), &["ENOTCONN"])?;
+        bench.expect_file(function, state, &["ENOTCONN"])?;
+        if state.starts_with("PRE_COPY") {
+            bench.expect(function, json!({"cmd": "precopy"}), &["ENOTCONN"])?;
+        }
+        let report = bench.report(function)?;
+        let wanted = if function == 0 { "ENOTCONN" } else { "EINVAL" };
+        ensure!(report == wanted, "function {function}: REPORT is {report}");
+        bench.expect(function, json!({"cmd": "log-stop"}), &["OK"])?;
+        let start = json!({"cmd": "log-start", "ranges": ["0+1M"]});
+        bench.expect(function, start.clone(), &["ENOTCONN"])?;
+        bench.reset(function, state)?;
+        bench.expect(function, start, &["ENOTCONN"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_management_function_goes_in_every_state() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let management = bench.management.clone();
+    for what in ["unbound", "removed"] {
+        for state in STATES {
+            (|| {
+                bench.enter(state)?;
+                if what == "unbound" {
+                    bench.unbind(&management)?;
+                } else {
+                    // Registers read as all ones by the time the driver hears of it.
+                    bench.nic(&json!({"cmd": "tear-out", "gone": true}))?;
+                    bench.remove(&management)?;
+                    bench.nic(&json!({"cmd": "tear-out", "gone": false}))?;
+                }
+                expect_gone(&mut bench, state)?;
+                if what == "removed" {
+                    bench.rescan()?;
+                }
+                bench.bind_management()?;
+                // Who had the function open keeps the old handle.
+                bench.expect(1, json!({"cmd": "set", "state": "STOP"}), &["ENOTCONN"])?;
+                bench.close()?;
+                bench.check_works()
+            })()
+            .with_context(|| format!("management function {what} in {state}"))?;
+        }
+    }
+    bench.finish()
+}
+
+#[test]
+fn the_management_function_is_reset_in_every_state() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let management = bench.management.clone();
+    for state in STATES {
+        (|| {
+            bench.enter(state)?;
+            bench.reset_function(&management)?;
+            for function in 0..2 {
+                bench.expect_state(function, state)?;
+                // The log is gone with all it knew: never clean.
+                let report = bench.report(function)?;
+                let wanted = if function == 0 { "EIO" } else { "EINVAL" };
+                ensure!(report == wanted, "function {function}: REPORT is {report}");
+                // The NIC has forgotten the session, and the first command finds the queue off. What has been
+                // read ahead is good: in STOP_COPY that may be all.
+                let mut ends = vec!["EIO", "EINVAL"];
+                if state == "STOP_COPY" {
+                    ends.push("OK");
+                }
+                bench.expect_file(function, state, &ends)?;
+                bench.reset(function, state)?;
+                // A command that comes into the queue's reset fails with it.
+                bench.expect(
+                    function,
+                    json!({"cmd": "log-stop"}),
+                    &["OK", "ETIMEDOUT", "EIO"],
+                )?;
+                bench.expect(function, json!({"cmd": "log-stop"}), &["OK"])?;
+            }
+            // The same handle works on: this is no loss.
+            if bench.drives[1].set("STOP")? != "OK" {
+                bench.drives[1].go("STOP")?;
+            }
+            bench.close()?;
+            bench.check_works()
+        })()
+        .with_context(|| format!("management function reset in {state}"))?;
+    }
+    bench.finish()
+}
+
+#[test]
+fn a_data_function_is_reset_in_every_state() -> Result<()> {
+    let mut bench = Bench::new()?;
+    for state in STATES {
+        (|| {
+            bench.enter(state)?;
+            for function in 0..2 {
+                let address = bench.data[function].clone();
+                bench.reset_function(&address)?;
+                bench.expect_state(function, "RUNNING")?;
+                bench.expect_file(function, state, &["ENODEV"])?;
+                bench.forget(function)?;
+                // A reset is nothing to the log (L20).
+                let report = bench.report(function)?;
+                let wanted = if function == 0 { "OK" } else { "EINVAL" };
+                ensure!(report == wanted, "function {function}: REPORT is {report}");
+                bench.drives[function].go("PRE_COPY")?;
+            }
+            bench.close()?;
+            bench.check_works()
+        })()
+        .with_context(|| format!("data function reset in {state}"))?;
+    }
+    bench.finish()
+}
+
+#[test]
+fn a_data_function_goes_in_every_state() -> Result<()> {
+    let mut bench = Bench::new()?;
+    for what in ["unbound", "removed"] {
+        for state in STATES {
+            (|| {
+                bench.enter(state)?;
+                let mut waiting = Vec::new();
+                for address in bench.data.clone() {
+                    let device = format!("/sys/bus/pci/devices/{address}");
+                    let program = match what {
+                        "unbound" => bench.blocked(&format!("{device}/driver/unbind"), &address)?,
+                        _ => bench.blocked(&format!("{device}/remove"), "1")?,
+                    };
+                    waiting.push(program);
+                }
+                // The user goes on meanwhile (K9), but for RESET, which whoever removes excludes. One
+                // removal waits for the other before it gets to its device.
+                for function in 0..2 {
+                    bench.expect_state(function, state)?;
+                    let excluded: &[&str] = match (what, function) {
+                        ("removed", 1) => &["EAGAIN", "OK"],
+                        _ => &["EAGAIN"],
+                    };
+                    bench.expect(function, json!({"cmd": "reset"}), excluded)?;
+                    let wanted = if function == 0 { "OK" } else { "EINVAL" };
+                    let report = bench.report(function)?;
+                    ensure!(report == wanted, "REPORT meanwhile: {report}");
+                    bench.drives[function].close()?;
+                }
+                for program in waiting {
+                    bench.unblocked(program)?;
+                }
+                // The data files have outlived both (K7), and keep the module (K8).
+                let sessions = u32::from(state.contains("COPY") || state == "RESUMING");
+                ensure!(bench.users()? == 2 * sessions, "{} users", bench.users()?);
+                if sessions > 0 {
+                    ensure!(!bench.unload()?, "unloaded under its files");
+                }
+                for function in 0..2 {
+                    bench.expect_file(function, state, &["ENODEV"])?;
+                    bench.forget(function)?;
+                }
+                bench.check_clean()?;
+                if what == "removed" {
+                    bench.rescan()?;
+                }
+                for address in &bench.data {
+                    bench.host.bind(address, "dlr_vfio_pci")?;
+                }
+                bench.check_works()
+            })()
+            .with_context(|| format!("data functions {what} in {state}"))?;
+        }
+    }
+    bench.finish()
+}
+
+/// Whoever sleeps in a command that is not answered is woken when the management function goes, long before
+/// the deadline (S10, L21, K13), and may be killed (S8).
+#[test]
+fn sleepers_are_woken() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let management = bench.management.clone();
+    let cases = [
+        (
+            "suspend",
+            "RUNNING",
+            json!({"cmd": "set", "state": "RUNNING_P2P"}),
+        ),
+        ("resume", "STOP", json!({"cmd": "set", "state": "RUNNING"})),
+        (
+            "save-begin",
+            "RUNNING",
+            json!({"cmd": "set", "state": "PRE_COPY"}),
+        ),
+        (
+            "save-end",
+            "PRE_COPY",
+            json!({"cmd": "set", "state": "RUNNING"}),
+        ),
+        (
+            "load-begin",
+            "STOP",
+            json!({"cmd": "set", "state": "RESUMING"}),
+        ),
+        ("save-read", "PRE_COPY", json!({"cmd": "read"})),
+        (
+            "load-write",
+            "RESUMING",
+            json!({"cmd": "write", "saved": "image"}),
+        ),
+        (
+            "load-commit",
+            "RESUMING",
+            json!({"cmd": "write", "saved": "image"}),
+        ),
+        (
+            "log-start",
+            "RUNNING",
+            json!({"cmd": "log-start", "ranges": ["0+1M"]}),
+        ),
+        (
+            "log-sync",
+            "RUNNING",
+            json!({"cmd": "report", "range": "0+1M"}),
+        ),
+        (
+            "log-add",
+            "RUNNING",
+            json!({"cmd": "report", "range": "4G+1M"}),
+        ),
+        ("log-stop", "RUNNING", json!({"cmd": "log-stop"})),
+    ];
+    for (command, state, call) in cases {
+        (|| {
+            let logs = ["log-sync", "log-add", "log-stop"].contains(&command);
+            bench.drives[0].open()?;
+            if logs {
+                bench.start_log(0)?;
+                let entry = json!({"write": 0x1000});
+                bench.nic(&json!({"cmd": "log-entry", "function": 0, "entry": entry}))?;
+            }
+            bench.drives[0].go(state)?;
+            bench.silence(command)?;
+            let job = bench.drives[0].begin(call.clone())?;
+            let early = bench.drives[0].wait(job, Duration::from_millis(200))?;
+            ensure!(early.is_none(), "did not wait: {early:?}");
+            let begin = Instant::now();
+            bench.unbind(&management)?;
+            let answer = bench.drives[0].wait(job, SOON)?.context("sleeps on")?;
+            ensure!(begin.elapsed() < SOON, "woke after {:?}", begin.elapsed());
+            // The end of a save session is taken whatever the NIC says, and so is that of a log.
+            let wanted = match command {
+                "save-end" | "log-stop" => "OK",
+                _ => "ENOTCONN",
+            };
+            let outcome = dlr_testing::drive::outcome(&answer)?;
+            ensure!(outcome == wanted, "woke with {outcome}");
+            bench.drives[0].close()?;
+            bench.forget(0)?;
+            bench.bind_management()?;
+            bench.nic(&json!({"cmd": "mend"}))?;
+            bench.check_works()
+        })()
+        .with_context(|| format!("asleep in {command}"))?;
+    }
+    // A user who is killed while asleep does not wait for the deadline.
+    bench.drives[1].open()?;
+    bench.silence("suspend")?;
+    bench.drives[1].begin(json!({"cmd": "set", "state": "STOP"}))?;
+    std::thread::sleep(Duration::from_millis(200));
+    let begin = Instant::now();
+    bench.kill_last()?;
+    ensure!(begin.elapsed() < SOON, "died after {:?}", begin.elapsed());
+    // Nobody waits for that command any more: it is given up when its time is over.
+    std::thread::sleep(Duration::from_millis(TIMEOUT_MS + 1000));
+    bench.check_works()?;
+    bench.finish()
+}
