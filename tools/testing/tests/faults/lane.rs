@@ -28,7 +28,6 @@ pub(crate) struct Lane<'a> {
     pub(crate) host: &'a HostBox,
     number: usize,
     management: String,
-    pub(crate) data: String,
     pub(crate) drive: Drive,
     /// Descriptors of the program with the device closed.
     idle: usize,
@@ -46,7 +45,6 @@ impl<'a> Lane<'a> {
             host,
             number,
             management,
-            data,
             drive,
             idle,
             slowest: 0.0,
