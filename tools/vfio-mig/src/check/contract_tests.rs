@@ -67,7 +67,9 @@ fn tests() -> BTreeMap<String, String> {
     for entry in fs::read_dir(root().join("tools/testing/tests")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        if let Ok(text) = fs::read_to_string(&path) {
+        // A test in several files is a folder.
+        let text = fs::read_to_string(&path).or_else(|_| fs::read_to_string(path.join("main.rs")));
+        if let Ok(text) = text {
             tests.insert(name, text);
         }
     }
