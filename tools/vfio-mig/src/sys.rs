@@ -234,6 +234,62 @@ pub fn feature_nowhere(dev: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { ioctl_with_ptr(&dev, VFIO_DEVICE_FEATURE, std::ptr::null_mut::<u8>()) })
 }
 
+/// A feature call with a struct that the kernel can read and not write.
+fn call_unwritable(dev: BorrowedFd<'_>, request: Request) -> io::Result<()> {
+    use rustix::mm;
+    let (len, private) = (rustix::param::page_size(), mm::MapFlags::PRIVATE);
+    let rw = mm::ProtFlags::READ | mm::ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+    let page = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), len, rw, private)? };
+    // SAFETY: the page is ours, writable, aligned and larger than a request.
+    unsafe { page.cast::<Request>().write(request) };
+    // SAFETY: nothing refers to the page; the kernel reads the request and cannot write. Pointers
+    // in its payload are the business of the callers.
+    let result = unsafe {
+        mm::mprotect(page, len, mm::MprotectFlags::READ)
+            .map_err(io::Error::from)
+            .and_then(|()| check(ioctl_with_ptr(&dev, VFIO_DEVICE_FEATURE, page)))
+    };
+    // SAFETY: mapped above, and nothing refers to it.
+    unsafe { mm::munmap(page, len)? };
+    result
+}
+
+/// SET of a state whose answer cannot be written; a data file that was made is closed again by
+/// the kernel.
+///
+/// # Errors
+///
+/// The kernel's errno, which should be EFAULT.
+pub fn set_state_unwritable(dev: BorrowedFd<'_>, state: u32) -> io::Result<()> {
+    let request = Request {
+        argsz: 16,
+        flags: vb::VFIO_DEVICE_FEATURE_SET | vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+        payload: [u64::from(state), 0, 0, 0, 0, 0, 0, 0],
+    };
+    call_unwritable(dev, request)
+}
+
+/// LOGGING_START of one range whose answer cannot be written.
+///
+/// # Errors
+///
+/// The kernel's errno, which should be EFAULT.
+pub fn log_start_unwritable(
+    dev: BorrowedFd<'_>,
+    page_size: u64,
+    (iova, length): (u64, u64),
+) -> io::Result<()> {
+    let range = vb::vfio_device_feature_dma_logging_range { iova, length };
+    let request = Request {
+        argsz: 32,
+        flags: vb::VFIO_DEVICE_FEATURE_SET | vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+        // One range, which outlives the call.
+        payload: [page_size, 1, &raw const range as u64, 0, 0, 0, 0, 0],
+    };
+    call_unwritable(dev, request)
+}
+
 /// What a SET of a state left in the caller's struct, besides its result.
 #[derive(Debug)]
 pub struct StateEcho {

@@ -5,6 +5,8 @@
 use std::{fs::File, io, os::fd::BorrowedFd, sync::Arc};
 
 use anyhow::Context;
+#[cfg(test)]
+use rustix::io::Errno;
 use vfio_bindings::bindings::vfio as vb;
 
 pub use super::ways::{drain, poll, End, Settled};
@@ -54,6 +56,21 @@ impl Dut {
         // Some have it and do not say so, see S14.reset-is-promised.
         dut.reset = dut.reset_promised || dut.migration.is_ok() && device.reset().is_ok();
         Ok(dut)
+    }
+
+    /// One that is not open.
+    #[cfg(test)]
+    pub(super) fn closed(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            backend: Backend::Legacy,
+            device: None,
+            opened_in: None,
+            migration: Err(Errno::NOTTY.raw_os_error()),
+            logging: false,
+            reset: false,
+            reset_promised: false,
+        }
     }
 
     /// Its name in sysfs, as given by the user.

@@ -198,3 +198,49 @@ fn rescue(devices: Vec<Weak<Device>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Group, Needs};
+
+    fn case(run: fn(&mut Ctx) -> Outcome) -> Case {
+        Case::new(Group::Feature, "F1.x", Needs::empty(), "", run)
+    }
+
+    /// Without a device, which cannot be put right then.
+    fn runner(deadline: Duration) -> Runner {
+        Runner::new(Ctx::new(Dut::closed("none"), None), deadline, 1)
+    }
+
+    #[test]
+    fn a_late_case_is_an_error_and_not_the_end() {
+        let mut runner = runner(Duration::from_millis(50));
+        let late = runner.run(&case(|_| {
+            std::thread::sleep(Duration::from_millis(500));
+            Ok(())
+        }));
+        let Status::Error(why) = &late.status else {
+            panic!("{late:?}");
+        };
+        assert!(why.contains("did not end"), "{why}");
+        assert!(runner.is_well());
+    }
+
+    #[test]
+    fn a_case_with_a_bug_is_not_the_end() {
+        let mut runner = runner(Duration::from_secs(60));
+        let status = runner.run(&case(|_| panic!("oh"))).status;
+        // The device cannot be opened again here.
+        assert!(matches!(status, Status::Fail(_)), "{status:?}");
+        assert!(runner.is_well());
+    }
+
+    #[test]
+    fn needs_are_looked_at_first() {
+        let mut all = case(|_| Ok(()));
+        all.needs = Needs::MIGRATION;
+        let status = runner(Duration::from_secs(60)).run(&all).status;
+        assert!(matches!(status, Status::Skip(_)), "{status:?}");
+    }
+}

@@ -2,10 +2,7 @@
 
 //! F: VFIO_DEVICE_FEATURE of migration and logging.
 
-use rustix::{
-    io::Errno,
-    process::{getrlimit, setrlimit, Resource, Rlimit},
-};
+use rustix::io::Errno;
 use vfio_bindings::bindings::vfio as vb;
 
 use crate::{
@@ -13,7 +10,6 @@ use crate::{
         verdict::{accepted, ensure, refused, skip, Outcome},
         Case, Ctx, Group, Needs,
     },
-    session::Migratable,
     state::State,
     sys,
 };
@@ -108,22 +104,6 @@ pub(super) fn cases() -> Vec<Case> {
         case("F5.logging-is-whole", Needs::LOGGING,
             "logging is START, STOP and REPORT together (uapi:1371-1465)",
             logging_is_whole),
-        case("F6.get-has-no-file", mig,
-            "GET of the state: data_fd is -1 (uapi:1070)",
-            get_has_no_file),
-        case("F6.failed-set-has-no-file", mig,
-            "a SET that fails leaves no file: data_fd is -1 (vfio_main.c:972)",
-            failed_set_has_no_file),
-        case("F7.no-descriptor-left", mig,
-            "without a free descriptor SET fails with EMFILE; the device can still leave the state \
-             (vfio_main.c:903, uapi:1056)",
-            no_descriptor_left),
-        case("F8.v2-twice", Needs::PRE_COPY,
-            "opting in to PRECOPY_INFOv2 works at any time and again (vfio_main.c:1017)",
-            v2_twice),
-        case("F9.data-size-in-every-state", mig,
-            "MIG_DATA_SIZE can be called in each state (uapi:1470)",
-            data_size),
     ]
 }
 
@@ -268,111 +248,6 @@ fn logging_is_whole(ctx: &mut Ctx) -> Outcome {
     for (name, index, ways, _, _) in FEATURES.into_iter().skip(4) {
         let result = ctx.dut.feature(PROBE | ways | index, 8, [0; 8]);
         accepted(format!("PROBE of {name}"), result)?;
-    }
-    Ok(())
-}
-
-fn get_has_no_file(ctx: &mut Ctx) -> Outcome {
-    let image = ctx.dut.own_image()?;
-    let get = GET | vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE;
-    for state in ctx.dut.states() {
-        let _file = ctx.dut.enter(state, &image)?;
-        let echo = accepted(
-            "GET of the state",
-            ctx.dut.feature(get, 16, [u64::MAX >> 1; 8]),
-        )?[0];
-        let (number, data_fd) = (echo as u32, (echo >> 32) as u32 as i32);
-        ensure!(number == state as u32, "GET says state {number} in {state}");
-        ensure!(
-            data_fd == -1,
-            "GET in {state} says data_fd {data_fd}, not -1"
-        );
-        ctx.dut.go(State::Running)?;
-    }
-    Ok(())
-}
-
-fn failed_set_has_no_file(ctx: &mut Ctx) -> Outcome {
-    for (number, call) in [(State::Error as u32, "SET ERROR"), (8, "SET 8")] {
-        let device = ctx.dut.device()?;
-        let echo = sys::set_state_echo(device.fd(), number, 16);
-        refused(call, echo.result, &[Errno::INVAL])?;
-        ensure!(
-            echo.data_fd == -1,
-            "{call} failed and left data_fd {}, not -1",
-            echo.data_fd
-        );
-    }
-    Ok(())
-}
-
-/// Gives the limit back, whatever happens.
-struct NoDescriptors(Rlimit);
-
-impl Drop for NoDescriptors {
-    fn drop(&mut self) {
-        if let Err(e) = setrlimit(Resource::Nofile, self.0) {
-            log::error!("the limit of open files stays 0: {e}");
-        }
-    }
-}
-
-fn no_descriptor_left(ctx: &mut Ctx) -> Outcome {
-    let before = getrlimit(Resource::Nofile);
-    let none = Rlimit {
-        current: Some(0),
-        maximum: before.maximum,
-    };
-    let limit = NoDescriptors(before);
-    setrlimit(Resource::Nofile, none)?;
-    let result = ctx.dut.set(State::StopCopy);
-    drop(limit);
-    refused(
-        "SET STOP_COPY without a free descriptor",
-        result,
-        &[Errno::MFILE],
-    )?;
-    let state = ctx.dut.get()?;
-    accepted(
-        format!("SET {state} -> RUNNING afterwards"),
-        ctx.dut.set(State::Running),
-    )?;
-    ctx.dut.expect_state(State::Running, "afterwards")?;
-    ctx.dut.image().map(drop)
-}
-
-fn v2_twice(ctx: &mut Ctx) -> Outcome {
-    for when in ["in RUNNING", "again", "in PRE_COPY", "after a session"] {
-        if when == "in PRE_COPY" {
-            ctx.dut.go(State::PreCopy)?;
-        }
-        accepted(format!("SET PRECOPY_INFOv2 {when}"), ctx.dut.opt_in_v2())?;
-        if when == "in PRE_COPY" {
-            ctx.dut.go(State::Running)?;
-        }
-    }
-    Ok(())
-}
-
-fn data_size(ctx: &mut Ctx) -> Outcome {
-    let image = ctx.dut.own_image()?;
-    for state in ctx.dut.states() {
-        let _file = ctx.dut.enter(state, &image)?;
-        let size = accepted(
-            format!("MIG_DATA_SIZE in {state}"),
-            ctx.dut.device()?.data_size(),
-        )?;
-        ensure!(
-            i64::try_from(size).is_ok(),
-            "MIG_DATA_SIZE in {state} is {size:#x}: a negative number?"
-        );
-        if size == 0 {
-            ctx.note(format!(
-                "MIG_DATA_SIZE in {state} is 0, with which QEMU refuses to migrate"
-            ));
-        }
-        ctx.dut.expect_state(state, "after MIG_DATA_SIZE")?;
-        ctx.dut.go(State::Running)?;
     }
     Ok(())
 }

@@ -82,6 +82,11 @@ pub(super) fn cases() -> Vec<Case> {
             all_ranges,
         ),
         case(
+            "L5.answer-unwritable",
+            "a START whose answer cannot be written is EFAULT, and has not started (vfio_main.c:1181)",
+            answer_unwritable,
+        ),
+        case(
             "L6.page-size-answered",
             "the device picks a page size by itself if it cannot do the hinted one, and says so \
              (uapi:1396)",
@@ -256,4 +261,17 @@ fn page_size_answered(ctx: &mut Ctx) -> Outcome {
         accepted("STOP", ctx.dut.log_stop())?;
     }
     Ok(())
+}
+
+fn answer_unwritable(ctx: &mut Ctx) -> Outcome {
+    let result = ctx
+        .dut
+        .raw(|fd| sys::log_start_unwritable(fd, K4, (M1, M1)));
+    refused(
+        "START with an answer that cannot be written",
+        result,
+        &[Errno::FAULT],
+    )?;
+    accepted("START afterwards", ctx.dut.log_start(K4, &[(M1, M1)]))?;
+    accepted("STOP", ctx.dut.log_stop())
 }

@@ -5,6 +5,7 @@
 mod data;
 mod dead;
 mod feature;
+mod feature_calls;
 mod log;
 mod log_arguments;
 mod precopy;
@@ -18,6 +19,7 @@ use super::Case;
 pub fn all() -> Vec<Case> {
     let groups = [
         feature::cases(),
+        feature_calls::cases(),
         states::cases(),
         data::cases(),
         dead::cases(),
