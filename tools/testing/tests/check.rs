@@ -41,7 +41,7 @@ const NOT_HERE: [&str; 2] = ["F4.v2-needs-pre-copy", "S2.not-advertised"];
 /// State of the device as debugfs tells it, which opens nothing.
 fn state(host: &HostBox, address: &str) -> Result<String> {
     let state = host.run(&format!(
-        "cat /sys/kernel/debug/vfio/$(ls /sys/bus/pci/devices/{address}/vfio-dev)/migration/state"
+        "cat /sys/kernel/debug/vfio/{address}/migration/state"
     ))?;
     Ok(state.trim().to_owned())
 }
@@ -72,10 +72,19 @@ fn data_functions_pass_mtty_deviates_and_vfio_pci_has_nothing() -> Result<()> {
                 case["text"]
             );
         }
-        let state = state(&host, &functions[0])?;
-        ensure!(state == "RUNNING", "left in {state}");
+        let left = state(&host, &functions[0])?;
+        ensure!(left == "RUNNING", "left in {left}");
     }
     notices_a_broken_device(&host, &functions[0])?;
+    let management = host.addresses(0)?.remove(0);
+    host.run(&format!(
+        "echo {management} > /sys/bus/pci/devices/{management}/driver/unbind"
+    ))?;
+    let closed = state(&host, &functions[0])?;
+    ensure!(
+        closed == "RUNNING",
+        "without a management function: {closed}"
+    );
 
     host.bind(&functions[1], "vfio-pci")?;
     let report = check(&host, &functions[1], 0)?;
