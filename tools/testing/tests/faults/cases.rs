@@ -217,6 +217,15 @@ pub(crate) const SPECIALS: &[Special] = &[
         requests: || command("load-begin", &json!({"status": 0})),
         before: true,
     },
+    special(ArcWhileReading, "SAVE_READ not answered", || {
+        nth_read(0, &json!("ignore"))
+    }),
+    special(ArcWhileReading, "SAVE_READ answered late", || {
+        nth_read(0, &json!({"delay": TIMEOUT_MS / 2}))
+    }),
+    special(ArcWhileReading, "queue dead", || {
+        nth_read(0, &json!("stuck"))
+    }),
     special(
         Arc("RUNNING", "PRE_COPY"),
         "status page never consistent",

@@ -2,10 +2,16 @@
 
 //! The operations under test: how to get ready for one, and what to look at afterwards.
 
-use anyhow::{ensure, Result};
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use dlr_testing::drive::outcome;
 use serde_json::{json, Value};
 
 use crate::lane::{Lane, TRACKED, UNTRACKED};
+
+/// How long a read may go on that the device does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One operation of the uAPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +20,8 @@ pub(crate) enum Operation {
     Arc(&'static str, &'static str),
     /// read() of a data file in this state.
     Read(&'static str),
+    /// SET_STATE of the arc from PRE_COPY to PRE_COPY_P2P while a read() waits for the device.
+    ArcWhileReading,
     /// write() of a whole image.
     Write,
     /// The precopy ioctl.
@@ -36,6 +44,7 @@ impl Operation {
         match self {
             Self::Arc(from, to) => format!("{from} -> {to}"),
             Self::Read(state) => format!("read in {state}"),
+            Self::ArcWhileReading => "PRE_COPY -> PRE_COPY_P2P beside a read".into(),
             Self::Write => "write".into(),
             Self::Precopy => "precopy ioctl".into(),
             Self::Size => "MIG_DATA_SIZE".into(),
@@ -62,7 +71,7 @@ impl Operation {
             }
             Self::Read(state) => lane.drive.go(state)?,
             Self::Write => lane.drive.go("RESUMING")?,
-            Self::Precopy => lane.drive.go("PRE_COPY")?,
+            Self::Precopy | Self::ArcWhileReading => lane.drive.go("PRE_COPY")?,
             Self::Size | Self::LogStart => {}
             Self::Report | Self::ReportOutside | Self::LogStop => {
                 lane.drive
@@ -81,6 +90,7 @@ impl Operation {
     fn request(self) -> Value {
         match self {
             Self::Arc(_, to) => json!({"cmd": "set", "state": to}),
+            Self::ArcWhileReading => json!({"cmd": "set", "state": "PRE_COPY_P2P"}),
             // All that there is: a short read could be served from what was read ahead.
             Self::Read(_) => json!({"cmd": "read"}),
             Self::Write => json!({"cmd": "write", "saved": "image"}),
@@ -95,6 +105,9 @@ impl Operation {
 
     /// Does it, and says what came out: errno, and what can be seen afterwards.
     pub(crate) fn run(self, lane: &mut Lane<'_>) -> Result<String> {
+        if self == Self::ArcWhileReading {
+            return self.run_beside_read(lane);
+        }
         let (errno, answer) = lane.call(&self.request())?;
         let state = lane.drive.state()?;
         let more = match self {
@@ -113,7 +126,7 @@ impl Operation {
             Self::Read(_) if errno == "OK" => None,
             Self::Write if errno == "OK" => Some(format!("STOP {}", lane.drive.set("STOP")?)),
             Self::Read(_) | Self::Write => Some(format!("then {}", self.again(lane)?)),
-            Self::Precopy | Self::Size => None,
+            Self::Precopy | Self::Size | Self::ArcWhileReading => None,
             Self::LogStart => {
                 // Whether a log runs.
                 Some(format!("REPORT {}", lane.errno(&Self::Report.request())?))
@@ -152,6 +165,17 @@ impl Operation {
             Some(more) => format!("{errno}{state}; {more}"),
             None => format!("{errno}{state}"),
         })
+    }
+
+    fn run_beside_read(self, lane: &mut Lane<'_>) -> Result<String> {
+        let job = lane.drive.begin(json!({"cmd": "read"}))?;
+        let early = lane.drive.wait(job, Duration::from_millis(300))?;
+        ensure!(early.is_none(), "the read does not wait: {early:?}");
+        let errno = lane.errno(&self.request())?;
+        let state = lane.drive.state()?;
+        let read = lane.drive.wait(job, PATIENCE)?;
+        let read = outcome(&read.context("the read hangs")?)?;
+        Ok(format!("{errno} {state}; read {read}"))
     }
 
     /// The same call once more, after it failed.
