@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::{select::Expected, Group};
+use super::{select::Expected, Case, Group};
 use crate::{device::Backend, discover::Node};
 
 /// What became of one case.
@@ -38,6 +38,20 @@ pub struct CaseResult {
     pub notes: Vec<String>,
     /// Milliseconds that it took, putting the device right included.
     pub ms: f64,
+}
+
+impl CaseResult {
+    /// Of a case that was not begun.
+    pub fn not_run(case: &Case, why: &str) -> Self {
+        Self {
+            id: case.id.clone(),
+            group: case.group,
+            rationale: case.rationale,
+            status: Status::Error(format!("not run: {why}")),
+            notes: Vec::new(),
+            ms: 0.0,
+        }
+    }
 }
 
 /// The device that was checked.

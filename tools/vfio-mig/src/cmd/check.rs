@@ -16,7 +16,7 @@ use crate::{
         cases,
         dut::Dut,
         format::{render, Format},
-        report::{Checked, Subject},
+        report::{CaseResult, Checked, Subject},
         runner::Runner,
         select::{Expected, Selection},
         Case, Ctx,
@@ -105,9 +105,12 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<u8> {
     let spinner = ui.spinner();
     let mut results = Vec::new();
     for case in &chosen {
-        ui.check()?;
         spinner.set_message(case.id.clone());
-        results.push(runner.run(case));
+        results.push(if ui.stopped() {
+            CaseResult::not_run(case, "interrupted")
+        } else {
+            runner.run(case)
+        });
     }
     spinner.finish_and_clear();
     let exists = |id: &str| all.iter().any(|case| case.id == id);
