@@ -249,13 +249,14 @@ impl Workshop {
         let top = kernel.parent().context("a kernel needs a folder")?;
         let script = format!(
             "rustfmt --edition 2021 --config-path {}/src/.rustfmt.toml {} \
-             /work/drivers/vfio/pci/dlr/main.rs",
+             {}/drivers/vfio/pci/dlr/main.rs",
             kernel::MOUNTED_AT,
             if check { "--check" } else { "" },
+            sandbox::TREE_AT,
         );
         let mut command = sandbox::Sandbox::new(&self.rootfs()?)
             .mount(top, kernel::MOUNTED_AT, false)
-            .mount(&self.tree, "/work", !check)
+            .mount(&self.tree, sandbox::TREE_AT, !check)
             .command(&script);
         let log = self.products.join("rustfmt-driver.log");
         progress::step("rustfmt of the driver", &mut command, &log)

@@ -15,7 +15,7 @@ use anyhow::{ensure, Context, Result};
 use super::{
     cache::{remove_tree, Cache},
     kernel::MOUNTED_AT,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, TREE_AT},
 };
 use crate::progress;
 
@@ -67,7 +67,7 @@ pub fn build(
     copy_sources(tree, &folder, &source)?;
     let mut command = match kernel {
         Kernel::Box { rootfs, build } => {
-            let sandbox = Sandbox::new(rootfs).mount(&source, "/work", true);
+            let sandbox = Sandbox::new(rootfs).mount(&source, TREE_AT, true);
             // A tree that was built inside the root file system stays there,
             // since build trees hold absolute paths.
             let (sandbox, kdir) = match build.strip_prefix(rootfs) {
@@ -80,7 +80,7 @@ pub fn build(
                 }
             };
             sandbox.command(&format!(
-                "make -C {} M=/work {arguments} modules",
+                "make -C {} M={TREE_AT} {arguments} modules",
                 kdir.display()
             ))
         }
