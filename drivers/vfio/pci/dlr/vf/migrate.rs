@@ -108,7 +108,11 @@ fn run(
     let vf = dev.data().get_ref();
     match step {
         fsm::Step::Suspend(to) => function.suspend(to)?,
-        fsm::Step::Resume(to) => function.resume(to)?,
+        // On the way out of RESUMING user space may have no other word of it: QEMU resets the
+        // function then, and says that the migration has completed.
+        fsm::Step::Resume(to) => function.resume(to).inspect_err(|error| {
+            dev_err!(dev.pdev(), "the device does not resume: {:?}\n", error);
+        })?,
         fsm::Step::HoldSave => sessions.save.as_ref().map_or(Ok(()), |s| s.hold())?,
         fsm::Step::ContinueSave => {
             if let Some(save) = &sessions.save {
