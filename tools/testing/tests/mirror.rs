@@ -105,6 +105,22 @@ fn mirror_loses_nothing_with_a_legacy_container() -> Result<()> {
     host.finish()
 }
 
+/// [46] in `Documentation/scenarios.rst`: the calls of a Cloud Hypervisor.
+#[test]
+fn mirror_loses_nothing_with_the_calls_of_a_cloud_hypervisor() -> Result<()> {
+    let (host, functions) = start("")?;
+    for backend in ["iommufd", "legacy"] {
+        let options = format!("--shape cloud-hypervisor --backend {backend} --cycles 2");
+        let answer = assert_nothing_lost(&host, &functions, &options)?;
+        let migration = &answer["migrations"][0];
+        ensure!(
+            number(migration, "pre_copy_bytes")? == 0 && number(migration, "stop_copy_bytes")? > 0,
+            "{answer}"
+        );
+    }
+    host.finish()
+}
+
 #[test]
 fn mirror_loses_nothing_when_the_ring_overflows() -> Result<()> {
     let (host, functions) = start(SMALL_RING)?;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use vfio_bindings::bindings::vfio as vb;
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioIommufd, VfioOps};
 use vm_memory::{bitmap::AtomicBitmap, mmap::MmapRegion};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
     bitmap::DirtyBitmap,
@@ -185,6 +186,17 @@ impl Device {
                     self.node.name
                 )
             })
+    }
+
+    /// Sets the first MSI-X vector up: it signals `event`.
+    ///
+    /// # Errors
+    ///
+    /// The device has no MSI-X, or refuses in its state.
+    pub fn enable_msix(&self, event: &EventFd) -> Result<()> {
+        self.inner
+            .enable_irq(vb::VFIO_PCI_MSIX_IRQ_INDEX, vec![event])
+            .context("cannot set MSI-X up")
     }
 
     /// Size in bytes of region `index`; 0 when there is none.

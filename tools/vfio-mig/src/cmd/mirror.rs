@@ -15,6 +15,7 @@ use crate::{
     device::{Backend, Device},
     discover::Sysfs,
     mirror::{
+        cloud::Shape,
         frames::Addresses,
         layout,
         memory::{HugePages, Memory},
@@ -68,6 +69,10 @@ pub struct Args {
     /// Few of them let a slow function receive between its sends.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=64))]
     window: u16,
+
+    /// Whose order of calls to follow.
+    #[arg(long, value_enum, default_value_t = Shape::Qemu)]
+    shape: Shape,
 
     /// Address of the virtual machine.
     #[arg(long, default_value = "10.9.0.2")]
@@ -227,6 +232,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         interval: Duration::from_millis(args.interval),
         settle: Duration::from_millis(args.settle),
         replies: args.replies,
+        shape: args.shape,
     };
     let mut migrations = Vec::new();
     for cycle in 0..args.cycles as usize {

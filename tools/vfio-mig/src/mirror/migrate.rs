@@ -13,9 +13,11 @@ use anyhow::{bail, ensure, Context, Result};
 use serde::Serialize;
 
 use super::{
+    after::resume_traffic,
+    cloud::{self, Shape},
     layout,
     memory::{all_dirty, LostPage, SharedMemory, PAGE},
-    traffic::{Counters, Doorbells, Guest},
+    traffic::{Doorbells, Guest},
     transport::VirtioPci,
 };
 use crate::{
@@ -38,6 +40,8 @@ pub struct Plan {
     pub settle: Duration,
     /// Answers that have to come after the move.
     pub replies: u64,
+    /// Whose order of calls.
+    pub shape: Shape,
 }
 
 /// One end: a function and the memory that it reaches.
@@ -114,17 +118,17 @@ impl Migration {
 
 /// Lost pages that are named, at most.
 const NAMED: usize = 64;
-/// Time for the answers after the move.
-const AFTER: Duration = Duration::from_secs(20);
 
 /// Copies what the log of `source` and the CPU say has changed.
 fn round(
     number: u32,
     log: &DirtyLog<'_>,
-    source: &SharedMemory,
-    shadow: &SharedMemory,
+    granule: u64,
+    from: &End<'_>,
+    to: &End<'_>,
     problems: &mut Vec<String>,
 ) -> Result<Round> {
+    let (source, shadow) = (&from.memory, &to.memory);
     let mut total = Round {
         round: number,
         reported: 0,
@@ -138,7 +142,7 @@ fn round(
         // In this order: what is written after one of these answers is in the next one.
         let cpu = source.take_cpu_dirty(index);
         let begin = Instant::now();
-        let mut pages = log.report(range, PAGE).with_context(|| {
+        let mut pages = log.report(range, granule).with_context(|| {
             format!("the log of {range} failed: all of it counts as dirty, and the migration ends")
         })?;
         total.report_us += begin.elapsed().as_micros() as u64;
@@ -173,6 +177,8 @@ pub fn migrate(
     ui: &Ui,
 ) -> Result<(Migration, Doorbells)> {
     let (ranges, flags) = (from.memory.ranges(), from.device.flags());
+    let cloud = plan.shape == Shape::CloudHypervisor;
+    let pre_copy = flags.pre_copy() && !cloud;
     let mut problems = Vec::new();
     let mut rounds = Vec::new();
     let mut stats = SaveStats::default();
@@ -181,12 +187,15 @@ pub fn migrate(
 
     let mut source = Walk::new(from.device)?;
     let mut target = Walk::new(to.device)?;
-    target.to(State::Resuming).context("target")?;
+    if !cloud {
+        target.to(State::Resuming).context("target")?;
+    }
     let log = from
         .device
         .log_start(PAGE, &ranges)
         .context("cannot start DMA logging")?;
-    if flags.pre_copy() {
+    let granule = if cloud { cloud::granule(&log)? } else { PAGE };
+    if pre_copy {
         from.device.opt_in_precopy_v2();
         source.to(State::PreCopy).context("source")?;
     }
@@ -204,8 +213,8 @@ pub fn migrate(
             for number in 1..=plan.rounds {
                 ui.sleep(plan.interval);
                 ui.check()?;
-                let mut this = round(number, &log, &from.memory, &to.memory, &mut problems)?;
-                if flags.pre_copy() {
+                let mut this = round(number, &log, granule, from, to, &mut problems)?;
+                if pre_copy {
                     let before = stats.pre_copy_bytes;
                     pre_copy_round(&mut source, &mut stats, &mut buf, &mut |_, data| {
                         forward(&mut target, data)
@@ -234,22 +243,29 @@ pub fn migrate(
     })?;
     let before = guest.counters();
 
-    if flags.pre_copy() && flags.p2p() {
-        source.to(State::PreCopyP2p).context("source")?;
+    let number = plan.rounds + 1;
+    if cloud {
+        source.to(State::Stop).context("source")?;
+        rounds.push(round(number, &log, granule, from, to, &mut problems)?);
+        let image = cloud::snapshot(&mut source, from.device)?;
+        let mut last = round(number + 1, &log, granule, from, to, &mut problems)?;
+        cloud::restore(&mut target, &image)?;
+        stats.stop_copy_bytes = image.len() as u64;
+        last.state_bytes = stats.stop_copy_bytes;
+        rounds.push(last);
+    } else {
+        if pre_copy && flags.p2p() {
+            source.to(State::PreCopyP2p).context("source")?;
+        }
+        source.to(State::StopCopy).context("source")?;
+        let mut last = round(number, &log, granule, from, to, &mut problems)?;
+        stop_copy_all(&mut source, &mut stats, &mut buf, &mut |_: Phase, data| {
+            forward(&mut target, data)
+        })?;
+        last.state_bytes = stats.stop_copy_bytes;
+        rounds.push(last);
+        source.to(State::Stop).context("source")?;
     }
-    source.to(State::StopCopy).context("source")?;
-    let mut last = round(
-        plan.rounds + 1,
-        &log,
-        &from.memory,
-        &to.memory,
-        &mut problems,
-    )?;
-    stop_copy_all(&mut source, &mut stats, &mut buf, &mut |_: Phase, data| {
-        forward(&mut target, data)
-    })?;
-    last.state_bytes = stats.stop_copy_bytes;
-    rounds.push(last);
     let moving = begin.elapsed();
 
     thread::sleep(plan.settle);
@@ -272,20 +288,20 @@ pub fn migrate(
         problems,
     };
 
-    // The source gives up before the target begins: there is one address on the wire.
+    // The source is stopped or gives up before the target begins: there is one address on the wire.
     let resume = Instant::now();
-    source.to(State::Stop).context("source")?;
-    source.reset().context("resetting the source")?;
-    log.stop().context("stopping the log")?;
-    ensure!(
-        from.device.state()? == State::Running,
-        "the source is not RUNNING after its reset"
-    );
-    // As QEMU does it: configuration space while still RESUMING. This writes COMMAND.
-    let function = VirtioPci::new(to.device).context("target")?;
-    if target.back().context("the target refuses the state")? == Back::Reset {
-        bail!("the target refuses the state, and was reset");
-    }
+    let function = if cloud {
+        let _event = cloud::interrupts(to.device)?;
+        let function = activate(to.device, &mut target)?;
+        // In STOP, now that the destination has said that it runs.
+        log.stop().context("stopping the log")?;
+        leave(from.device, &mut source)?;
+        function
+    } else {
+        leave(from.device, &mut source)?;
+        log.stop().context("stopping the log")?;
+        activate(to.device, &mut target)?
+    };
     migration.stopped_ms = (moving + resume.elapsed()).as_secs_f64() * 1e3;
     let bells = Doorbells::of(&function)?;
     if migration.lost_pages == 0 {
@@ -302,59 +318,25 @@ fn forward(target: &mut Walk<'_, Device>, data: &[u8]) -> Result<()> {
         .context("the target refuses the state")
 }
 
-/// Goes on at the target, in the shadow memory.
-fn resume_traffic(
-    to: &End<'_>,
-    function: &VirtioPci<'_, Device>,
-    guest: &mut Guest,
-    bells: &Doorbells,
-    plan: &Plan,
-    before: &Counters,
-    migration: &mut Migration,
-) -> Result<()> {
-    if let Err(e) = function.check() {
-        migration.problems.push(format!("after the move: {e}"));
-        return Ok(());
-    }
-    if function.mac()? != guest.mac() {
-        migration
-            .problems
-            .push("the MAC address did not move along".to_owned());
-    }
-    guest.move_to(SharedMemory::clone(&to.memory));
-    let end = Instant::now() + AFTER;
-    let after = loop {
-        match guest.pump(to.device, bells) {
-            Ok(true) => {}
-            Ok(false) => thread::sleep(Duration::from_millis(1)),
-            Err(e) => {
-                migration
-                    .problems
-                    .push(format!("traffic after the move: {e:#}"));
-                break guest.counters();
-            }
-        }
-        let counters = guest.counters();
-        if counters.received >= before.received + plan.replies {
-            break counters;
-        }
-        if Instant::now() > end {
-            migration.problems.push(format!(
-                "only {} answers within {} s after the move",
-                counters.received - before.received,
-                AFTER.as_secs()
-            ));
-            break counters;
-        }
-    };
-    migration.replies_after = after.received - before.received;
-    if after.corrupt > 0 || after.duplicates > 0 {
-        migration.problems.push(format!(
-            "{} corrupt and {} duplicate frames: {}",
-            after.corrupt,
-            after.duplicates,
-            after.faults.join("; ")
-        ));
-    }
+/// Gives the source up.
+fn leave(device: &Device, source: &mut Walk<'_, Device>) -> Result<()> {
+    source.reset().context("resetting the source")?;
+    ensure!(
+        device.state()? == State::Running,
+        "the source is not RUNNING after its reset"
+    );
     Ok(())
+}
+
+/// Lets the target run. As a VMM does it: configuration space while still RESUMING. This writes
+/// COMMAND.
+fn activate<'a>(
+    device: &'a Device,
+    target: &mut Walk<'_, Device>,
+) -> Result<VirtioPci<'a, Device>> {
+    let function = VirtioPci::new(device).context("target")?;
+    if target.back().context("the target refuses the state")? == Back::Reset {
+        bail!("the target refuses the state, and was reset");
+    }
+    Ok(function)
 }

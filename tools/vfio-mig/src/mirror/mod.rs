@@ -11,13 +11,16 @@
 //! | [`layout`] | what lies where in the memory |
 //! | [`buffers`] | which page is the next receive buffer |
 //! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
-//! | [`migrate`] | the rounds, the stop, the comparison |
+//! | [`migrate`] | the rounds, the stop, the comparison; `after` the traffic that follows |
+//! | [`cloud`] | what a Cloud Hypervisor does otherwise |
 //!
 //! The memory rules are those of any VMM: a page is copied when the device's log names it or
 //! the CPU (here: this program) wrote it; nothing else tells that it changed. At the end all
 //! pages are compared, so that a page that the log did not name shows.
 
+mod after;
 pub mod buffers;
+pub mod cloud;
 pub mod frames;
 pub mod layout;
 pub mod memory;
