@@ -19,6 +19,7 @@
 
 mod bind;
 mod config;
+mod evidence;
 mod launch;
 mod nic;
 mod qemu;
@@ -353,8 +354,9 @@ impl HostBox {
         Ok(())
     }
 
-    /// Keeps the folder of results even if all goes well.
+    /// Keeps the folder of results even if all goes well, with the logs of now.
     pub fn keep_results(&mut self) {
+        evidence::gather(&self.agent, &self.nics, &self.results);
         self.keep = true;
     }
 
@@ -379,6 +381,9 @@ impl HostBox {
 
 impl Drop for HostBox {
     fn drop(&mut self) {
+        if !self.finished {
+            evidence::gather(&self.agent, &self.nics, &self.results);
+        }
         // All of these may have ended already.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{bail, Context, Result};
+use rustix::process::{kill_process, Pid, Signal};
 use serde_json::Value;
 
 use super::config::NicConfig;
@@ -116,6 +117,17 @@ impl Nic {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Sends the process a signal, e.g. to let it stand still.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("process id of the NIC")?, signal)?;
+        Ok(())
     }
 
     /// Ends the process hard, as a NIC that breaks.
