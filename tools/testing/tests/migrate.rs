@@ -2,9 +2,9 @@
 
 //! An unmodified QEMU migrates a guest with functions of the NIC, under traffic,
 //! and every byte is checked. Numbers in brackets are those of the scenarios in
-//! `Documentation/testing.rst`.
+//! `Documentation/scenarios.rst`; those that share a box are in `scenarios/`.
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, ensure, Result};
 use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab, Migration, Plan};
 
 /// What every completed migration of a DLR function has to show.
@@ -101,70 +101,33 @@ fn a_guest_moves_with_two_nics() -> Result<()> {
     journey.arrive().map(drop)
 }
 
-/// [17] cancelled in pre-copy: the guest notices nothing, and can move later.
-#[test]
-fn a_cancelled_migration_leaves_the_guest_alone() -> Result<()> {
-    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
-    let mut journey = Journey::start(lab, &[0], Load::light())?;
-    let migration = journey.attempt(&[1], &Plan::default(), true)?;
-    ensure!(migration.status == "cancelled", "{migration:?}");
-    ensure!(
-        migration.stopped.is_none(),
-        "the guest was stopped: {migration:?}"
-    );
-    journey.check_alive()?;
-    journey.hop(&[1], &Plan::default())?;
-    journey.arrive().map(drop)
-}
-
-/// Breaks the state that the NIC saves, expects the destination to refuse it and
-/// the guest to go on in the source; then mends the NIC and moves the guest.
-fn refused(kind: &str) -> Result<()> {
-    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
-    lab.sabotage(kind, 1)?;
-    let mut journey = Journey::start(lab, &[0], Load::light())?;
-    let migration = journey.attempt(&[1], &Plan::default(), false)?;
-    ensure!(
-        migration.status == "failed",
-        "a bad state was accepted: {}",
-        migration.status
-    );
-    journey.check_alive()?;
-    journey.lab().sabotage(kind, 0)?;
-    journey.hop(&[1], &Plan::default())?;
-    journey.arrive().map(drop)
-}
-
-/// [32] sabotage `state-bit-flip`: the target fails to load, the source continues.
-#[test]
-fn a_flipped_bit_in_the_state_is_refused() -> Result<()> {
-    refused("state-bit-flip")
-}
-
-/// [33] sabotage `state-truncated`: a stream that ends without its trailer. No byte of it is
-/// wrong, and the target could refuse it only on the arc out of RESUMING, which QEMU answers
-/// with a reset and "completed". So the source's driver must not let such a stream end well.
-#[test]
-#[ignore = "open: in its one run the source QEMU went away before the switchover"]
-fn a_truncated_state_is_refused() -> Result<()> {
-    refused("state-truncated")
-}
-
-/// Migrates with a NIC that breaks a rule of the log, and expects that this
-/// shows: at the oracles, or at once in a guest that does not go on.
+/// Migrates with a NIC that breaks a rule of the log, and expects damaged memory: the payloads
+/// of the backlog are not what the peer sent. That the guest merely stands still proves nothing;
+/// if it does, so that it cannot read its backlog, the move is tried again.
 fn noticed(sabotage: &str) -> Result<()> {
-    let lab = Lab::for_test(2, Backend::Iommufd, &["--sabotage", sabotage])?;
-    let mut journey = Journey::start(lab, &[0], Load::default())?;
-    let migration = journey.attempt(&[1], &Plan::default(), false)?;
-    ensure!(migration.completed(), "{migration:?}");
-    if let Err(e) = journey.check_alive() {
-        println!("noticed: {e:#}");
+    let mut silent = String::new();
+    for _ in 0..2 {
+        let lab = Lab::for_test(2, Backend::Iommufd, &["--sabotage", sabotage])?;
+        let mut journey = Journey::start(lab, &[0], Load::default())?;
+        let migration = journey.attempt(&[1], &Plan::default(), false)?;
+        ensure!(migration.completed(), "{migration:?}");
+        let verdict = match journey.judge() {
+            Ok(verdict) => verdict,
+            Err(e) => {
+                silent = format!("{e:#}");
+                println!("the guest cannot say what it saw: {silent}");
+                continue;
+            }
+        };
+        ensure!(
+            !verdict.memory.passed(),
+            "a NIC with {sabotage} left the memory whole: {}",
+            verdict.problems()
+        );
+        println!("noticed: {}", verdict.problems());
         return Ok(());
     }
-    let verdict = journey.judge()?;
-    ensure!(!verdict.passed(), "a NIC with {sabotage} went unnoticed");
-    println!("noticed: {}", verdict.problems());
-    Ok(())
+    bail!("the guest never said what it saw: {silent}")
 }
 
 /// Sabotage `drop-log-entry`: every third entry is not posted.

@@ -48,6 +48,24 @@ impl Journey {
         &mut self.vm
     }
 
+    /// Lab, QEMU and traffic at once.
+    pub fn parts(&mut self) -> (&mut Lab, &mut Vm, &mut Traffic) {
+        (&mut self.lab, &mut self.vm, &mut self.traffic)
+    }
+
+    /// Takes down when the guest stood still until now: the wire may lose frames then.
+    pub fn note_stops(&mut self) {
+        self.stopped.extend(self.vm.take_stops(self.lab.clock_ms()));
+    }
+
+    /// The guest is in another QEMU now, which took it over. Returns the old one.
+    pub fn moved_to(&mut self, vm: Vm) -> Vm {
+        let clock = self.lab.clock_ms();
+        let mut old = std::mem::replace(&mut self.vm, vm);
+        self.stopped.extend(old.take_stops(clock));
+        old
+    }
+
     /// Tries to move the guest to other functions. The guest is afterwards where
     /// the outcome says; the other QEMU is ended.
     ///

@@ -8,8 +8,8 @@ use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
 use super::{
-    unix_ms,
-    vm::{Backend, Vm, VmConfig},
+    blame, unix_ms,
+    vm::{Backend, Unusual, Vm, VmConfig},
 };
 use crate::{BoxConfig, HostBox, NicConfig};
 
@@ -34,6 +34,21 @@ impl Lab {
     ///
     /// What does not start or bind.
     pub fn start(name: &str, functions: u16, backend: Backend, nic_args: &[&str]) -> Result<Self> {
+        Self::start_with(name, functions, backend, nic_args, |config| config)
+    }
+
+    /// [`Lab::start`] in a box that `adapt` has changed.
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub fn start_with(
+        name: &str,
+        functions: u16,
+        backend: Backend,
+        nic_args: &[&str],
+        adapt: impl FnOnce(BoxConfig) -> BoxConfig,
+    ) -> Result<Self> {
         let nic = NicConfig::new(functions).args(nic_args.iter().copied());
         let pages = 2 * GUEST_MIB / 2 + 8;
         // The tests of the driver's parts would run at each insmod.
@@ -41,7 +56,7 @@ impl Lab {
             .nic(nic)
             .huge_pages(pages)
             .kernel_arg("kunit.enable=0");
-        let host = HostBox::start(config)?;
+        let host = HostBox::start(adapt(config))?;
         let functions = host.bind_dlr(0)?;
         let clock_ms = clock(&host)?;
         Ok(Self {
@@ -69,6 +84,16 @@ impl Lab {
         &self.host
     }
 
+    /// Binds the functions of another NIC of the box too. They follow those that are there.
+    ///
+    /// # Errors
+    ///
+    /// See [`HostBox::bind_dlr`].
+    pub fn adopt(&mut self, nic: usize) -> Result<()> {
+        self.functions.extend(self.host.bind_dlr(nic)?);
+        Ok(())
+    }
+
     /// PCI addresses of the data functions.
     pub fn functions(&self) -> &[String] {
         &self.functions
@@ -85,6 +110,20 @@ impl Lab {
     ///
     /// No such function, or QEMU does not start.
     pub fn vm(&mut self, functions: &[usize], incoming: bool) -> Result<Vm> {
+        self.unusual_vm(functions, incoming, &Unusual::default())
+    }
+
+    /// [`Lab::vm`] with something unusual about it.
+    ///
+    /// # Errors
+    ///
+    /// No such function, or QEMU does not start.
+    pub fn unusual_vm(
+        &mut self,
+        functions: &[usize],
+        incoming: bool,
+        unusual: &Unusual,
+    ) -> Result<Vm> {
         let addresses = functions.iter().map(|&n| {
             self.functions
                 .get(n)
@@ -95,8 +134,9 @@ impl Lab {
             name: format!("vm{}", self.started),
             functions: addresses.collect::<Result<_>>()?,
             backend: self.backend,
-            memory_mib: GUEST_MIB,
+            memory_mib: unusual.memory_mib.unwrap_or(GUEST_MIB),
             incoming,
+            unusual: unusual.clone(),
         };
         self.started += 1;
         Vm::start(&self.host, &config)
@@ -132,6 +172,46 @@ impl Lab {
     pub fn sabotage(&self, kind: &str, n: u64) -> Result<()> {
         self.nic(&json!({"cmd": "sabotage", "kind": kind, "n": n}))
             .map(drop)
+    }
+
+    /// Lets the next commands `opcode` of the NIC end with `status`: `count` of them, when
+    /// `after` more have passed.
+    ///
+    /// # Errors
+    ///
+    /// The NIC does not know the command.
+    pub fn fault(&self, opcode: &str, status: u16, after: u64, count: u64) -> Result<()> {
+        self.nic(
+            &json!({"cmd": "fault", "opcode": opcode, "action": {"status": status},
+            "after": after, "count": count}),
+        )
+        .map(drop)
+    }
+
+    /// What the NIC says about a data function.
+    ///
+    /// # Errors
+    ///
+    /// It has no such function.
+    pub fn function_stats(&self, function: usize) -> Result<Value> {
+        let mut stats = self.nic(&json!({"cmd": "stats"}))?;
+        let found = stats["functions"].get_mut(function).map(Value::take);
+        found.with_context(|| format!("no data function {function} in {stats}"))
+    }
+
+    /// Whether a guest of this box died of the emulated processor: see [`blame`].
+    pub fn emulator_is_to_blame(&self) -> bool {
+        let consoles = self.host.run("cat /run/vm/*/serial");
+        consoles.is_ok_and(|text| blame::interrupt_came_twice(&text))
+    }
+
+    /// Fails if the kernel of the box complained, or the NIC died.
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub fn check(&mut self) -> Result<()> {
+        self.host.check()
     }
 
     /// Keeps the folder of results even if all goes well.

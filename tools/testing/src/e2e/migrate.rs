@@ -251,7 +251,7 @@ fn ended(status: &str) -> bool {
 }
 
 /// Time stamp of a QMP event by this machine's clock.
-fn event_ms(event: &Value, clock_ms: i64) -> u64 {
+pub(super) fn event_ms(event: &Value, clock_ms: i64) -> u64 {
     let part = |key: &str| event["timestamp"][key].as_i64().unwrap_or(0);
     let ms = part("seconds") * 1000 + part("microseconds") / 1000 + clock_ms;
     u64::try_from(ms).unwrap_or(0)

@@ -4,30 +4,36 @@
 //! QEMU to another one, under traffic, and every byte is checked.
 //!
 //! * [`lab`] is a host box with NIC and driver, ready for guests;
-//! * [`vm`] is a QEMU in it, [`guest`] the program in its guest;
+//! * [`vm`] is a QEMU in it, [`command`] its command line, [`guest`] the program in its guest;
 //! * [`traffic`] starts what runs through the migration, on both sides;
-//! * [`migrate`] moves the guest, [`trace`] reads what QEMU saw of it;
+//! * [`migrate`] moves the guest, [`attempt`] does it step by step;
+//! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what;
 //! * [`journey`] puts these together: a guest that moves, again and again;
-//! * [`oracle`] judges: memory and wire;
+//! * [`oracle`] judges: memory and wire; [`blame`] tells whose fault a dead guest is;
 //! * [`report`] and [`picture`] tell people.
 
+pub mod attempt;
+pub mod blame;
+mod command;
 pub mod guest;
 pub mod journey;
 pub mod lab;
 pub mod migrate;
 pub mod oracle;
+pub mod order;
 pub mod picture;
 pub mod report;
 pub mod trace;
 pub mod traffic;
 pub mod vm;
 
+pub use attempt::{Attempt, Settings};
 pub use journey::Journey;
 pub use lab::Lab;
 pub use migrate::{Migration, Plan};
 pub use oracle::Verdict;
 pub use traffic::Traffic;
-pub use vm::{Backend, Vm, VmConfig};
+pub use vm::{Backend, Unusual, Vm, VmConfig};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

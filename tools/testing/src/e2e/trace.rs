@@ -153,7 +153,7 @@ impl Trace {
 }
 
 /// `2026-11-21T12:08:38.222169Z event rest`.
-fn split(line: &str) -> Option<(u64, &str, &str)> {
+pub(super) fn split(line: &str) -> Option<(u64, &str, &str)> {
     let (time, rest) = line.split_once(' ')?;
     let time = humantime::parse_rfc3339(time).ok()?;
     let ms = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
@@ -162,13 +162,13 @@ fn split(line: &str) -> Option<(u64, &str, &str)> {
 }
 
 /// ` (vf0) rest`.
-fn device(rest: &str) -> Option<(&str, &str)> {
+pub(super) fn device(rest: &str) -> Option<(&str, &str)> {
     let (name, rest) = rest.trim_start().strip_prefix('(')?.split_once(')')?;
     Some((name, rest.trim_start()))
 }
 
 /// The number behind `name`.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     let rest = &text[text.find(name)? + name.len()..];
     let end = rest
         .find(|c: char| !c.is_ascii_digit())

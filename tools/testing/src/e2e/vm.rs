@@ -2,27 +2,18 @@
 
 //! A QEMU in the host box with functions of the NIC passed through.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dlr_guest::protocol::PORT_NAME;
 use serde_json::{json, Value};
 
-use super::guest::Guest;
+use super::{command::command_line, guest::Guest, order::Order};
 use crate::{agent::Program, qmp::Qmp, HostBox};
 
 /// How long a QEMU may take to offer QMP: its start reads much over 9p.
 const START: Duration = Duration::from_secs(120);
 /// How long a guest may take to boot.
 const BOOT: Duration = Duration::from_secs(180);
-
-/// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
-/// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
-/// any exit request in between (another VM opens a function, a BAR moves: every vCPU is asked to
-/// take the new memory map) delivers it again, whatever the guest's IF says. A guest whose timer
-/// interrupt comes twice deadlocks on its own lock. Writing the EOI register is a VMEXIT, and
-/// Linux does it before its handlers take a lock.
-const CPU: &str = "host,kvm-pv-eoi=off";
 
 /// Trace events that the reports are made from.
 const EVENTS: &str = "\
@@ -35,10 +26,12 @@ vfio_vmstate_change_prepare
 vfio_save_setup
 vfio_save_block
 vfio_send_init_data_flag
+vfio_query_precopy_size_request_switchover_ack
 vfio_save_complete_precopy_start
 vfio_save_complete_precopy
 vfio_save_cleanup
 vfio_load_state
+vfio_load_state_device_data
 vfio_load_device_config_state_start
 vfio_load_device_config_state_end
 vfio_load_cleanup
@@ -74,14 +67,37 @@ pub struct VmConfig {
     pub memory_mib: u32,
     /// Whether it waits for a migration.
     pub incoming: bool,
+    /// What is not as usual.
+    pub unusual: Unusual,
+}
+
+/// What sets a VM apart from the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unusual {
+    /// Options of every vfio-pci device, as `x-pre-copy-dirty-page-tracking=off`.
+    pub device: Option<String>,
+    /// Further words of the command line.
+    pub words: String,
+    /// Its processor stands still until `cont`.
+    pub paused: bool,
+    /// Memory in MiB, if not that of all others.
+    pub memory_mib: Option<u32>,
+    /// Emulator, if not the one of the root file system.
+    pub emulator: Option<String>,
+    /// Machine type, if not the newest one.
+    pub machine: Option<String>,
+    /// Folder with `vmlinuz` and `initrd`, if not the kernel of the box.
+    pub boot: Option<String>,
 }
 
 /// A running VM. Dropping it lets the QEMU run on, as part of the box.
 pub struct Vm {
-    name: String,
+    config: VmConfig,
     program: Program,
     qmp: Qmp,
     guest: Option<Guest>,
+    /// Length of the trace at the last [`Vm::mark`].
+    mark: usize,
 }
 
 impl Vm {
@@ -102,16 +118,22 @@ impl Vm {
             format!("QEMU `{}` does not start: {}", config.name, said.trim())
         });
         Ok(Self {
-            name: config.name.clone(),
+            config: config.clone(),
             program,
             qmp: qmp?,
             guest: None,
+            mark: 0,
         })
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.config.name
+    }
+
+    /// What it consists of.
+    pub fn config(&self) -> &VmConfig {
+        &self.config
     }
 
     /// Its QMP.
@@ -128,13 +150,13 @@ impl Vm {
         let guest = match self.guest.take() {
             Some(guest) => guest,
             None => {
-                let socket = format!("{}/guest", folder(&self.name));
+                let socket = format!("{}/guest", folder(self.name()));
                 let connected = Guest::connect(host, &socket, BOOT).with_context(|| {
                     let serial = self.serial(host);
                     let tail: Vec<&str> = serial.lines().rev().take(5).collect();
                     format!(
                         "guest in `{}`; last lines of its console: {tail:?}",
-                        self.name
+                        self.name()
                     )
                 });
                 connected?.0
@@ -145,7 +167,7 @@ impl Vm {
 
     /// The guest's console so far.
     pub fn serial(&self, host: &HostBox) -> String {
-        let path = format!("{}/serial", folder(&self.name));
+        let path = format!("{}/serial", folder(self.name()));
         host.read_file(&path).map_or_else(
             |e| e.to_string(),
             |b| String::from_utf8_lossy(&b).into_owned(),
@@ -158,8 +180,35 @@ impl Vm {
     ///
     /// The box is gone.
     pub fn trace(&self, host: &HostBox) -> Result<String> {
-        let bytes = host.read_file(&format!("{}/trace", folder(&self.name)))?;
+        let bytes = host.read_file(&format!("{}/trace", folder(self.name())))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Lets [`Vm::order`] begin here.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone.
+    pub fn mark(&mut self, host: &HostBox) -> Result<()> {
+        let size = host.run(&format!("stat -c %s {}/trace", folder(self.name())))?;
+        self.mark = size.trim().parse().context("size of the trace")?;
+        Ok(())
+    }
+
+    /// What QEMU asked of its devices since the last mark.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone.
+    pub fn order(&self, host: &HostBox) -> Result<Order> {
+        let from = self.mark + 1;
+        let text = host.run(&format!("tail -c +{from} {}/trace", folder(self.name())))?;
+        Ok(Order::parse(&text))
+    }
+
+    /// Forgets the connection to the guest, e.g. because it starts anew.
+    pub fn forget_guest(&mut self) {
+        self.guest = None;
     }
 
     /// `query-status`: `running`, `paused`, `inmigrate`, `postmigrate` …
@@ -196,7 +245,7 @@ impl Vm {
     ///
     /// The box is gone.
     pub fn keep_logs(&self, host: &HostBox) -> Result<()> {
-        let (from, name) = (folder(&self.name), &self.name);
+        let (from, name) = (folder(self.name()), self.name());
         host.run(&format!(
             "for f in serial trace qemu.log; do cp {from}/$f /results/{name}.$f || true; done"
         ))
@@ -214,7 +263,7 @@ impl Vm {
         let ended = self.program.wait(Duration::from_secs(60));
         self.keep_logs(host)?;
         ended
-            .with_context(|| format!("QEMU `{}` does not end", self.name))
+            .with_context(|| format!("QEMU `{}` does not end", self.config.name))
             .map(drop)
     }
 
@@ -230,80 +279,6 @@ impl Vm {
     }
 }
 
-fn folder(name: &str) -> String {
+pub(super) fn folder(name: &str) -> String {
     format!("/run/vm/{name}")
-}
-
-/// The command line, for a shell. Source and destination differ in nothing but
-/// the functions, the files and `-incoming`.
-fn command_line(config: &VmConfig) -> String {
-    let folder = folder(&config.name);
-    let memory = config.memory_mib;
-    let mut line = format!(
-        "exec qemu-system-x86_64 -name {} -machine q35,memory-backend=ram -accel kvm -cpu {CPU} \
-         -smp 1 -m {memory}M \
-         -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
-         -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
-         -kernel /dlr/bzImage -initrd /dlr/guest.cpio \
-         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' \
-         -device virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x10 \
-         -chardev socket,id=guest,path={folder}/guest,server=on,wait=off \
-         -device virtserialport,chardev=guest,name={PORT_NAME} \
-         -qmp unix:{folder}/qmp,server=on,wait=off \
-         -msg timestamp=on -D {folder}/trace -trace events={folder}/events",
-        config.name,
-    );
-    if config.backend == Backend::Iommufd {
-        line += " -object iommufd,id=iommufd0";
-    }
-    for (n, address) in config.functions.iter().enumerate() {
-        let iommufd = match config.backend {
-            Backend::Iommufd => ",iommufd=iommufd0",
-            Backend::Legacy => "",
-        };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            line,
-            " -device pcie-root-port,id=rp{n},chassis={},slot={} \
-             -device vfio-pci,id=vf{n},bus=rp{n},host={address}{iommufd},enable-migration=on,\
-             migration-events=on,rombar=0",
-            n + 1,
-            n + 1
-        );
-    }
-    if config.incoming {
-        line += " -incoming defer";
-    }
-    format!("{line} > {folder}/qemu.log 2>&1")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(backend: Backend, incoming: bool) -> VmConfig {
-        VmConfig {
-            name: "a".into(),
-            functions: vec!["0000:00:05.0".into(), "0000:00:06.0".into()],
-            backend,
-            memory_mib: 256,
-            incoming,
-        }
-    }
-
-    #[test]
-    fn source_and_destination_differ_in_incoming_only() {
-        let source = command_line(&config(Backend::Iommufd, false));
-        let destination = command_line(&config(Backend::Iommufd, true));
-        assert_eq!(destination.replace(" -incoming defer", ""), source);
-    }
-
-    #[test]
-    fn back_ends() {
-        let legacy = command_line(&config(Backend::Legacy, false));
-        assert!(!legacy.contains("iommufd"));
-        let iommufd = command_line(&config(Backend::Iommufd, false));
-        assert_eq!(iommufd.matches("iommufd=iommufd0").count(), 2);
-        assert_eq!(iommufd.matches("enable-migration=on").count(), 2);
-    }
 }

@@ -127,7 +127,7 @@ fn count(log: &str) -> Tally {
             .strip_prefix("test ")
             .and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
-            tally.failures.push(name.to_string());
+            tally.failures.push(name.trim_end().to_string());
         }
     }
     tally
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn results_of_all_binaries_are_summed() {
         let tally = count(
-            "test a::b ... ok\ntest a::c ... FAILED\n\
+            "test a::b   ... ok\ntest a::c   ... FAILED\n\
              test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; \
              finished in 0.00s\n\
              test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Tells a guest that the emulated processor has killed from one that lost memory. Pure.
+//!
+//! `Documentation/testing.rst` describes the bug: an injected interrupt is delivered a second
+//! time with interrupts disabled. In the first instructions after an entry from user mode that is
+//! fatal at once, with or without paravirtual EOI.
+
+/// Whether a guest's console shows an interrupt that was taken with interrupts disabled, which
+/// no content of memory can bring about: the kernel dies on the stack of its entry code, and in
+/// the chain of interrupted places is the entry of an interrupt, with IF clear.
+pub fn interrupt_came_twice(console: &str) -> bool {
+    let mut lines = console.lines().peekable();
+    let mut trampoline = false;
+    while let Some(line) = lines.next() {
+        trampoline |= line.contains("ENTRY_TRAMPOLINE");
+        if !(trampoline && line.contains("RIP: 0010:asm_sysvec_")) {
+            continue;
+        }
+        let flags = lines
+            .clone()
+            .take(3)
+            .find_map(|l| l.split_once("EFLAGS: "))
+            .and_then(|(_, flags)| u64::from_str_radix(flags.trim(), 16).ok());
+        if flags.is_some_and(|flags| flags & 0x200 == 0) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &str = "\
+BUG: ENTRY_TRAMPOLINE stack guard page was hit at fffffe0000001ff8
+ asm_sysvec_apic_timer_interrupt+0x1a/0x20
+RIP: 0010:asm_sysvec_apic_timer_interrupt+0x0/0x20
+Code: 76 8d
+RSP: 0000:fffffe0000002fd8 EFLAGS: 00010012
+";
+
+    #[test]
+    fn only_an_interrupt_with_interrupts_off_counts() {
+        assert!(interrupt_came_twice(CONSOLE));
+        assert!(!interrupt_came_twice(
+            &CONSOLE.replace("00010012", "00010212")
+        ));
+        assert!(!interrupt_came_twice(
+            &CONSOLE.replace("ENTRY_TRAMPOLINE", "TASK")
+        ));
+        assert!(!interrupt_came_twice("Kernel panic - not syncing: Oops"));
+    }
+}

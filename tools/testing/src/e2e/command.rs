@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! The command line of a QEMU in the host box. Pure.
+
+use std::fmt::Write as _;
+
+use dlr_guest::protocol::PORT_NAME;
+
+use super::vm::{folder, Backend, VmConfig};
+
+/// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
+/// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
+/// any exit request in between (another VM opens a function, a BAR moves: every vCPU is asked to
+/// take the new memory map) delivers it again, whatever the guest's IF says. A guest whose timer
+/// interrupt comes twice deadlocks on its own lock. Writing the EOI register is a VMEXIT, and
+/// Linux does it before its handlers take a lock.
+const CPU: &str = "host,kvm-pv-eoi=off";
+
+/// The command line, for a shell. Source and destination differ in nothing but
+/// the functions, the files and `-incoming`.
+pub(super) fn command_line(config: &VmConfig) -> String {
+    let folder = folder(&config.name);
+    let memory = config.memory_mib;
+    let unusual = &config.unusual;
+    let emulator = unusual.emulator.as_deref().unwrap_or("qemu-system-x86_64");
+    let machine = unusual.machine.as_deref().unwrap_or("q35");
+    let (kernel, initrd) = match &unusual.boot {
+        Some(boot) => (format!("{boot}/vmlinuz"), format!("{boot}/initrd")),
+        None => ("/dlr/bzImage".into(), "/dlr/guest.cpio".into()),
+    };
+    let mut line = format!(
+        "exec {emulator} -name {} -machine {machine},memory-backend=ram -accel kvm -cpu {CPU} \
+         -smp 1 -m {memory}M \
+         -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
+         -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
+         -kernel {kernel} -initrd {initrd} \
+         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' \
+         -device virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x10 \
+         -chardev socket,id=guest,path={folder}/guest,server=on,wait=off \
+         -device virtserialport,chardev=guest,name={PORT_NAME} \
+         -qmp unix:{folder}/qmp,server=on,wait=off \
+         -msg timestamp=on -D {folder}/trace -trace events={folder}/events",
+        config.name,
+    );
+    if config.backend == Backend::Iommufd {
+        line += " -object iommufd,id=iommufd0";
+    }
+    // A vIOMMU has to come before the devices behind it.
+    if !unusual.words.is_empty() {
+        line += &format!(" {}", unusual.words);
+    }
+    for (n, address) in config.functions.iter().enumerate() {
+        let iommufd = match config.backend {
+            Backend::Iommufd => ",iommufd=iommufd0",
+            Backend::Legacy => "",
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            line,
+            " -device pcie-root-port,id=rp{n},chassis={},slot={} \
+             -device vfio-pci,id=vf{n},bus=rp{n},host={address}{iommufd},enable-migration=on,\
+             migration-events=on,rombar=0",
+            n + 1,
+            n + 1
+        );
+        if let Some(options) = &unusual.device {
+            line += &format!(",{options}");
+        }
+    }
+    if config.incoming {
+        line += " -incoming defer";
+    }
+    if unusual.paused {
+        line += " -S";
+    }
+    format!("{line} > {folder}/qemu.log 2>&1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::e2e::vm::Unusual;
+
+    fn config(backend: Backend, incoming: bool) -> VmConfig {
+        VmConfig {
+            name: "a".into(),
+            functions: vec!["0000:00:05.0".into(), "0000:00:06.0".into()],
+            backend,
+            memory_mib: 256,
+            incoming,
+            unusual: Unusual::default(),
+        }
+    }
+
+    #[test]
+    fn source_and_destination_differ_in_incoming_only() {
+        let source = command_line(&config(Backend::Iommufd, false));
+        let destination = command_line(&config(Backend::Iommufd, true));
+        assert_eq!(destination.replace(" -incoming defer", ""), source);
+    }
+
+    #[test]
+    fn what_is_unusual_is_added() {
+        let mut config = config(Backend::Iommufd, true);
+        config.unusual = Unusual {
+            device: Some("x-a=off".into()),
+            paused: true,
+            machine: Some("pc-q35-10.0".into()),
+            ..Unusual::default()
+        };
+        let line = command_line(&config);
+        assert_eq!(line.matches("rombar=0,x-a=off").count(), 2);
+        assert!(line.contains("-machine pc-q35-10.0,") && line.contains("-incoming defer -S"));
+    }
+
+    #[test]
+    fn back_ends() {
+        let legacy = command_line(&config(Backend::Legacy, false));
+        assert!(!legacy.contains("iommufd"));
+        let iommufd = command_line(&config(Backend::Iommufd, false));
+        assert_eq!(iommufd.matches("iommufd=iommufd0").count(), 2);
+        assert_eq!(iommufd.matches("enable-migration=on").count(), 2);
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Scenarios that share one box and one guest: each is a test of its own. If one leaves the guest
+//! or the box unwell, the next one gets a fresh box.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use dlr_testing::e2e::Journey;
+use libtest_mimic::Trial;
+
+/// What the scenarios of a group work with.
+pub(crate) trait Bench: Sized + Send + 'static {
+    /// Starts it.
+    fn open(group: &str) -> Result<Self>;
+    /// What has to hold after each scenario.
+    fn check(&mut self) -> Result<()>;
+    /// A scenario failed on it: its logs are to be kept.
+    fn failed(&mut self);
+    /// Whether the emulated processor is to blame for what happened.
+    fn is_excused(&self) -> bool;
+    /// Ends it; what has to hold at last.
+    fn close(self) -> Result<()>;
+}
+
+/// How a scenario ended that did not fail.
+enum Outcome {
+    Ended,
+    /// It failed, but the emulated processor is to blame.
+    Excused(anyhow::Error),
+}
+
+/// A group of scenarios.
+pub(crate) struct Group<B> {
+    name: &'static str,
+    bench: Mutex<Option<B>>,
+}
+
+impl<B: Bench> Group<B> {
+    /// An empty one.
+    pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            bench: Mutex::new(None),
+        })
+    }
+
+    /// A scenario of this group. Its name begins with its number, after that of the group.
+    pub(crate) fn scenario(
+        self: &Arc<Self>,
+        name: &'static str,
+        run: fn(&mut B) -> Result<()>,
+    ) -> Trial {
+        let group = Arc::clone(self);
+        Trial::test(format!("{}::{name}", self.name), move || {
+            group.run(name, run).map_err(|e| format!("{e:?}").into())
+        })
+    }
+
+    /// The last test of the group: what holds for all of it.
+    pub(crate) fn end(self: &Arc<Self>, name: &'static str) -> Trial {
+        let group = Arc::clone(self);
+        Trial::test(format!("{}::{name}", self.name), move || {
+            group.close().map_err(|e| format!("{e:?}").into())
+        })
+    }
+
+    /// Runs it; once more in a fresh box if the first one's processor killed the guest.
+    fn run(&self, name: &str, run: fn(&mut B) -> Result<()>) -> Result<()> {
+        match self.try_run(name, run)? {
+            Outcome::Ended => Ok(()),
+            Outcome::Excused(e) => {
+                let text = format!("{name}: an interrupt came twice, once more: {e:#}");
+                say(&text, Instant::now());
+                match self.try_run(name, run)? {
+                    Outcome::Ended => Ok(()),
+                    Outcome::Excused(e) => Err(e.context("an interrupt came twice, twice")),
+                }
+            }
+        }
+    }
+
+    fn try_run(&self, name: &str, run: fn(&mut B) -> Result<()>) -> Result<Outcome> {
+        let mut place = self.bench.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bench = match place.take() {
+            Some(bench) => bench,
+            None => {
+                let start = Instant::now();
+                let bench = B::open(&format!("scenarios-{}", self.name))
+                    .context("the box of this group")?;
+                say(&format!("{} is ready", self.name), start);
+                bench
+            }
+        };
+        let start = Instant::now();
+        let result = run(&mut bench);
+        let after = bench.check().context("afterwards");
+        say(name, start);
+        if result.is_err() {
+            bench.failed();
+        }
+        match (&result, &after) {
+            (Err(e), _) => say(&format!("{name}: {e:#}"), start),
+            (_, Err(e)) => say(&format!("{name}: {e:#}"), start),
+            _ => (),
+        }
+        // One that is of no use any more is dropped, with all its logs.
+        if after.is_ok() {
+            *place = Some(bench);
+            return result.map(|()| Outcome::Ended);
+        }
+        match result.and(after) {
+            Err(e) if bench.is_excused() => Ok(Outcome::Excused(e)),
+            result => result.map(|()| Outcome::Ended),
+        }
+    }
+
+    /// Ends the box, if there is one.
+    pub(crate) fn close(&self) -> Result<()> {
+        let bench = self
+            .bench
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        bench.map_or(Ok(()), Bench::close)
+    }
+}
+
+/// What happened and how long it took, for [`print_notes`]: the framework has no place for it.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn say(what: &str, start: Instant) {
+    let note = format!("{:8.1} s  {what}", start.elapsed().as_secs_f64());
+    NOTES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(note);
+}
+
+/// Prints how long each scenario took.
+pub(crate) fn print_notes() {
+    for note in &*NOTES.lock().unwrap_or_else(PoisonError::into_inner) {
+        println!("{note}");
+    }
+}
+
+impl Bench for Journey {
+    fn open(group: &str) -> Result<Self> {
+        crate::start_journey(group)
+    }
+
+    /// The guest runs where it is, with traffic, and the kernel has nothing to say.
+    fn check(&mut self) -> Result<()> {
+        self.note_stops();
+        self.check_alive()?;
+        self.parts().0.check()
+    }
+
+    fn failed(&mut self) {
+        self.parts().0.keep_results();
+    }
+
+    fn is_excused(&self) -> bool {
+        self.lab().emulator_is_to_blame()
+    }
+
+    /// Both oracles are content with all that happened.
+    fn close(self) -> Result<()> {
+        self.arrive().map(drop)
+    }
+}

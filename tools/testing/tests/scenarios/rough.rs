@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Scenarios after which the guest's network is gone, as its device has been reset under its
+//! driver: the guest itself goes on, and a reboot brings the network back.
+
+use std::{
+    sync::Arc,
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, ensure, Context, Result};
+use dlr_guest::protocol::{Address, Nic, Pong, Request};
+use dlr_testing::e2e::{
+    attempt::{driver_state, Settings, NOWHERE},
+    traffic, Backend, Lab, Vm,
+};
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use serde_json::{json, Value};
+
+use crate::group::{Bench, Group};
+
+/// `DLR_STATUS_INTERNAL`.
+const INTERNAL: u16 = 9;
+
+/// A guest without traffic.
+pub(crate) struct Rough {
+    lab: Lab,
+    vm: Vm,
+    function: usize,
+}
+
+impl Bench for Rough {
+    fn open(group: &str) -> Result<Self> {
+        let mut lab = Lab::start(group, 2, Backend::Iommufd, &[])?;
+        let mut vm = lab.vm(&[0], false)?;
+        reach_peer(&lab, &mut vm)?;
+        Ok(Self {
+            lab,
+            vm,
+            function: 0,
+        })
+    }
+
+    /// The guest answers, and the kernel of the box has nothing to say.
+    fn check(&mut self) -> Result<()> {
+        let status = self.vm.status()?;
+        ensure!(status == "running", "the guest is {status}");
+        let _: Value = self.vm.guest(self.lab.host())?.ask(&Request::Hello)?;
+        self.lab.check()
+    }
+
+    fn failed(&mut self) {
+        self.lab.keep_results();
+    }
+
+    fn is_excused(&self) -> bool {
+        self.lab.emulator_is_to_blame()
+    }
+
+    fn close(self) -> Result<()> {
+        self.vm.quit(self.lab.host())?;
+        self.lab.finish()
+    }
+}
+
+pub(crate) fn trials(group: &Arc<Group<Rough>>) -> Vec<Trial> {
+    vec![
+        group.scenario("s44_nic_that_pauses_in_a_state_change", nic_pauses),
+        group.scenario("s30_set_pre_copy_p2p_fails", |b| suspend_fails(b, 0)),
+        group.scenario("s30_set_stop_copy_fails", |b| suspend_fails(b, 1)),
+        group.scenario("s42_function_reset_in_pre_copy", function_reset),
+        group.scenario("s35_system_reset_in_pre_copy", system_reset),
+        group.scenario("s43_unbound_in_pre_copy", unbound),
+        group.scenario("s34_activation_fails", activation_fails),
+        group.end("the_box_of_the_resets_is_well"),
+    ]
+}
+
+/// Gives the guest its address, and waits until the peer answers.
+fn reach_peer(lab: &Lab, vm: &mut Vm) -> Result<()> {
+    let guest = vm.guest(lab.host())?;
+    let _: Vec<Nic> = guest.ask(&Request::Net {
+        nics: vec![Address {
+            address: traffic::address(0, 2),
+            prefix: 24,
+        }],
+        timeout_s: 30,
+    })?;
+    let _: Pong = guest.ask(&Request::Ping {
+        dst: traffic::address(0, 1),
+        attempts: 100,
+    })?;
+    Ok(())
+}
+
+impl Rough {
+    fn resets(&self) -> Result<u64> {
+        let stats = self.lab.function_stats(self.function)?;
+        stats["net"]["resets"]
+            .as_u64()
+            .context("no count of resets")
+    }
+
+    fn expect_running(&mut self) -> Result<()> {
+        self.vm.until_running("running")?;
+        ensure!(driver_state(&self.lab, self.function)? == "RUNNING");
+        let stats = self.lab.function_stats(self.function)?;
+        ensure!(stats["log"]["active"] == false, "the log goes on: {stats}");
+        Ok(())
+    }
+}
+
+/// [44] The NIC stands still for 3 s while the function is to be suspended: the migration takes
+/// longer, that is all.
+fn nic_pauses(bench: &mut Rough) -> Result<()> {
+    let Rough { lab, vm, .. } = bench;
+    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.until_rounds(2)?;
+    let nic = lab.host().nic(0)?;
+    let start = Instant::now();
+    nic.signal(Signal::STOP)?;
+    // QEMU asks the device and waits in there; so may every answer of it.
+    thread::scope(|scope| {
+        let later = scope.spawn(|| {
+            sleep(Duration::from_secs(3));
+            nic.signal(Signal::CONT)
+        });
+        let ended = vm.let_go().and_then(|()| vm.until_end());
+        let woken = later.join().map_err(|_| anyhow!("the thread panicked"))?;
+        woken.and(ended?.expect("completed"))
+    })?;
+    ensure!(start.elapsed() >= Duration::from_secs(3));
+    vm.qmp().execute("cont", Value::Null)?;
+    vm.until_running("running")?;
+    vm.order(lab.host())?
+        .expect_states("PRE_COPY PRE_COPY_P2P STOP_COPY STOP RUNNING_P2P RUNNING")?;
+    reach_peer(lab, vm)
+}
+
+/// [30] A suspend fails, the first or the second one: QEMU resets the device, once.
+fn suspend_fails(bench: &mut Rough, after: u64) -> Result<()> {
+    let before = bench.resets()?;
+    let Rough { lab, vm, .. } = bench;
+    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.until_rounds(2)?;
+    lab.fault("suspend", INTERNAL, after, 1)?;
+    vm.let_go()?;
+    vm.until_end()?.expect_failed("")?;
+    let states = vm.order(lab.host())?;
+    let wanted: &[&str] = match after {
+        0 => &["PRE_COPY", "->RUNNING"],
+        _ => &["PRE_COPY", "PRE_COPY_P2P", "->RUNNING"],
+    };
+    ensure!(states.states().starts_with(wanted), "{states}");
+    let resets = bench.resets()? - before;
+    ensure!(resets == 1, "{resets} resets");
+    bench.expect_running()
+}
+
+/// [42] The function is reset through sysfs under a VM that is being migrated: the data file is
+/// dead, the migration fails.
+fn function_reset(bench: &mut Rough) -> Result<()> {
+    let Rough { lab, vm, .. } = bench;
+    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.until_rounds(2)?;
+    let path = format!("/sys/bus/pci/devices/{}/reset", lab.functions()[0]);
+    lab.host().run(&format!("echo 1 > {path}"))?;
+    ensure!(driver_state(lab, 0)? == "RUNNING");
+    vm.until_end()?.expect_failed("")?;
+    bench.expect_running()
+}
+
+/// [35] The guest is reset in pre-copy: QEMU reads from the old file and has to be told that it
+/// is dead. The guest boots and has its network back.
+fn system_reset(bench: &mut Rough) -> Result<()> {
+    let Rough { lab, vm, .. } = bench;
+    vm.qmp().execute("set-action", json!({"reboot": "reset"}))?;
+    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.until_rounds(2)?;
+    vm.qmp().execute("system_reset", Value::Null)?;
+    vm.until_end()?.expect_failed("No such device")?;
+    vm.forget_guest();
+    bench.expect_running()?;
+    let Rough { lab, vm, .. } = bench;
+    reach_peer(lab, vm)
+}
+
+/// [43] The driver is unbound under a VM that is being migrated. It asks the VM to let go of the
+/// function and waits until then; the migration ends, and nothing breaks.
+fn unbound(bench: &mut Rough) -> Result<()> {
+    let Rough { lab, vm, .. } = bench;
+    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.until_rounds(2)?;
+    let address = lab.functions()[0].clone();
+    lab.host().run(&format!(
+        "rm -f /tmp/unbound; (echo {address} > /sys/bus/pci/devices/{address}/driver/unbind; \
+         touch /tmp/unbound) > /dev/null 2>&1 &"
+    ))?;
+    sleep(Duration::from_secs(3));
+    let early = lab.host().run("ls /tmp/unbound 2>/dev/null || true")?;
+    let status = vm.qmp().execute("query-migrate", Value::Null)?["status"].clone();
+    ensure!(
+        early.trim().is_empty() || status == "failed",
+        "unbound in the middle of a migration that is {status}"
+    );
+    if status == "active" {
+        vm.cancel()?.expect("cancelled")?;
+    }
+    // Whether the guest lets it go now is the guest's business; the end of the VM does.
+    vm.qmp().execute("quit", Value::Null)?;
+    lab.host()
+        .run("for i in $(seq 300); do [ -e /tmp/unbound ] && exit 0; sleep 0.1; done; exit 1")?;
+    lab.host().bind(&address, "dlr_vfio_pci")?;
+    // The next one has a guest of its own.
+    bench.vm = bench.lab.vm(&[0], false)?;
+    let Rough { lab, vm, .. } = bench;
+    reach_peer(lab, vm)
+}
+
+/// [34] The destination cannot activate what it has accepted. QEMU says `completed` and resets
+/// the function: why every check of a stream is made before its last byte is accepted. This guards
+/// the driver's part: it says so loudly, and the function can be used.
+fn activation_fails(bench: &mut Rough) -> Result<()> {
+    let mut destination = bench.lab.vm(&[1], true)?;
+    let Rough { lab, vm, .. } = bench;
+    let settings = Settings::held();
+    let uri = destination.expect_incoming(lab, &settings)?;
+    vm.begin(lab, &uri, &settings)?;
+    vm.until_rounds(2)?;
+    lab.fault("resume", INTERNAL, 0, 1)?;
+    vm.let_go()?;
+    vm.until_end()?.expect("completed")?;
+    destination.until_running("running")?;
+    let order = destination.order(lab.host())?;
+    ensure!(
+        order.states().starts_with(&["RESUMING", "->RUNNING"]),
+        "{order}"
+    );
+    ensure!(driver_state(lab, 1)? == "RUNNING");
+    let log = lab.host().kernel_log()?;
+    ensure!(
+        log.contains(&format!(
+            "{}: the device does not resume",
+            lab.functions()[1]
+        )),
+        "the driver said nothing"
+    );
+    bench.function = 1;
+    let old = std::mem::replace(&mut bench.vm, destination);
+    old.quit(bench.lab.host())
+}
