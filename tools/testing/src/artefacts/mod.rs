@@ -6,14 +6,18 @@
 //! |-----------------|------------------------------|---------------------------------|
 //! | root file system| `rootfs/<key>`               | the package list changes        |
 //! | kernel          | `kernel/<key>`               | fragment or tool versions change|
+//! | QEMU of trixie  | `old-qemu/<key>`             | the root file system changes    |
+//! | Debian's kernel | `distro-kernel/<key>`        | the root file system changes    |
 //! | driver          | `trees/<tree>/module`        | `make` says so                  |
 //! | programs        | `trees/<tree>/static`        | cargo says so                   |
 //! | guest           | `trees/<tree>/guest.cpio`    | each time (it takes no time)    |
 
 pub mod cache;
+pub(crate) mod distro_kernel;
 mod guest;
 mod kernel;
 pub mod module;
+mod old_qemu;
 pub(crate) mod programs;
 mod rootfs;
 pub mod sandbox;
@@ -140,6 +144,25 @@ impl Workshop {
             Some(path) => Ok(path),
             None => Ok(rootfs::ensure_rootfs(&self.cache)?.tree),
         }
+    }
+
+    /// The program of an older QEMU, for the box, with the root file system's libraries.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be fetched.
+    pub fn old_qemu(&self) -> Result<PathBuf> {
+        old_qemu::ensure(&self.cache, &self.rootfs()?)
+    }
+
+    /// A folder with a kernel as Debian ships it, for guests: `vmlinuz`, and an initramfs
+    /// `modules.cpio` to be put behind the guests' own.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be fetched.
+    pub fn distro_kernel(&self) -> Result<PathBuf> {
+        distro_kernel::ensure(&self.cache, &self.rootfs()?)
     }
 
     /// The kernel's build tree.

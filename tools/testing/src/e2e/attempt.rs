@@ -57,6 +57,13 @@ impl Settings {
         }
     }
 
+    /// With so many channels of multifd.
+    #[must_use]
+    pub fn channels(mut self, channels: u32) -> Self {
+        self.channels = channels;
+        self
+    }
+
     /// Not held.
     #[must_use]
     pub fn free(mut self) -> Self {
@@ -156,13 +163,23 @@ impl Vm {
     /// QEMU refuses.
     pub fn expect_incoming(&mut self, lab: &Lab, settings: &Settings) -> Result<String> {
         let uri = format!("unix:/run/vm/{}/migration", self.name());
+        self.receive(lab, &uri, settings)?;
+        Ok(uri)
+    }
+
+    /// Loads from `uri`, or waits there.
+    ///
+    /// # Errors
+    ///
+    /// QEMU refuses.
+    pub fn receive(&mut self, lab: &Lab, uri: &str, settings: &Settings) -> Result<()> {
         self.mark(lab.host())?;
         self.configure(settings)?;
         self.qmp().execute(
             "migrate-incoming",
             json!({"uri": uri, "exit-on-error": false}),
         )?;
-        Ok(uri)
+        Ok(())
     }
 
     /// Waits until `query-migrate` shows what `enough` wants.

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use dlr_guest::protocol::PORT_NAME;
 
+use crate::artefacts::distro_kernel::FIRST_PROGRAM;
+
 use super::vm::{folder, Backend, VmConfig};
 
 /// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
@@ -24,9 +26,17 @@ pub(super) fn command_line(config: &VmConfig) -> String {
     let unusual = &config.unusual;
     let emulator = unusual.emulator.as_deref().unwrap_or("qemu-system-x86_64");
     let machine = unusual.machine.as_deref().unwrap_or("q35");
-    let (kernel, initrd) = match &unusual.boot {
-        Some(boot) => (format!("{boot}/vmlinuz"), format!("{boot}/initrd")),
-        None => ("/dlr/bzImage".into(), "/dlr/guest.cpio".into()),
+    let (kernel, initrd, first) = match &unusual.boot {
+        Some(boot) => (
+            format!("{boot}/vmlinuz"),
+            format!("{boot}/initrd"),
+            format!(" rdinit={FIRST_PROGRAM}"),
+        ),
+        None => (
+            "/dlr/bzImage".into(),
+            "/dlr/guest.cpio".into(),
+            String::new(),
+        ),
     };
     let mut line = format!(
         "exec {emulator} -name {} -machine {machine},memory-backend=ram -accel kvm -cpu {CPU} \
@@ -34,7 +44,7 @@ pub(super) fn command_line(config: &VmConfig) -> String {
          -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
          -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
          -kernel {kernel} -initrd {initrd} \
-         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' \
+         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check{first}' \
          -device virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x10 \
          -chardev socket,id=guest,path={folder}/guest,server=on,wait=off \
          -device virtserialport,chardev=guest,name={PORT_NAME} \

@@ -2,6 +2,8 @@
 
 //! A guest under traffic that moves from function to function.
 
+use std::time::SystemTime;
+
 use anyhow::{ensure, Context, Result};
 
 use super::{
@@ -9,7 +11,8 @@ use super::{
     migrate::{self, Migration, Plan},
     oracle::{self, Verdict},
     traffic::{Load, Traffic},
-    vm::Vm,
+    unix_ms,
+    vm::{Unusual, Vm},
 };
 
 /// The guest, where it is now, and what it has been through.
@@ -26,8 +29,22 @@ impl Journey {
     /// # Errors
     ///
     /// What does not start.
-    pub fn start(mut lab: Lab, functions: &[usize], load: Load) -> Result<Self> {
-        let mut vm = lab.vm(functions, false)?;
+    pub fn start(lab: Lab, functions: &[usize], load: Load) -> Result<Self> {
+        Self::start_unusual(lab, functions, load, &Unusual::default())
+    }
+
+    /// [`Journey::start`] in a VM with something unusual about it.
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub fn start_unusual(
+        mut lab: Lab,
+        functions: &[usize],
+        load: Load,
+        unusual: &Unusual,
+    ) -> Result<Self> {
+        let mut vm = lab.unusual_vm(functions, false, unusual)?;
         let traffic = Traffic::start(&lab, &mut vm, load.nics(functions.len()))?;
         traffic.trickle(&lab)?;
         Ok(Self {
@@ -56,6 +73,15 @@ impl Journey {
     /// Takes down when the guest stood still until now: the wire may lose frames then.
     pub fn note_stops(&mut self) {
         self.stopped.extend(self.vm.take_stops(self.lab.clock_ms()));
+    }
+
+    /// Frames may have been lost since then, although QEMU said only later that the guest stands
+    /// still: its device was the first to stop.
+    pub fn excuse_losses_since(&mut self, since: SystemTime) {
+        let passed = since.elapsed().map_or(0, |d| d.as_millis());
+        let now = unix_ms();
+        let from = now.saturating_sub(u64::try_from(passed).unwrap_or(u64::MAX));
+        self.stopped.push((from, now));
     }
 
     /// The guest is in another QEMU now, which took it over. Returns the old one.
@@ -130,6 +156,7 @@ impl Journey {
         let verdict = oracle::judge(&accounts, &self.stopped);
         self.vm.quit(self.lab.host())?;
         if !verdict.passed() {
+            self.lab.keep_results();
             let text = serde_json::to_string_pretty(&(&verdict, &accounts))?;
             std::fs::write(self.lab.host().results().join("accounts.json"), text)?;
         }

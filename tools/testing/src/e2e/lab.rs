@@ -199,8 +199,12 @@ impl Lab {
         found.with_context(|| format!("no data function {function} in {stats}"))
     }
 
-    /// Whether a guest of this box died of the emulated processor: see [`blame`].
+    /// Whether this box or a guest of it died of the emulated processor: see [`blame`].
     pub fn emulator_is_to_blame(&self) -> bool {
+        let log = self.host.kernel_log();
+        if log.is_ok_and(|log| blame::breakpoint_was_stale(&log)) {
+            return true;
+        }
         let consoles = self.host.run("cat /run/vm/*/serial");
         consoles.is_ok_and(|text| blame::interrupt_came_twice(&text))
     }

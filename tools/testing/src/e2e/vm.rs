@@ -86,7 +86,7 @@ pub struct Unusual {
     pub emulator: Option<String>,
     /// Machine type, if not the newest one.
     pub machine: Option<String>,
-    /// Folder with `vmlinuz` and `initrd`, if not the kernel of the box.
+    /// Folder with `vmlinuz` and `initrd` of Debian's kernel, if not the kernel of the box.
     pub boot: Option<String>,
 }
 

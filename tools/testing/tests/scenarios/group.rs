@@ -68,16 +68,18 @@ impl<B: Bench> Group<B> {
         })
     }
 
-    /// Runs it; once more in a fresh box if the first one's processor killed the guest.
+    /// Runs it; once more in a fresh box if the first one was killed by its emulated processor.
     fn run(&self, name: &str, run: fn(&mut B) -> Result<()>) -> Result<()> {
         match self.try_run(name, run)? {
             Outcome::Ended => Ok(()),
             Outcome::Excused(e) => {
-                let text = format!("{name}: an interrupt came twice, once more: {e:#}");
+                let text = format!("{name}: killed by the emulated processor, once more: {e:#}");
                 say(&text, Instant::now());
                 match self.try_run(name, run)? {
                     Outcome::Ended => Ok(()),
-                    Outcome::Excused(e) => Err(e.context("an interrupt came twice, twice")),
+                    Outcome::Excused(e) => {
+                        Err(e.context("killed by the emulated processor, twice"))
+                    }
                 }
             }
         }

@@ -27,6 +27,7 @@ pub(crate) fn trials(group: &Arc<Group<Journey>>) -> Vec<Trial> {
         group.scenario("s07_paused_guest_moves", paused_guest),
         group.scenario("s08_destination_that_waits", waiting_destination),
         group.scenario("s22_no_report_before_stop_copy", no_report_in_pre_copy),
+        group.scenario("state_in_a_file_and_back", by_way_of_a_file),
         group.end("the_guest_that_moved_is_unharmed"),
     ]
 }
@@ -42,7 +43,7 @@ fn place(journey: &mut Journey) -> Result<usize> {
 }
 
 /// Starts a destination in the other one of the first two functions.
-fn destination(journey: &mut Journey, unusual: &Unusual) -> Result<(usize, usize, Vm)> {
+pub(crate) fn destination(journey: &mut Journey, unusual: &Unusual) -> Result<(usize, usize, Vm)> {
     let here = place(journey)?;
     let there = 1 - here;
     let vm = journey.parts().0.unusual_vm(&[there], true, unusual)?;
@@ -132,19 +133,45 @@ fn refused(journey: &mut Journey, kind: &str) -> Result<()> {
     Ok(())
 }
 
+/// The state goes to a file first, and from there to the destination.
+fn by_way_of_a_file(journey: &mut Journey) -> Result<()> {
+    const FILE: &str = "file:/run/image";
+    let (here, _, mut destination) = destination(journey, &Unusual::default())?;
+    let (lab, vm, _) = journey.parts();
+    let settings = Settings::one_way().free();
+    vm.begin(lab, FILE, &settings)?;
+    vm.until_end()?.expect("completed")?;
+    destination.receive(lab, FILE, &settings)?;
+    destination.until_running("running")?;
+    destination
+        .order(lab.host())?
+        .expect("RESUMING WRITE RUNNING_P2P RUNNING LOADED")?;
+    lab.host().run("rm /run/image")?;
+    arrive(journey, destination, here)
+}
+
 /// Moves the guest; both sides as they are after `completed`.
 fn complete(journey: &mut Journey, destination: &mut Vm, rounds: u64) -> Result<()> {
+    complete_with(journey, destination, rounds, &Settings::held())
+}
+
+/// [`complete`] with these settings, which hold it in pre-copy.
+pub(crate) fn complete_with(
+    journey: &mut Journey,
+    destination: &mut Vm,
+    rounds: u64,
+    settings: &Settings,
+) -> Result<()> {
     let (lab, vm, _) = journey.parts();
-    let settings = Settings::held();
-    let uri = destination.expect_incoming(lab, &settings)?;
-    vm.begin(lab, &uri, &settings)?;
+    let uri = destination.expect_incoming(lab, settings)?;
+    vm.begin(lab, &uri, settings)?;
     vm.until_rounds(rounds)?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")
 }
 
 /// The guest runs there now: takes it over and ends the source, whose log was on to the last.
-fn arrive(journey: &mut Journey, mut destination: Vm, here: usize) -> Result<()> {
+pub(crate) fn arrive(journey: &mut Journey, mut destination: Vm, here: usize) -> Result<()> {
     destination.until_running("running")?;
     let old = journey.moved_to(destination);
     let (lab, _, _) = journey.parts();

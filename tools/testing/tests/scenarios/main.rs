@@ -7,6 +7,8 @@ mod group;
 mod hops;
 mod rough;
 mod source;
+mod versions;
+mod wide;
 
 use anyhow::Result;
 use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab};
@@ -31,6 +33,14 @@ fn main() {
     let rough = Group::new("rough");
     trials.extend(rough::trials(&rough));
     trials.extend(blockers::trials(&blockers));
+    let wide = Group::new("wide");
+    let versions = Group::new("wide-versions");
+    trials.extend(wide::trials(&wide));
+    let booting = Group::new("wide-booting");
+    trials.extend(blockers::wide_trials(&booting));
+    trials.extend(versions::trials(&versions));
+    let distro = Group::new("wide-distro");
+    trials.extend(versions::distro_trials(&distro));
     let conclusion = run(&arguments, trials);
     group::print_notes();
     // Those of groups whose last test was not chosen.
@@ -39,6 +49,10 @@ fn main() {
         hops.close(),
         rough.close(),
         blockers.close(),
+        wide.close(),
+        versions.close(),
+        distro.close(),
+        booting.close(),
     ];
     for closed in closed {
         if let Err(e) = closed {
