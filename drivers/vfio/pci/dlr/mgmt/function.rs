@@ -98,6 +98,22 @@ impl Function {
         self.run(Command::resume(self.channel.number, to))
     }
 
+    /// After a reset of the function beside which commands ran: ends whatever session they began, and lets
+    /// the function run again. Signals do not end the wait.
+    pub(crate) fn recover(&self) -> Result {
+        let number = self.channel.number;
+        let step_up = Command::resume(number, FnState::RunningP2p);
+        // Each of them fails when there is nothing to do.
+        for command in [
+            Command::save_end(number),
+            Command::load_abort(number),
+            step_up,
+        ] {
+            let _ = self.clean_up(command);
+        }
+        self.clean_up(Command::resume(number, FnState::Running))
+    }
+
     /// A zeroed DMA buffer for save and load.
     ///
     /// # Errors

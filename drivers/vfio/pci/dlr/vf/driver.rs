@@ -10,6 +10,7 @@ use super::{
     },
     identity::Identity,
     migrate::Sessions,
+    resets::Resets,
     shared::Shared, //
 };
 use crate::{
@@ -68,6 +69,7 @@ pub(crate) struct Vf {
     #[pin]
     pub(super) state: StateLock<Sessions>,
     pub(super) shared: Arc<Shared>,
+    pub(super) resets: Resets,
     #[pin]
     files: Files,
     _after_management: DeviceLink,
@@ -144,6 +146,7 @@ impl Operations for Vf {
                 capabilities,
                 state <- StateLock::new(Sessions::default()),
                 shared: Shared::new(logging, state.mirror())?,
+                resets: Resets::new(),
                 files <- Files::new(name, shared),
                 _after_management: service.order_after(pdev.as_ref())?,
             }))
@@ -175,6 +178,14 @@ impl Operations for Vf {
 
     fn unbind(this: Pin<&Self>, _pdev: &pci::Device<Bound>) {
         this.get_ref().files.remove();
+    }
+
+    fn reset_prepare(&self) {
+        self.resets.prepare();
+    }
+
+    fn reset_done(&self) {
+        self.resets.done();
     }
 
     /// What is known about the device's writes and state is worth nothing from here

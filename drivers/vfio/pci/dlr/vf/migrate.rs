@@ -4,6 +4,7 @@
 
 use super::{
     fsm,
+    resets::Era,
     resume::LoadSession,
     save::SaveSession,
     shared::Current,
@@ -34,6 +35,10 @@ use kernel::{
 pub(crate) struct Sessions {
     save: Option<Arc<SaveSession>>,
     load: Option<Arc<LoadSession>>,
+    /// When the state was last reset.
+    era: Option<Era>,
+    /// Whose device may have been moved since a reset whose `reset_done` is still to come.
+    astray: Option<Function>,
 }
 
 impl Migration for Vf {
@@ -49,24 +54,19 @@ impl Migration for Vf {
         step: Step,
     ) -> Result<Option<MigrationFile>, Failure> {
         let function = dev.open_data().get_ref().function()?;
-        let plan = fsm::plan(step.from, step.to)?;
-        let mut file = None;
-        for (at, action) in plan.iter().enumerate() {
-            match run(dev, function, sessions, *action) {
-                Ok(made) => file = made.or(file),
-                Err(error) => {
-                    let begun = plan.get(..=at).unwrap_or_default();
-                    return Err(take_back(dev, function, sessions, begun, error));
-                }
-            }
+        let result = arc(dev, function, sessions, step);
+        if !dev.data().get_ref().resets.none_since(sessions.era) {
+            sessions.astray = Some(function.clone());
         }
-        Ok(file)
+        result
     }
 
     /// The function was reset, or is about to be: the device has ended the session by
     /// itself, or will. Takes no lock under which user memory is touched.
     fn reset(&self, sessions: &mut Sessions, cause: ResetCause) {
         self.shared.set_current(Current::default());
+        let astray = sessions.astray.take();
+        sessions.era = self.resets.era();
         if let Some(save) = sessions.save.take() {
             save.end();
             if cause == ResetCause::Close {
@@ -77,6 +77,14 @@ impl Migration for Vf {
             load.end();
             if cause == ResetCause::Close {
                 let _ = load.abort_on_device();
+            }
+        }
+        if let (ResetCause::FunctionReset, Some(function)) = (cause, astray) {
+            match function.recover() {
+                // Gone: it goes on as it is, and there is no state any more (S10).
+                Ok(()) => (),
+                Err(error) if error == ENOTCONN => (),
+                Err(error) => pr_err!("a function may not run after its reset: {:?}\n", error),
             }
         }
     }
@@ -96,6 +104,27 @@ impl Migration for Vf {
         // device that cannot be migrated.
         Ok(status.total_bytes.saturating_add(unread).max(1))
     }
+}
+
+/// All steps of one arc.
+fn arc(
+    dev: &OpenDevice<'_, Vf>,
+    function: &Function,
+    sessions: &mut Sessions,
+    step: Step,
+) -> Result<Option<MigrationFile>, Failure> {
+    let plan = fsm::plan(step.from, step.to)?;
+    let mut file = None;
+    for (at, action) in plan.iter().enumerate() {
+        match run(dev, function, sessions, *action) {
+            Ok(made) => file = made.or(file),
+            Err(error) => {
+                let begun = plan.get(..=at).unwrap_or_default();
+                return Err(take_back(dev, function, sessions, begun, error));
+            }
+        }
+    }
+    Ok(file)
 }
 
 /// One step of a plan.

@@ -36,6 +36,7 @@ mod identity;
 mod migrate;
 mod outgoing;
 mod precopy;
+mod resets;
 mod resume;
 mod save;
 mod shared;
