@@ -48,4 +48,7 @@ pub enum Command {
     Check(cmd::check::Args),
     /// Take single calls as lines of JSON (see README.md): set, get, read, write, report, reset…
     Drive(cmd::drive::Args),
+    /// Used by `check`: hold a data file in a process of its own.
+    #[command(name = crate::check::holder::COMMAND, hide = true)]
+    HoldDataFile,
 }

@@ -30,6 +30,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Drive(args) => cmd::drive::run(args, cli.backend).map(|()| 0),
         Command::Mirror(args) => show(&ui, &cmd::mirror::run(args, cli.backend, &ui)?),
         Command::Check(args) => cmd::check::run(args, cli.backend, &ui),
+        Command::HoldDataFile => vfio_mig::check::holder::serve().map(|()| 0),
     }
 }
 

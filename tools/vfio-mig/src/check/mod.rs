@@ -8,6 +8,10 @@
 //! | [`ctx`] | what a case gets: the device, its pair, a random number generator |
 //! | [`dut`], [`ways`] | one device under test: single calls, and ways that cases go often |
 //! | [`cases`] | the cases, a module per group |
+//! | [`stream`] | streams: where to cut them, how to damage them, loading them |
+//! | [`walk`] | random walks against a model, and the shortest one that deviates |
+//! | [`race`], [`jobs`] | calls at the same time |
+//! | [`holder`] | a data file in another process |
 //! | [`select`] | which cases to run, and which deviations are known |
 //! | [`runner`] | runs them one by one, with a deadline, and puts the device right after each |
 //! | [`report`], [`format`] | what came of it, for people, TAP, JUnit and JSON |
@@ -35,10 +39,15 @@ mod contract_tests;
 pub mod ctx;
 pub mod dut;
 pub mod format;
+pub mod holder;
+pub mod jobs;
+pub mod race;
 pub mod report;
 pub mod runner;
 pub mod select;
+pub mod stream;
 pub mod verdict;
+pub mod walk;
 pub mod ways;
 
 use std::{fmt, sync::Arc};

@@ -2,16 +2,20 @@
 
 //! The cases, a module per group. Each module has `cases()`.
 
+mod concurrency;
 mod data;
 mod dead;
 mod feature;
 mod feature_calls;
+mod file;
 mod log;
 mod log_arguments;
+mod pair;
 mod precopy;
 mod reset;
 mod resume;
 mod states;
+mod walk;
 
 use super::Case;
 
@@ -28,6 +32,10 @@ pub fn all() -> Vec<Case> {
         log_arguments::cases(),
         log::cases(),
         reset::cases(),
+        file::cases(),
+        walk::cases(),
+        concurrency::cases(),
+        pair::cases(),
     ];
     groups.into_iter().flatten().collect()
 }

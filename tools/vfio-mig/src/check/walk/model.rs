@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What the uAPI says that each step of a walk does.
+
+use rustix::io::Errno;
+
+use super::{
+    step::{range, Step},
+    subject::{Answer, Subject},
+};
+use crate::{
+    check::verdict::errno_name,
+    state::{path, MigrationFlags, State},
+};
+
+/// A data file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Session {
+    resuming: bool,
+    /// The user has not closed it.
+    open: bool,
+    /// Its session has not ended.
+    alive: bool,
+    /// read() has said 0 in STOP_COPY.
+    ended: bool,
+    /// PRECOPY_INFO has just said that there is something to read.
+    owed: bool,
+    /// Bytes of no meaning were written.
+    spoilt: bool,
+    /// A write has failed.
+    failed: bool,
+}
+
+/// A log.
+#[derive(Clone, Copy, Debug)]
+struct Log {
+    range: (u64, u64),
+    /// There was a reset: the driver may have to give the log up.
+    shaken: bool,
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    flags: MigrationFlags,
+    state: State,
+    files: Vec<Session>,
+    /// The file whose session goes on.
+    current: Option<usize>,
+    log: Option<Log>,
+}
+
+/// What is wrong.
+type Judged = Result<(), String>;
+
+/// Says what came instead.
+fn told<T: std::fmt::Debug>(answer: &Answer<T>) -> String {
+    match answer {
+        Ok(value) => format!("gave {value:?}"),
+        Err(errno) => format!("failed with {}", errno_name(*errno)),
+    }
+}
+
+fn demand<T: std::fmt::Debug>(holds: bool, answer: &Answer<T>, wanted: &str) -> Judged {
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("{} instead of {wanted}", told(answer)))
+    }
+}
+
+fn is_saving(state: State) -> bool {
+    matches!(state, State::PreCopy | State::PreCopyP2p | State::StopCopy)
+}
+
+impl Model {
+    /// Of a device that was just opened.
+    pub fn new(flags: MigrationFlags) -> Self {
+        Self {
+            flags,
+            state: State::Running,
+            files: Vec::new(),
+            current: None,
+            log: None,
+        }
+    }
+
+    /// Does a step and judges what came.
+    ///
+    /// # Errors
+    ///
+    /// What the device did and should not have.
+    pub fn step(&mut self, subject: &mut impl Subject, step: Step) -> Judged {
+        match step {
+            Step::Set(number) => self.set(subject, number)?,
+            Step::Read(file, bytes) => self.read(subject, file, bytes)?,
+            Step::Write(file, bytes) => self.write(subject, file, bytes)?,
+            Step::Precopy(file) => self.precopy(subject, file)?,
+            Step::Close(file) => {
+                if let Some(number) = self.pick(file) {
+                    subject.close(number);
+                    self.file(number).open = false;
+                }
+            }
+            Step::Size => {
+                let answer = subject.size();
+                let broken = self.state == State::Error;
+                demand(answer.is_ok() || broken, &answer, "an estimate")?;
+            }
+            Step::Reset => self.reset(subject)?,
+            Step::Start(number) => self.start(subject, range(number))?,
+            Step::Report(number) => self.report(subject, range(number))?,
+            Step::Stop => {
+                let answer = subject.stop();
+                demand(answer.is_ok(), &answer, "success")?;
+                self.log = None;
+            }
+        }
+        match subject.get() {
+            Ok(state) if state == self.state => Ok(()),
+            Ok(state) => Err(format!("left the device in {state}, not in {}", self.state)),
+            Err(errno) => Err(format!("made GET fail with {}", errno_name(errno))),
+        }
+    }
+
+    /// Number of the file that a step means.
+    fn pick(&self, file: u8) -> Option<usize> {
+        let open: Vec<usize> = (0..self.files.len())
+            .filter(|number| self.files.get(*number).is_some_and(|file| file.open))
+            .collect();
+        let at = usize::from(file).checked_rem(open.len())?;
+        open.get(at).copied()
+    }
+
+    fn file(&mut self, number: usize) -> &mut Session {
+        while self.files.len() <= number {
+            self.files.push(Session::default());
+        }
+        &mut self.files[number]
+    }
+
+    fn end_session(&mut self) {
+        if let Some(number) = self.current.take() {
+            self.file(number).alive = false;
+        }
+    }
+
+    fn set(&mut self, subject: &mut impl Subject, number: u32) -> Judged {
+        if self.state == State::Error {
+            // Only a reset helps; the core warns about everything else in the kernel log.
+            return Ok(());
+        }
+        let from = self.state;
+        let to = State::try_from(number).ok();
+        let hops = to.and_then(|to| path(self.flags, from, to));
+        let answer = subject.set(number);
+        let (Some(to), Some(hops)) = (to, hops) else {
+            return demand(answer == Err(Errno::INVAL), &answer, "EINVAL");
+        };
+        let before = hops.len().checked_sub(2).and_then(|at| hops.get(at));
+        let before = before.copied().unwrap_or(from);
+        let opens = to != from && to.has_session() && !(is_saving(before) && is_saving(to));
+        if from == State::Resuming && to != from {
+            let spoilt = self.current.is_some_and(|number| self.file(number).spoilt);
+            if answer.is_err() {
+                return self.stay_resuming(subject, &hops);
+            }
+            demand(!spoilt, &answer, "an error: what was written is no stream")?;
+        }
+        demand(
+            answer == Ok(opens),
+            &answer,
+            if opens { "a new file" } else { "no new file" },
+        )?;
+        self.state = to;
+        if opens {
+            self.end_session();
+            let number = self.files.len();
+            self.files.push(Session {
+                resuming: to == State::Resuming,
+                open: true,
+                alive: true,
+                ..Session::default()
+            });
+            self.current = Some(number);
+        } else if !to.has_session() {
+            self.end_session();
+        } else if let Some(number) = self.current {
+            self.file(number).owed = false;
+        }
+        Ok(())
+    }
+
+    /// RESUMING was not left: the device may also have given up, or fail later on the way.
+    fn stay_resuming(&mut self, subject: &mut impl Subject, hops: &[State]) -> Judged {
+        let state = subject
+            .get()
+            .map_err(|errno| format!("failed, and GET then failed with {}", errno_name(errno)))?;
+        if state == State::Resuming {
+            return Ok(());
+        }
+        if state != State::Error && !hops.contains(&state) {
+            return Err(format!("failed and left the device in {state}"));
+        }
+        self.end_session();
+        self.state = state;
+        Ok(())
+    }
+
+    fn read(&mut self, subject: &mut impl Subject, file: u8, bytes: u16) -> Judged {
+        let Some(number) = self.pick(file) else {
+            return Ok(());
+        };
+        let state = self.state;
+        let most = usize::from(bytes);
+        let answer = subject.read(number, most);
+        let session = self.file(number);
+        if session.resuming {
+            return demand(answer == Err(Errno::BADF), &answer, "EBADF (RESUMING)");
+        }
+        if !session.alive {
+            return demand(
+                answer == Err(Errno::NODEV),
+                &answer,
+                "ENODEV (ended session)",
+            );
+        }
+        if state == State::StopCopy {
+            let ended = std::mem::replace(&mut session.ended, answer == Ok(0));
+            let well = answer.is_ok_and(|n| n <= most && !(ended && n != 0));
+            let wanted = if ended {
+                "0 (end of stream)"
+            } else {
+                "data or 0"
+            };
+            return demand(well, &answer, wanted);
+        }
+        let owed = std::mem::take(&mut session.owed);
+        match answer {
+            Ok(n) => demand((1..=most).contains(&n), &answer, "data or ENOMSG"),
+            Err(Errno::NOMSG) => demand(!owed, &answer, "the data that PRECOPY_INFO told of"),
+            Err(_) => demand(false, &answer, "data or ENOMSG"),
+        }
+    }
+
+    fn write(&mut self, subject: &mut impl Subject, file: u8, bytes: u16) -> Judged {
+        let Some(number) = self.pick(file) else {
+            return Ok(());
+        };
+        let most = usize::from(bytes);
+        let answer = subject.write(number, most);
+        let session = self.file(number);
+        if !session.resuming {
+            return demand(answer == Err(Errno::BADF), &answer, "EBADF (saving)");
+        }
+        if !session.alive {
+            return demand(
+                answer == Err(Errno::NODEV),
+                &answer,
+                "ENODEV (ended session)",
+            );
+        }
+        session.spoilt = true;
+        match answer {
+            Ok(n) => demand((1..=most).contains(&n), &answer, "some bytes or an error"),
+            Err(Errno::NODEV) => demand(session.failed, &answer, "a reason"),
+            Err(_) => {
+                session.failed = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn precopy(&mut self, subject: &mut impl Subject, file: u8) -> Judged {
+        let Some(number) = self.pick(file) else {
+            return Ok(());
+        };
+        let state = self.state;
+        let answer = subject.precopy(number);
+        let session = self.file(number);
+        let valid = session.alive && matches!(state, State::PreCopy | State::PreCopyP2p);
+        if valid {
+            session.owed = answer.is_ok_and(|bytes| bytes != 0);
+            return demand(answer.is_ok(), &answer, "an estimate");
+        }
+        demand(answer.is_err(), &answer, "an error: no pre-copy session")
+    }
+
+    fn reset(&mut self, subject: &mut impl Subject) -> Judged {
+        let answer = subject.reset();
+        demand(answer.is_ok(), &answer, "success")?;
+        self.state = State::Running;
+        self.end_session();
+        if let Some(log) = &mut self.log {
+            log.shaken = true;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, subject: &mut impl Subject, range: (u64, u64)) -> Judged {
+        let answer = subject.start(range);
+        if self.log.is_some() {
+            return demand(answer.is_err(), &answer, "an error (log is on)");
+        }
+        demand(answer.is_ok(), &answer, "success")?;
+        self.log = Some(Log {
+            range,
+            shaken: false,
+        });
+        Ok(())
+    }
+
+    fn report(&mut self, subject: &mut impl Subject, range: (u64, u64)) -> Judged {
+        let Some(log) = self.log else {
+            let answer = subject.report(range);
+            return demand(answer.is_err(), &answer, "an error (log is off)");
+        };
+        if log.range != range {
+            // Not specified outside of what was started.
+            return Ok(());
+        }
+        let answer = subject.report(range);
+        let lost = log.shaken && answer == Err(Errno::IO);
+        demand(
+            lost || answer == Ok(0),
+            &answer,
+            "success without a bit beyond the range",
+        )
+    }
+}
