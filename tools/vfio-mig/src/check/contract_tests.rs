@@ -68,10 +68,13 @@ fn tests() -> BTreeMap<String, String> {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         // A test in several files is a folder.
-        let text = fs::read_to_string(&path).or_else(|_| fs::read_to_string(path.join("main.rs")));
-        if let Ok(text) = text {
-            tests.insert(name, text);
+        let mut texts = Vec::new();
+        if path.is_dir() {
+            sources(&path, &mut texts);
+        } else {
+            texts.push(fs::read_to_string(&path).unwrap());
         }
+        tests.insert(name, texts.concat());
     }
     tests
 }
