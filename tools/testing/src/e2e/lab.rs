@@ -16,6 +16,13 @@ use crate::{BoxConfig, HostBox, NicConfig};
 /// Memory of a guest in MiB.
 pub const GUEST_MIB: u32 = 256;
 
+/// Starts a VM that never runs, for the life of the box. Its vCPU holds KVM's static branches
+/// (`apic_sw_disabled`, `preempt_notifier_key`) in one position. Otherwise the first and the last
+/// vCPU of the others have them patched while code there runs on the other processor, and under
+/// TCG that processor now and then meets the breakpoint of a patch that is complete: "Oops: int3".
+const KEEPER: &str = "qemu-system-x86_64 -name keeper -machine q35 -accel kvm -cpu host -m 16M -S \
+                      -nodefaults -display none -daemonize";
+
 /// A box that is ready for guests.
 pub struct Lab {
     host: HostBox,
@@ -58,6 +65,8 @@ impl Lab {
             .kernel_arg("kunit.enable=0");
         let host = HostBox::start(adapt(config))?;
         let functions = host.bind_dlr(0)?;
+        host.run(KEEPER)
+            .context("a VM that holds KVM's static branches")?;
         let clock_ms = clock(&host)?;
         Ok(Self {
             host,
