@@ -27,7 +27,9 @@ fn frames_lie_where_descriptors_say() {
     assert_eq!(rig.peek(BUFFERS + 0xff0 + 12, 8), sent[..8]);
     assert_eq!(rig.peek(BUFFERS + 0x3000, 92), sent[8..]);
     assert_eq!(rig.returned(RXQ), [(3, 112)]);
-    let told: Vec<_> = rig.seen.dirty.lock().unwrap().clone();
+    // The device's thread may write the used ring's flags beside this, at any time.
+    let mut told: Vec<_> = rig.seen.dirty.lock().unwrap().clone();
+    told.retain(|d| *d != (used(RXQ), 2));
     assert_eq!(
         told,
         [
