@@ -16,6 +16,11 @@ use crate::{BoxConfig, HostBox, NicConfig};
 /// Memory of a guest in MiB.
 pub const GUEST_MIB: u32 = 256;
 
+/// On a busy machine the box may calibrate its TSC at boot wrongly by some thousandths. KVM would
+/// then try to scale the guests' TSC, which the emulated processor cannot, and leave them without
+/// timers ("user requested TSC rate below hardware speed"). The default is 250.
+const TSC_TOLERANCE: &str = "kvm.tsc_tolerance_ppm=20000";
+
 /// Starts a VM that never runs, for the life of the box. Its vCPU holds KVM's static branches
 /// (`apic_sw_disabled`, `preempt_notifier_key`) in one position. Otherwise the first and the last
 /// vCPU of the others have them patched while code there runs on the other processor, and under
@@ -62,7 +67,8 @@ impl Lab {
         let config = BoxConfig::new(name)
             .nic(nic)
             .huge_pages(pages)
-            .kernel_arg("kunit.enable=0");
+            .kernel_arg("kunit.enable=0")
+            .kernel_arg(TSC_TOLERANCE);
         let host = HostBox::start(adapt(config))?;
         let functions = host.bind_dlr(0)?;
         host.run(KEEPER)
