@@ -41,6 +41,22 @@ pub(crate) struct Sessions {
     astray: Option<Function>,
 }
 
+impl Sessions {
+    /// Kills the files of the session that there is, if any. What the device has of it is left to
+    /// the caller.
+    fn end_files(&mut self, vf: &Vf) -> (Option<Arc<SaveSession>>, Option<Arc<LoadSession>>) {
+        vf.shared.set_current(Current::default());
+        let (save, load) = (self.save.take(), self.load.take());
+        if let Some(save) = &save {
+            save.end();
+        }
+        if let Some(load) = &load {
+            load.end();
+        }
+        (save, load)
+    }
+}
+
 impl Migration for Vf {
     type State = Sessions;
 
@@ -64,20 +80,13 @@ impl Migration for Vf {
     /// The function was reset, or is about to be: the device has ended the session by
     /// itself, or will. Takes no lock under which user memory is touched.
     fn reset(&self, sessions: &mut Sessions, cause: ResetCause) {
-        self.shared.set_current(Current::default());
+        let (save, load) = sessions.end_files(self);
         let astray = sessions.astray.take();
         sessions.era = self.resets.era();
-        if let Some(save) = sessions.save.take() {
-            save.end();
-            if cause == ResetCause::Close {
-                let _ = save.end_on_device();
-            }
-        }
-        if let Some(load) = sessions.load.take() {
-            load.end();
-            if cause == ResetCause::Close {
-                let _ = load.abort_on_device();
-            }
+        if cause == ResetCause::Close {
+            // Whoever opens the function next begins with another session either way.
+            let _ = save.map(|s| s.end_on_device());
+            let _ = load.map(|l| l.abort_on_device());
         }
         if let (ResetCause::FunctionReset, Some(function)) = (cause, astray) {
             match function.recover() {
@@ -165,9 +174,7 @@ fn run(
             return Ok(Some(file));
         }
         fsm::Step::CloseSave => {
-            vf.shared.set_current(Current::default());
-            if let Some(save) = sessions.save.take() {
-                save.end();
+            if let (Some(save), _) = sessions.end_files(vf) {
                 // The file is dead, there is no way back: the arc is taken (B4). The
                 // device ends the session at the next reset or SAVE_BEGIN.
                 if let Err(error) = save.end_on_device() {
@@ -192,25 +199,9 @@ fn run(
                 return Err(EINVAL);
             }
         }
-        fsm::Step::CloseLoad => {
-            vf.shared.set_current(Current::default());
-            if let Some(load) = sessions.load.take() {
-                load.end();
-            }
-        }
+        fsm::Step::CloseLoad => drop(sessions.end_files(vf)),
     }
     Ok(None)
-}
-
-/// Kills the files of all sessions.
-fn end_files(dev: &OpenDevice<'_, Vf>, sessions: &mut Sessions) {
-    dev.data().get_ref().shared.set_current(Current::default());
-    if let Some(save) = sessions.save.take() {
-        save.end();
-    }
-    if let Some(load) = sessions.load.take() {
-        load.end();
-    }
 }
 
 /// The last of the `begun` steps has failed with `error`: takes all of them back.
@@ -241,7 +232,7 @@ fn take_back(
     }
     if broken {
         // ERROR has no session. The device is not asked: the reset that follows ends its.
-        end_files(dev, sessions);
+        drop(sessions.end_files(dev.data().get_ref()));
         Failure::Broken(error)
     } else {
         Failure::Stay(error)
