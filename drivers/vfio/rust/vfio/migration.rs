@@ -40,6 +40,18 @@ impl State {
         self as u32
     }
 
+    /// All of them, in the order of the uAPI.
+    pub(crate) const ALL: [State; 8] = [
+        State::Error,
+        State::Stop,
+        State::Running,
+        State::StopCopy,
+        State::Resuming,
+        State::RunningP2p,
+        State::PreCopy,
+        State::PreCopyP2p,
+    ];
+
     /// Whether this is one of the two pre-copy states.
     pub(crate) const fn is_precopy(self) -> bool {
         matches!(self, State::PreCopy | State::PreCopyP2p)
@@ -64,17 +76,8 @@ impl TryFrom<u32> for State {
     type Error = Error;
 
     fn try_from(raw: u32) -> Result<Self> {
-        const ALL: [State; 8] = [
-            State::Error,
-            State::Stop,
-            State::Running,
-            State::StopCopy,
-            State::Resuming,
-            State::RunningP2p,
-            State::PreCopy,
-            State::PreCopyP2p,
-        ];
-        ALL.into_iter()
+        State::ALL
+            .into_iter()
             .find(|state| state.to_raw() == raw)
             .ok_or(EINVAL)
     }

@@ -107,17 +107,6 @@ pub(crate) fn level(state: State) -> Option<FnState> {
 mod tests {
     use super::*;
 
-    const ALL: [State; 8] = [
-        State::Error,
-        State::Stop,
-        State::Running,
-        State::StopCopy,
-        State::Resuming,
-        State::RunningP2p,
-        State::PreCopy,
-        State::PreCopyP2p,
-    ];
-
     /// Contract S1, copied from there and not from the table above.
     const ARCS: [(State, State); 15] = [
         (State::Running, State::RunningP2p),
@@ -140,8 +129,8 @@ mod tests {
     #[test]
     fn exactly_fifteen_arcs() {
         let mut arcs = 0;
-        for from in ALL {
-            for to in ALL {
+        for from in State::ALL {
+            for to in State::ALL {
                 let listed = ARCS.contains(&(from, to));
                 assert_eq!(plan(from, to).is_ok(), listed);
                 arcs += usize::from(listed);
