@@ -18,12 +18,14 @@
 //! newer session is active (contract D19). Reads still in flight then belong to the
 //! management function, which keeps their memory until the device is done.
 
+mod reader;
+
+use self::reader::Reader;
 use super::{
     buffer::{
         Front,
         Queue, //
     },
-    outgoing::Framing,
     precopy::Accounting,
 };
 use crate::{
@@ -33,22 +35,14 @@ use crate::{
         Reply,
         Ticket, //
     },
-    params::Config,
-    vfio::migration_file::{
-        PrecopyInfo,
-        Readiness,
-        Save, //
-    },
+    params::Config, //
 };
 use kernel::{
-    iov::IovIterDest,
     new_condvar, new_mutex, new_poll_condvar,
     prelude::*,
-    sync::{poll::PollCondVar, Arc, CondVar, Mutex},
+    sync::{poll::PollCondVar, Arc, CondVar, Mutex, MutexGuard},
 };
 
-/// Bytes that go through kernel memory at a time on their way to the user.
-const BOUNCE: usize = 64 << 10;
 /// Reads in flight while the guest runs: one being taken by the user, one ahead.
 const AHEAD: usize = 2;
 
@@ -84,14 +78,6 @@ pub(crate) struct SaveSession {
     poll: PollCondVar,
 }
 
-/// What belongs to whoever reads.
-struct Reader {
-    /// What the copy to the user goes through.
-    bounce: KVVec<u8>,
-    /// Where in the stream the user is.
-    framing: Framing,
-}
-
 /// What a reader gets.
 enum Next {
     /// These bytes of this buffer.
@@ -108,10 +94,7 @@ impl SaveSession {
     /// `ENOMEM`, charged to the caller.
     pub(crate) fn new(function: &Function) -> Result<Arc<Self>> {
         let function = function.clone();
-        let reader = Reader {
-            bounce: KVVec::zeroed(BOUNCE, GFP_KERNEL_ACCOUNT)?,
-            framing: Framing::new(),
-        };
+        let reader = Reader::new()?;
         let io = Io {
             dead: true,
             failed: None,
@@ -188,13 +171,7 @@ impl SaveSession {
         io.held = true;
         while let Some(ticket) = io.queue.oldest_read() {
             let ticket = ticket.clone();
-            drop(io);
-            let reply = ticket.wait();
-            io = self.io.lock();
-            if matches!(reply, Err(error) if error == EINTR) {
-                return Err(EINTR);
-            }
-            self.complete(&mut io, &ticket, reply);
+            io = self.wait_for(io, &ticket)?;
         }
         Ok(())
     }
@@ -298,6 +275,26 @@ impl SaveSession {
         }
     }
 
+    /// Waits for the read `ticket`, without the lock meanwhile, and takes note of its end.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`: killed. A read that fails is not an error of the wait.
+    fn wait_for<'a>(
+        &'a self,
+        io: MutexGuard<'a, Io>,
+        ticket: &Arc<Ticket>,
+    ) -> Result<MutexGuard<'a, Io>> {
+        drop(io);
+        let reply = ticket.wait();
+        let mut io = self.io.lock();
+        if matches!(reply, Err(error) if error == EINTR) {
+            return Err(EINTR);
+        }
+        self.complete(&mut io, ticket, reply);
+        Ok(io)
+    }
+
     /// Takes note of all reads that have come to their end, without waiting.
     fn reap(&self, io: &mut Io) {
         while let Some(ticket) = io.queue.oldest_read().filter(|t| t.is_done()) {
@@ -334,13 +331,7 @@ impl SaveSession {
                 }
                 Front::InFlight(ticket) if wait || ticket.is_done() => {
                     let ticket = ticket.clone();
-                    drop(io);
-                    let reply = ticket.wait();
-                    io = self.io.lock();
-                    if matches!(reply, Err(error) if error == EINTR) {
-                        return Err(EINTR);
-                    }
-                    self.complete(&mut io, &ticket, reply);
+                    io = self.wait_for(io, &ticket)?;
                 }
                 Front::InFlight(_) => return Err(EAGAIN),
                 Front::Empty => {
@@ -367,82 +358,5 @@ impl SaveSession {
                 }
             }
         }
-    }
-}
-
-impl Save for SaveSession {
-    fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
-        let mut reader = if nonblock {
-            self.reader.try_lock().ok_or(EAGAIN)?
-        } else {
-            self.reader.lock()
-        };
-        let Reader { bounce, framing } = &mut *reader;
-        self.look_again();
-        let mut done = 0usize;
-        while !dst.is_empty() {
-            // Once there is something, only what is there too: the user is not kept
-            // from it by a wait, let alone by a signal.
-            let (buffer, from, to) = match self.next(done == 0 && !nonblock) {
-                Ok(Next::Data(buffer, from, to)) => (buffer, from, to),
-                // Not whole: the user must not take it for the end of a good stream.
-                Ok(Next::End) if done == 0 && !framing.is_whole() => return Err(EIO),
-                Ok(Next::End) => break,
-                Err(_) if done != 0 => break,
-                Err(error) => return Err(error),
-            };
-            // OVERFLOW: `from < to`.
-            let n = (to - from).min(dst.len()).min(bounce.len());
-            let chunk = bounce.get_mut(..n).ok_or(EINVAL)?;
-            if let Err(error) = buffer.copy_out(from, chunk) {
-                return if done != 0 { Ok(done) } else { Err(error) };
-            }
-            let copied = dst.copy_to_iter(chunk);
-            // What did not fit stays the head of the queue: other readers wait for
-            // `reader`, and a session that has ended meanwhile has no head.
-            let mut io = self.io.lock();
-            io.queue.consume(copied);
-            io.sizes.took(copied as u64);
-            drop(io);
-            done = done.saturating_add(copied);
-            framing.push(chunk.get(..copied).unwrap_or_default());
-            if copied < n {
-                return if done != 0 { Ok(done) } else { Err(EFAULT) };
-            }
-        }
-        Ok(done)
-    }
-
-    fn poll_queue(&self) -> &PollCondVar {
-        &self.poll
-    }
-
-    /// While the guest runs the device does not say when it has more: a poller finds
-    /// out when it asks again, and is woken when the state changes.
-    fn readiness(&self) -> Readiness {
-        let mut io = self.io.lock();
-        if io.dead {
-            return Readiness::Dead;
-        }
-        self.reap(&mut io);
-        if io.failed.is_some() || io.stopped || !matches!(io.queue.front(), Front::Empty) {
-            return Readiness::Readable;
-        }
-        match self.function.status() {
-            Ok(status) if Accounting::pending(&status) == 0 => Readiness::Idle,
-            _ => Readiness::Readable,
-        }
-    }
-
-    fn precopy_info(&self, v2: bool) -> Result<PrecopyInfo> {
-        let mut io = self.io.lock();
-        if io.dead {
-            return Err(ENODEV);
-        }
-        // A memory read: nothing is asked of a function that is suspended (D16).
-        let status = self.function.status()?;
-        self.reap(&mut io);
-        let Io { sizes, queue, .. } = &mut *io;
-        Ok(sizes.info(&status, queue.unread(), queue.in_flight() != 0, v2))
     }
 }
