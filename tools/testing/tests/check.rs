@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::{BoxConfig, HostBox};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002";
 /// A second one for `--pair`.
@@ -137,14 +137,10 @@ fn notices_a_broken_device(host: &HostBox, address: &str) -> Result<()> {
         ("state-truncated", "D8.end-of-stream"),
         ("state-bit-flip", "S1.resuming-to-running"),
     ] {
-        let sabotage = |n: u32| {
-            host.nic(0)?
-                .control(&json!({ "cmd": "sabotage", "kind": kind, "n": n }))
-        };
-        sabotage(1)?;
+        host.nic(0)?.sabotage(kind, 1)?;
         let report = check(host, &format!("--only {only} {address}"), 1)?;
         ensure!(cases(&report, "fail").len() == 1, "{kind}: {report}");
-        sabotage(0)?;
+        host.nic(0)?.sabotage(kind, 0)?;
         check(host, &format!("--only {only} {address}"), 0)?;
     }
     Ok(())

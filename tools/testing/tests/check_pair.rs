@@ -37,16 +37,6 @@ fn bad(report: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-fn nic(host: &HostBox, request: &Value) -> Result<()> {
-    let answer = host.nic(0)?.control(request)?;
-    ensure!(answer["ok"] == true, "the NIC refuses {request}: {answer}");
-    Ok(())
-}
-
-fn sabotage(host: &HostBox, kind: &str, n: u64) -> Result<()> {
-    nic(host, &json!({"cmd": "sabotage", "kind": kind, "n": n}))
-}
-
 /// Prints how long each case took, for whoever looks for a slow one.
 fn print_times(report: &Value) {
     for case in report["results"].as_array().into_iter().flatten() {
@@ -76,18 +66,17 @@ fn check_with_a_pair_passes_and_a_broken_nic_fails_by_name() -> Result<()> {
     ensure!(passed >= 30 && skipped == Some(0), "{}", report["counts"]);
 
     // A state that is damaged on its way out is not taken.
-    sabotage(&host, "state-bit-flip", 1)?;
+    host.nic(0)?.sabotage("state-bit-flip", 1)?;
     let (code, report) = check(&host, &functions, "--only S11.good-stream")?;
     let found = bad(&report);
     ensure!(
         code == 1 && found.iter().any(|(_, text)| text.contains("refused by")),
         "a flipped bit was not noticed ({code}): {found:?}"
     );
-    sabotage(&host, "state-bit-flip", 0)?;
+    host.nic(0)?.sabotage("state-bit-flip", 0)?;
 
     // A walk that deviates is shrunk to the one call that does.
-    nic(
-        &host,
+    host.nic(0)?.control(
         &json!({"cmd": "fault", "opcode": "suspend", "action": {"status": 9}, "count": 1_000_000}),
     )?;
     let (code, report) = check(&host, &functions, "--only S5.walk-states")?;
@@ -99,7 +88,7 @@ fn check_with_a_pair_passes_and_a_broken_nic_fails_by_name() -> Result<()> {
                 .any(|(_, text)| text.starts_with("[SET ") && !text.contains(", ")),
         "a failing SUSPEND was not found, or not shrunk ({code}): {found:?}"
     );
-    nic(&host, &json!({"cmd": "mend"}))?;
+    host.nic(0)?.control(&json!({"cmd": "mend"}))?;
     let (code, report) = check(&host, &functions, "--only S5.walk-states,S11.good-stream")?;
     ensure!(code == 0, "mended, it still fails: {:?}", bad(&report));
     host.finish()

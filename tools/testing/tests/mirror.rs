@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::{BoxConfig, HostBox};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 /// Huge pages for two virtual machines of 32 MiB.
 const HUGE_PAGES: u32 = 40;
@@ -57,18 +57,10 @@ fn assert_nothing_lost(host: &HostBox, functions: &[String], options: &str) -> R
     Ok(answer)
 }
 
-fn sabotage(host: &HostBox, kind: &str, n: u64) -> Result<()> {
-    let answer = host
-        .nic(0)?
-        .control(&json!({"cmd": "sabotage", "kind": kind, "n": n}))?;
-    ensure!(answer["ok"] == true, "the NIC refuses sabotage: {answer}");
-    Ok(())
-}
-
 /// With the rule broken a lost page is named; with the rule kept none is, in the same box.
 fn assert_sabotage_shows(parameters: &str, kind: &str, n: u64, options: &str) -> Result<()> {
     let (host, functions) = start(parameters)?;
-    sabotage(&host, kind, n)?;
+    host.nic(0)?.sabotage(kind, n)?;
     let mut found = None;
     for _ in 0..ATTEMPTS {
         let (code, answer) = mirror(&host, &functions, options)?;
@@ -84,7 +76,7 @@ fn assert_sabotage_shows(parameters: &str, kind: &str, n: u64, options: &str) ->
         number(&answer, "lost_pages")? > 0 && number(lost, "iova")? >= 1 << 30,
         "no lost page is named: {answer}"
     );
-    sabotage(&host, kind, 0)?;
+    host.nic(0)?.sabotage(kind, 0)?;
     assert_nothing_lost(&host, &functions, "")?;
     host.finish()
 }
@@ -183,7 +175,7 @@ fn a_saved_state_is_loaded_and_a_damaged_one_refused() -> Result<()> {
     let (code, loaded) = tool(&host, &load)?;
     ensure!(code == 0, "{load}: {loaded}");
 
-    sabotage(&host, "state-bit-flip", 1)?;
+    host.nic(0)?.sabotage("state-bit-flip", 1)?;
     let (code, saved) = tool(&host, &save)?;
     ensure!(code == 0, "{save} with a flipped bit: {saved}");
     let (code, refused) = tool(&host, &load)?;
@@ -191,16 +183,16 @@ fn a_saved_state_is_loaded_and_a_damaged_one_refused() -> Result<()> {
         code == 2 && refused["error"].is_string(),
         "{load} with a flipped bit was not refused: {refused}"
     );
-    sabotage(&host, "state-bit-flip", 0)?;
+    host.nic(0)?.sabotage("state-bit-flip", 0)?;
 
     // The driver does not let a stream end well that has no trailer.
-    sabotage(&host, "state-truncated", 1)?;
+    host.nic(0)?.sabotage("state-truncated", 1)?;
     let (code, refused) = tool(&host, &save)?;
     ensure!(
         code == 2 && refused["error"].is_string(),
         "{save} without a trailer did not fail: {refused}"
     );
-    sabotage(&host, "state-truncated", 0)?;
+    host.nic(0)?.sabotage("state-truncated", 0)?;
 
     // Both have survived it.
     for function in [from, to] {

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use serde_json::{json, Value};
 
 use super::{
@@ -172,21 +172,16 @@ impl Lab {
     ///
     /// The NIC refuses.
     pub fn nic(&self, request: &Value) -> Result<Value> {
-        let answer = self.host.nic(0)?.control(request)?;
-        if answer["ok"] != true {
-            bail!("the NIC, asked for {request}: {}", answer["error"]);
-        }
-        Ok(answer)
+        self.host.nic(0)?.control(request)
     }
 
-    /// Breaks a rule of the NIC, or mends it with `n` 0.
+    /// [`Nic::sabotage`](crate::hostbox::Nic::sabotage) of the first NIC.
     ///
     /// # Errors
     ///
     /// The NIC does not know the rule.
     pub fn sabotage(&self, kind: &str, n: u64) -> Result<()> {
-        self.nic(&json!({"cmd": "sabotage", "kind": kind, "n": n}))
-            .map(drop)
+        self.host.nic(0)?.sabotage(kind, n)
     }
 
     /// Lets the next commands `opcode` of the NIC end with `status`: `count` of them, when

@@ -2,6 +2,8 @@
 
 //! Loads the driver in the box and binds functions to it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{bail, ensure, Context, Result};
 
 use super::{qemu::Location, HostBox};
@@ -105,5 +107,22 @@ impl HostBox {
             self.bind(address, DATA_DRIVER)?;
         }
         Ok(addresses)
+    }
+
+    /// Fails if the driver or the NIC has anything left of a session, a log or a command of a
+    /// NIC that nobody uses.
+    ///
+    /// # Errors
+    ///
+    /// Says what is left over.
+    pub fn check_idle(&self, nic: usize, management: &str) -> Result<()> {
+        let file = format!("/sys/kernel/debug/dlr_vfio_pci/{management}/stats");
+        let text = String::from_utf8(self.read_file(&file)?)?;
+        let counts: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(' ')).collect();
+        for name in ["buffers", "in_flight", "log_rings"] {
+            let count = counts.get(name).copied();
+            ensure!(count == Some("0"), "{count:?} {name} are left over");
+        }
+        self.nic(nic)?.check_idle()
     }
 }

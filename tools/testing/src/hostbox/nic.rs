@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use rustix::process::{kill_process, Pid, Signal};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::config::NicConfig;
 
@@ -90,7 +90,7 @@ impl Nic {
     ///
     /// # Errors
     ///
-    /// The NIC is gone, does not answer within a minute, or not in JSON.
+    /// The NIC is gone, does not answer within a minute, or not in JSON, or refuses.
     pub fn control(&self, request: &Value) -> Result<Value> {
         let mut stream = UnixStream::connect(self.control_socket())
             .with_context(|| format!("control socket of the NIC (log: {})", self.log.display()))?;
@@ -98,7 +98,44 @@ impl Nic {
         stream.write_all(format!("{request}\n").as_bytes())?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer)?;
-        serde_json::from_str(&answer).with_context(|| format!("answer of the NIC: {answer:?}"))
+        let answer: Value = serde_json::from_str(&answer)
+            .with_context(|| format!("answer of the NIC: {answer:?}"))?;
+        ensure!(
+            answer["ok"] == true,
+            "the NIC, asked for {request}: {answer}"
+        );
+        Ok(answer)
+    }
+
+    /// Breaks a rule of the NIC in every `n`th case, or mends it with `n` 0.
+    ///
+    /// # Errors
+    ///
+    /// The NIC does not know the rule.
+    pub fn sabotage(&self, kind: &str, n: u64) -> Result<()> {
+        self.control(&json!({"cmd": "sabotage", "kind": kind, "n": n}))
+            .map(drop)
+    }
+
+    /// Fails if a data function is not RUNNING, or something is left of a session, a log or a
+    /// command.
+    ///
+    /// # Errors
+    ///
+    /// Says what is left over.
+    pub fn check_idle(&self) -> Result<()> {
+        let stats = self.control(&json!({"cmd": "stats"}))?;
+        for function in stats["functions"].as_array().into_iter().flatten() {
+            ensure!(
+                function["state"] == 0
+                    && function["session"] == "none"
+                    && function["log"]["active"] == false,
+                "left over in the NIC: {function}"
+            );
+        }
+        let queue = &stats["queue"];
+        ensure!(queue["outstanding"] == 0, "left over in the NIC: {queue}");
+        Ok(())
     }
 
     /// Fails if the process ended by itself or a thread of it panicked.

@@ -3,7 +3,7 @@
 //! One NIC with one data function under test. Several of them work beside each other: most of
 //! the time goes into deadlines.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use dlr_testing::{
@@ -60,9 +60,7 @@ impl<'a> Lane<'a> {
 
     /// A request to the NIC.
     pub(crate) fn nic(&self, request: &Value) -> Result<Value> {
-        let answer = self.host.nic(self.number)?.control(request)?;
-        ensure!(answer["ok"] == true, "{request}: {answer}");
-        Ok(answer)
+        self.host.nic(self.number)?.control(request)
     }
 
     /// The next command of this kind suffers.
@@ -148,30 +146,8 @@ impl<'a> Lane<'a> {
     }
 
     /// Nothing is left over, in the driver or in the device.
-    fn check_clean(&mut self) -> Result<()> {
-        let file = format!("/sys/kernel/debug/dlr_vfio_pci/{}/stats", self.management);
-        let text = String::from_utf8(self.host.read_file(&file)?)?;
-        let counts: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(' ')).collect();
-        for name in ["buffers", "in_flight", "log_rings"] {
-            let count = counts.get(name).copied();
-            ensure!(count == Some("0"), "{count:?} {name} are left over");
-        }
-        let stats = self.nic(&json!({"cmd": "stats"}))?;
-        let function = &stats["functions"][0];
-        ensure!(
-            function["state"] == 0,
-            "the function is not running: {function}"
-        );
-        ensure!(
-            function["session"] == "none",
-            "a session is left: {function}"
-        );
-        ensure!(
-            function["log"]["active"] == false,
-            "a log is left: {function}"
-        );
-        ensure!(stats["queue"]["outstanding"] == 0, "{}", stats["queue"]);
-        Ok(())
+    fn check_clean(&self) -> Result<()> {
+        self.host.check_idle(self.number, &self.management)
     }
 
     /// The function can be saved and logged as before.
