@@ -3,20 +3,16 @@
 //! What QEMU refuses to migrate, with its words, and sources that die: no guest is needed, the
 //! most virtual machines do not even run.
 
-use std::{sync::Arc, thread::sleep, time::Duration};
+use std::{thread::sleep, time::Duration};
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
     Backend, Lab, Unusual, Vm,
 };
-use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::{
-    group::{Bench, Group},
-    wide,
-};
+use crate::group::{Bench, Group, Listed};
 
 /// Function of the second NIC, which plain vfio-pci has.
 const INCAPABLE: usize = 1;
@@ -32,24 +28,24 @@ pub(crate) struct Blocked {
     incapable: String,
 }
 
-impl Bench for Blocked {
-    fn open(group: &str) -> Result<Self> {
-        let lab = Lab::start_with(group, 2, Backend::Iommufd, &[], |config| {
-            config
-                .functions(1)
-                .huge_pages(HUGE_PAGES)
-                .memory(MEMORY_MIB)
-        })?;
-        let host = lab.host();
-        let incapable = host
-            .addresses(1)?
-            .into_iter()
-            .nth(INCAPABLE)
-            .context("the second NIC has no data function")?;
-        host.bind(&incapable, "vfio-pci")?;
-        Ok(Self { lab, incapable })
-    }
+fn start(group: &str) -> Result<Blocked> {
+    let lab = Lab::start_with(group, 2, Backend::Iommufd, &[], |config| {
+        config
+            .functions(1)
+            .huge_pages(HUGE_PAGES)
+            .memory(MEMORY_MIB)
+    })?;
+    let host = lab.host();
+    let incapable = host
+        .addresses(1)?
+        .into_iter()
+        .nth(INCAPABLE)
+        .context("the second NIC has no data function")?;
+    host.bind(&incapable, "vfio-pci")?;
+    Ok(Blocked { lab, incapable })
+}
 
+impl Bench for Blocked {
     fn check(&mut self) -> Result<()> {
         self.lab.check()
     }
@@ -72,8 +68,9 @@ impl Bench for Blocked {
     }
 }
 
-pub(crate) fn trials(group: &Arc<Group<Blocked>>) -> Vec<Trial> {
-    vec![
+pub(crate) fn group() -> Listed {
+    let group = Group::new("blockers", start);
+    let trials = vec![
         group.scenario("s39_blocked_by_an_incapable_device", incapable_device),
         group.scenario("s39_blocked_by_a_viommu", viommu),
         group.scenario("s39_blocked_by_postcopy", postcopy),
@@ -83,19 +80,19 @@ pub(crate) fn trials(group: &Arc<Group<Blocked>>) -> Vec<Trial> {
         group.scenario("s38_source_killed_in_stop_copy", source_killed_in_stop_copy),
         group.scenario("s40_other_nic_same_configuration_space", other_nic),
         group.end("the_box_of_the_blockers_is_well"),
-    ]
+    ];
+    (group, trials)
 }
 
 /// What takes too long for `make test`: a guest that boots while QEMU looks for dirty memory all
 /// the time.
-pub(crate) fn wide_trials(group: &Arc<Group<Blocked>>) -> Vec<Trial> {
-    if !wide::wanted() {
-        return Vec::new();
-    }
-    vec![
+pub(crate) fn booting_group() -> Listed {
+    let group = Group::new("wide-booting", start);
+    let trials = vec![
         group.scenario("s24_guest_boots_during_migration", boots_meanwhile),
         group.end("the_box_of_the_booting_guest_is_well"),
-    ]
+    ];
+    (group, trials)
 }
 
 impl Blocked {

@@ -14,8 +14,6 @@ use libtest_mimic::Trial;
 
 /// What the scenarios of a group work with.
 pub(crate) trait Bench: Sized + Send + 'static {
-    /// Starts it.
-    fn open(group: &str) -> Result<Self>;
     /// What has to hold after each scenario.
     fn check(&mut self) -> Result<()>;
     /// A scenario failed on it: its logs are to be kept.
@@ -36,14 +34,27 @@ enum Outcome {
 /// A group of scenarios.
 pub(crate) struct Group<B> {
     name: &'static str,
+    /// Starts what they work with, in a box of this name.
+    open: fn(&str) -> Result<B>,
     bench: Mutex<Option<B>>,
+}
+
+/// What is to be run of a group, and the group, which may have a box open when that has been run:
+/// its last test was not chosen.
+pub(crate) type Listed = (Arc<dyn Close>, Vec<Trial>);
+
+/// A group of any kind.
+pub(crate) trait Close {
+    /// Ends the box, if there is one.
+    fn close(&self) -> Result<()>;
 }
 
 impl<B: Bench> Group<B> {
     /// An empty one.
-    pub(crate) fn new(name: &'static str) -> Arc<Self> {
+    pub(crate) fn new(name: &'static str, open: fn(&str) -> Result<B>) -> Arc<Self> {
         Arc::new(Self {
             name,
+            open,
             bench: Mutex::new(None),
         })
     }
@@ -91,7 +102,7 @@ impl<B: Bench> Group<B> {
             Some(bench) => bench,
             None => {
                 let start = Instant::now();
-                let bench = B::open(&format!("scenarios-{}", self.name))
+                let bench = (self.open)(&format!("scenarios-{}", self.name))
                     .context("the box of this group")?;
                 say(&format!("{} is ready", self.name), start);
                 bench
@@ -119,9 +130,10 @@ impl<B: Bench> Group<B> {
             result => result.map(|()| Outcome::Ended),
         }
     }
+}
 
-    /// Ends the box, if there is one.
-    pub(crate) fn close(&self) -> Result<()> {
+impl<B: Bench> Close for Group<B> {
+    fn close(&self) -> Result<()> {
         let bench = self
             .bench
             .lock()
@@ -150,10 +162,6 @@ pub(crate) fn print_notes() {
 }
 
 impl Bench for Journey {
-    fn open(group: &str) -> Result<Self> {
-        crate::start_journey(group)
-    }
-
     /// The guest runs where it is, with traffic, and the kernel has nothing to say.
     fn check(&mut self) -> Result<()> {
         self.note_stops();

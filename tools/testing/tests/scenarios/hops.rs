@@ -3,21 +3,24 @@
 //! Scenarios with a destination: a guest that moves in unusual ways, and attempts that fail
 //! there.
 
-use std::{sync::Arc, thread::sleep, time::Duration};
+use std::{thread::sleep, time::Duration};
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings},
     Journey, Unusual, Vm,
 };
-use libtest_mimic::Trial;
 use serde_json::{json, Value};
 
-use crate::group::Group;
+use crate::{
+    group::{Group, Listed},
+    start_journey,
+};
 
 /// All of them. The guest is in function 0 before the first and after the last one.
-pub(crate) fn trials(group: &Arc<Group<Journey>>) -> Vec<Trial> {
-    vec![
+pub(crate) fn group() -> Listed {
+    let group = Group::new("hops", start_journey);
+    let trials = vec![
         group.scenario("s37_destination_killed_in_setup", killed_in_setup),
         group.scenario("s37_destination_killed_in_pre_copy", killed_in_pre_copy),
         group.scenario("s37_destination_killed_in_stop_copy", killed_in_stop_copy),
@@ -29,7 +32,8 @@ pub(crate) fn trials(group: &Arc<Group<Journey>>) -> Vec<Trial> {
         group.scenario("s22_no_report_before_stop_copy", no_report_in_pre_copy),
         group.scenario("state_in_a_file_and_back", by_way_of_a_file),
         group.end("the_guest_that_moved_is_unharmed"),
-    ]
+    ];
+    (group, trials)
 }
 
 /// Number of the function that the guest is in: the trials take turns.

@@ -4,7 +4,6 @@
 //! driver: the guest itself goes on, and a reboot brings the network back.
 
 use std::{
-    sync::Arc,
     thread::{self, sleep},
     time::{Duration, Instant},
 };
@@ -15,11 +14,10 @@ use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
     traffic, Backend, Lab, Vm,
 };
-use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::{json, Value};
 
-use crate::group::{Bench, Group};
+use crate::group::{Bench, Group, Listed};
 
 /// `DLR_STATUS_INTERNAL`.
 const INTERNAL: u16 = 9;
@@ -31,18 +29,18 @@ pub(crate) struct Rough {
     function: usize,
 }
 
-impl Bench for Rough {
-    fn open(group: &str) -> Result<Self> {
-        let mut lab = Lab::start(group, 2, Backend::Iommufd, &[])?;
-        let mut vm = lab.vm(&[0], false)?;
-        reach_peer(&lab, &mut vm)?;
-        Ok(Self {
-            lab,
-            vm,
-            function: 0,
-        })
-    }
+fn start(group: &str) -> Result<Rough> {
+    let mut lab = Lab::start(group, 2, Backend::Iommufd, &[])?;
+    let mut vm = lab.vm(&[0], false)?;
+    reach_peer(&lab, &mut vm)?;
+    Ok(Rough {
+        lab,
+        vm,
+        function: 0,
+    })
+}
 
+impl Bench for Rough {
     /// The guest answers, and the kernel of the box has nothing to say.
     fn check(&mut self) -> Result<()> {
         let status = self.vm.status()?;
@@ -65,8 +63,9 @@ impl Bench for Rough {
     }
 }
 
-pub(crate) fn trials(group: &Arc<Group<Rough>>) -> Vec<Trial> {
-    vec![
+pub(crate) fn group() -> Listed {
+    let group = Group::new("rough", start);
+    let trials = vec![
         group.scenario("s44_nic_that_pauses_in_a_state_change", nic_pauses),
         group.scenario("s30_set_pre_copy_p2p_fails", |b| suspend_fails(b, 0)),
         group.scenario("s30_set_stop_copy_fails", |b| suspend_fails(b, 1)),
@@ -75,7 +74,8 @@ pub(crate) fn trials(group: &Arc<Group<Rough>>) -> Vec<Trial> {
         group.scenario("s43_unbound_in_pre_copy", unbound),
         group.scenario("s34_activation_fails", activation_fails),
         group.end("the_box_of_the_resets_is_well"),
-    ]
+    ];
+    (group, trials)
 }
 
 /// Gives the guest its address, and waits until the peer answers.

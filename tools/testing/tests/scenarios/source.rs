@@ -4,7 +4,6 @@
 //! Afterwards the guest goes on each time as if nothing had been.
 
 use std::{
-    sync::Arc,
     thread::sleep,
     time::{Duration, SystemTime},
 };
@@ -14,18 +13,21 @@ use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
     Journey,
 };
-use libtest_mimic::Trial;
 use serde_json::{json, Value};
 
-use crate::group::Group;
+use crate::{
+    group::{Group, Listed},
+    start_journey,
+};
 
 /// `enum dlr_status`.
 const NO_MEMORY: u16 = 7;
 const INTERNAL: u16 = 9;
 
 /// All of them, in an order in which each leaves what the next one needs.
-pub(crate) fn trials(group: &Arc<Group<Journey>>) -> Vec<Trial> {
-    vec![
+pub(crate) fn group() -> Listed {
+    let group = Group::new("source", start_journey);
+    let trials = vec![
         group.scenario("s27_log_start_fails", log_start_fails),
         group.scenario("s29_set_pre_copy_fails", set_pre_copy_fails),
         group.scenario("s28_report_fails_in_pre_copy", report_fails),
@@ -40,7 +42,8 @@ pub(crate) fn trials(group: &Arc<Group<Journey>>) -> Vec<Trial> {
         group.scenario("s18_paused_before_switchover", paused_before_switchover),
         group.scenario("s20_source_goes_on_after_completion", source_goes_on),
         group.end("the_guest_of_the_source_scenarios_is_unharmed"),
-    ]
+    ];
+    (group, trials)
 }
 
 /// The function is as if there had been no migration: RUNNING, and its log is off.

@@ -4,89 +4,47 @@
 //! one asks for version 1 of PRECOPY_INFO. And one with the kernel that Debian ships. Part of
 //! `make test-wide`.
 
-use std::{fs, sync::Arc};
+use std::fs;
 
 use anyhow::{Context, Result};
 use dlr_testing::{
     artefacts::Workshop,
     e2e::{attempt::Settings, traffic::Load, Backend, Journey, Lab, Unusual},
 };
-use libtest_mimic::Trial;
 
 use crate::{
-    group::{Bench, Group},
+    group::{Group, Listed},
     hops::{arrive, destination},
-    wide,
 };
 
 /// Name of the older program in the box.
 const OLD: &str = "qemu-old";
 
 /// A guest that was started by the older QEMU.
-pub(crate) struct Versions(Journey);
-
-impl Bench for Versions {
-    fn open(group: &str) -> Result<Self> {
-        let program = Workshop::open()?.old_qemu()?;
-        let lab = Lab::start_with(group, 4, Backend::Iommufd, &[], |config| {
-            config.file(OLD, program)
-        })?;
-        Journey::start_unusual(lab, &[0], Load::light(), &old()).map(Self)
-    }
-
-    fn check(&mut self) -> Result<()> {
-        self.0.check()
-    }
-
-    fn failed(&mut self) {
-        self.0.failed();
-    }
-
-    fn is_excused(&self) -> bool {
-        self.0.is_excused()
-    }
-
-    fn close(self) -> Result<()> {
-        self.0.close()
-    }
+fn start_old(group: &str) -> Result<Journey> {
+    let program = Workshop::open()?.old_qemu()?;
+    let lab = Lab::start_with(group, 4, Backend::Iommufd, &[], |config| {
+        config.file(OLD, program)
+    })?;
+    Journey::start_unusual(lab, &[0], Load::light(), &old())
 }
 
 /// A guest with Debian's kernel.
-pub(crate) struct Distro(Journey);
-
-impl Bench for Distro {
-    fn open(group: &str) -> Result<Self> {
-        let workshop = Workshop::open()?;
-        let kernel = workshop.distro_kernel()?;
-        let guest = workshop.artefacts()?.guest.context("no guest")?;
-        let mut initrd = fs::read(guest)?;
-        initrd.extend(fs::read(kernel.join("modules.cpio"))?);
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("initrd");
-        fs::write(&path, initrd)?;
-        let lab = Lab::start_with(group, 4, Backend::Iommufd, &[], |config| {
-            config
-                .file("distro/vmlinuz", kernel.join("vmlinuz"))
-                .file("distro/initrd", path)
-        })?;
-        Journey::start_unusual(lab, &[0], Load::light(), &distro()).map(Self)
-    }
-
-    fn check(&mut self) -> Result<()> {
-        self.0.check()
-    }
-
-    fn failed(&mut self) {
-        self.0.failed();
-    }
-
-    fn is_excused(&self) -> bool {
-        self.0.is_excused()
-    }
-
-    fn close(self) -> Result<()> {
-        self.0.close()
-    }
+fn start_distro(group: &str) -> Result<Journey> {
+    let workshop = Workshop::open()?;
+    let kernel = workshop.distro_kernel()?;
+    let guest = workshop.artefacts()?.guest.context("no guest")?;
+    let mut initrd = fs::read(guest)?;
+    initrd.extend(fs::read(kernel.join("modules.cpio"))?);
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("initrd");
+    fs::write(&path, initrd)?;
+    let lab = Lab::start_with(group, 4, Backend::Iommufd, &[], |config| {
+        config
+            .file("distro/vmlinuz", kernel.join("vmlinuz"))
+            .file("distro/initrd", path)
+    })?;
+    Journey::start_unusual(lab, &[0], Load::light(), &distro())
 }
 
 fn distro() -> Unusual {
@@ -96,28 +54,26 @@ fn distro() -> Unusual {
     }
 }
 
-pub(crate) fn distro_trials(group: &Arc<Group<Distro>>) -> Vec<Trial> {
-    if !wide::wanted() {
-        return Vec::new();
-    }
-    vec![
-        group.scenario("guest_with_debians_kernel_moves", |d| {
-            hop(&mut d.0, &distro())
-        }),
+/// The guest with Debian's kernel.
+pub(crate) fn distro_group() -> Listed {
+    let group = Group::new("wide-distro", start_distro);
+    let trials = vec![
+        group.scenario("guest_with_debians_kernel_moves", |j| hop(j, &distro())),
         group.end("the_guest_with_debians_kernel_is_unharmed"),
-    ]
+    ];
+    (group, trials)
 }
 
-pub(crate) fn trials(group: &Arc<Group<Versions>>) -> Vec<Trial> {
-    if !wide::wanted() {
-        return Vec::new();
-    }
-    vec![
-        group.scenario("s11_qemu_10_to_qemu_10", |v| hop(&mut v.0, &old())),
-        group.scenario("qemu_10_to_qemu_11", |v| hop(&mut v.0, &new())),
-        group.scenario("qemu_11_to_qemu_10", |v| hop(&mut v.0, &old())),
+/// The guest that moves between versions.
+pub(crate) fn group() -> Listed {
+    let group = Group::new("wide-versions", start_old);
+    let trials = vec![
+        group.scenario("s11_qemu_10_to_qemu_10", |j| hop(j, &old())),
+        group.scenario("qemu_10_to_qemu_11", |j| hop(j, &new())),
+        group.scenario("qemu_11_to_qemu_10", |j| hop(j, &old())),
         group.end("the_guest_of_both_versions_is_unharmed"),
-    ]
+    ];
+    (group, trials)
 }
 
 fn new() -> Unusual {

@@ -3,15 +3,15 @@
 //! Scenarios that are not part of `make test`: `make test-wide` runs them. They take long, or
 //! depend on what QEMU does by itself.
 
-use std::{sync::Arc, thread::sleep, time::Duration};
+use std::{thread::sleep, time::Duration};
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{attempt::Settings, Journey, Unusual};
-use libtest_mimic::Trial;
 
 use crate::{
-    group::Group,
+    group::{Group, Listed},
     hops::{arrive, complete_with, destination},
+    start_journey,
 };
 
 /// Set by `make test-wide`.
@@ -26,16 +26,15 @@ pub(crate) fn wanted() -> bool {
     std::env::var_os(WANTED).is_some()
 }
 
-/// All of them if they are wanted, else none.
-pub(crate) fn trials(group: &Arc<Group<Journey>>) -> Vec<Trial> {
-    if !wanted() {
-        return Vec::new();
-    }
-    vec![
+/// All of them.
+pub(crate) fn group() -> Listed {
+    let group = Group::new("wide", start_journey);
+    let trials = vec![
         group.scenario("s15_multifd", multifd),
         group.scenario("s25_a_minute_in_pre_copy", long_pre_copy),
         group.end("the_guest_of_the_wide_scenarios_is_unharmed"),
-    ]
+    ];
+    (group, trials)
 }
 
 /// [15] Device state over multifd. Every wait has a limit, as QEMU 11.1.3 can block for good.
