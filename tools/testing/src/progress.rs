@@ -87,14 +87,7 @@ impl Display {
 ///
 /// The command cannot be started or fails.
 pub fn step(name: &str, command: &mut Command, log: &Path) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut file = File::create(log).with_context(|| format!("{}", log.display()))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{name}: cannot start `{program}`"))?;
+    let (mut child, mut file) = start(command, log).with_context(|| name.to_string())?;
     let lines = lines_of(&mut child);
     let mut display = Display::new(name);
     let mut last = VecDeque::new();
@@ -110,6 +103,7 @@ pub fn step(name: &str, command: &mut Command, log: &Path) -> Result<()> {
     display.end(status.success());
     if !status.success() {
         let last: Vec<_> = last.into();
+        let program = command.get_program().to_string_lossy();
         bail!(
             "{name}: `{program}` failed ({status}); the end of {}:\n{}",
             log.display(),
@@ -126,19 +120,27 @@ pub fn step(name: &str, command: &mut Command, log: &Path) -> Result<()> {
 ///
 /// The command cannot be started.
 pub fn tee(command: &mut Command, log: &Path) -> Result<bool> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut file = File::create(log).with_context(|| format!("{}", log.display()))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{program}`"))?;
+    let (mut child, mut file) = start(command, log)?;
     for line in lines_of(&mut child) {
         println!("{line}");
         writeln!(file, "{line}")?;
     }
     Ok(child.wait()?.success())
+}
+
+/// Starts a command whose output is to be read, and opens its log.
+fn start(command: &mut Command, log: &Path) -> Result<(Child, File)> {
+    let file = File::create(log).with_context(|| format!("{}", log.display()))?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let program = command.get_program().to_string_lossy();
+    Ok((
+        child.with_context(|| format!("cannot start `{program}`"))?,
+        file,
+    ))
 }
 
 /// Lines of both output streams, as they come.
