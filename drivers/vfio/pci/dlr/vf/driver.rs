@@ -140,6 +140,13 @@ impl Operations for Vf {
             let name = pdev.as_ref().name();
             let order = u32::from(Config::get().log_ring_order);
             let logging = Logging::new(name, LogParams { ring_order: order })?;
+            // Gone since it was found: as if it had not been found.
+            let after = service
+                .order_after(pdev.as_ref())
+                .map_err(|error| match error {
+                    e if e == ENOTCONN => EPROBE_DEFER,
+                    e => e,
+                })?;
             Ok(try_pin_init!(Self {
                 hidden: identity.hidden()?,
                 identity,
@@ -148,7 +155,7 @@ impl Operations for Vf {
                 shared: Shared::new(logging, state.mirror())?,
                 resets: Resets::new(),
                 files <- Files::new(name, shared),
-                _after_management: service.order_after(pdev.as_ref())?,
+                _after_management: after,
             }))
         })
     }
