@@ -200,8 +200,12 @@ impl Operations for Vf {
     fn error_detected(&self, state: ChannelState) {
         if state != ChannelState::Normal {
             self.shared.logging.poison();
-            if let Some(save) = self.shared.current().save {
+            let current = self.shared.current();
+            if let Some(save) = current.save {
                 save.poison();
+            }
+            if let Some(load) = current.load {
+                load.poison();
             }
         }
     }

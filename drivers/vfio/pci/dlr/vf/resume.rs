@@ -80,6 +80,8 @@ pub(crate) struct LoadSession {
     function: Function,
     progress: Atomic<u32>,
     dead: Atomic<bool>,
+    /// The PCI channel failed, and what the device had of the stream is lost.
+    poisoned: Atomic<bool>,
     bytes: Atomic<u64>,
     #[pin]
     writer: Mutex<Writer>,
@@ -117,6 +119,7 @@ impl LoadSession {
                 function,
                 progress: Atomic::new(Progress::New as u32),
                 dead: Atomic::new(false),
+                poisoned: Atomic::new(false),
                 bytes: Atomic::new(0),
                 writer <- new_mutex!(Writer { parser, lanes, at: 0 }, "dlr_load_writer"),
             }),
@@ -135,9 +138,14 @@ impl LoadSession {
         Ok(())
     }
 
-    /// Whether the device has accepted the stream up to its trailer.
+    /// Whether the device has accepted the stream up to its trailer, and still has it.
     pub(crate) fn is_committed(&self) -> bool {
-        self.is(Progress::Committed)
+        self.is(Progress::Committed) && !self.poisoned.load(Acquire)
+    }
+
+    /// The PCI channel failed: the reset that follows takes the state away again.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Release);
     }
 
     /// Ends the session here: writes fail from now on.
@@ -171,6 +179,9 @@ impl LoadSession {
         while !src.is_empty() {
             if self.dead.load(Acquire) {
                 return Err(ENODEV);
+            }
+            if self.poisoned.load(Acquire) {
+                return Err(EIO);
             }
             let (_, complete) = writer.parser.take(src.len(), |to| {
                 if src.copy_from_iter(to) == to.len() {
