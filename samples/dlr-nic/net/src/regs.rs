@@ -137,5 +137,6 @@ pub fn pci_config(serial: u64, number: u16) -> ConfigSpace {
         u32::from(number) & abi::DLR_DVSEC_FUNCTION_NUMBER_MASK,
     )
     .serial_number(serial)
+    .aer()
     .build()
 }

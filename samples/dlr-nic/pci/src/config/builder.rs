@@ -124,6 +124,20 @@ impl ConfigBuilder {
         self
     }
 
+    /// The Advanced Error Reporting capability. This NIC never finds an error: status and
+    /// header log stay zero.
+    pub fn aer(mut self) -> Self {
+        let mut cap = [0; AER_LENGTH];
+        cap[AER_UNCOR_SEVERITY..][..4].copy_from_slice(&AER_UNCOR_SEVERITY_VALUE.to_le_bytes());
+        cap[AER_COR_MASK..][..4].copy_from_slice(&AER_COR_MASK_VALUE.to_le_bytes());
+        let at = self.extended(EXT_CAP_AER, 2, &cap[4..]);
+        for offset in [AER_UNCOR_MASK, AER_UNCOR_SEVERITY] {
+            self.allow(at + offset, &AER_UNCOR_WRITABLE.to_le_bytes());
+        }
+        self.allow(at + AER_COR_MASK, &AER_COR_WRITABLE.to_le_bytes());
+        self
+    }
+
     /// The Device Serial Number capability.
     pub fn serial_number(mut self, serial: u64) -> Self {
         self.extended(EXT_CAP_SERIAL, 1, &serial.to_le_bytes());
@@ -152,7 +166,7 @@ impl ConfigBuilder {
     }
 
     /// Appends an extended capability; `body` follows its header.
-    fn extended(&mut self, id: u16, version: u32, body: &[u8]) {
+    fn extended(&mut self, id: u16, version: u32, body: &[u8]) -> usize {
         let at = self.ext_free;
         debug_assert!(at + 4 + body.len() <= CONFIG_SIZE);
         self.put(at, &(u32::from(id) | version << 16).to_le_bytes());
@@ -165,6 +179,7 @@ impl ConfigBuilder {
         }
         self.ext_last = Some(at);
         self.ext_free = (at + 4 + body.len()).next_multiple_of(16);
+        at
     }
 
     fn put(&mut self, at: usize, data: &[u8]) {

@@ -27,6 +27,7 @@ pub(super) const STATUS_CAPABILITIES: u16 = 0x0010;
 pub(super) const CAP_VENDOR: u8 = 0x09;
 pub(super) const CAP_PCIE: u8 = 0x10;
 pub(super) const CAP_MSIX: u8 = 0x11;
+pub(super) const EXT_CAP_AER: u16 = 0x0001;
 pub(super) const EXT_CAP_SERIAL: u16 = 0x0003;
 pub(super) const EXT_CAP_DVSEC: u16 = 0x0023;
 
@@ -49,6 +50,19 @@ pub(super) const PCIE_DEVSTA_RW1C: u8 = 0x0f;
 /// 2.5 GT/s, one lane.
 pub(super) const PCIE_LNKCAP_VALUE: u32 = 0x11;
 pub(super) const PCIE_LNKSTA_VALUE: u16 = 0x11;
+
+pub(super) const AER_LENGTH: usize = 0x48;
+pub(super) const AER_UNCOR_MASK: usize = 0x08;
+pub(super) const AER_UNCOR_SEVERITY: usize = 0x0c;
+pub(super) const AER_COR_MASK: usize = 0x14;
+/// Fatal by default: data link protocol, surprise down, flow control protocol, receiver
+/// overflow, malformed TLP, uncorrectable internal error.
+pub(super) const AER_UNCOR_SEVERITY_VALUE: u32 = 0x0046_2030;
+/// All errors of the register that this NIC can be told to have.
+pub(super) const AER_UNCOR_WRITABLE: u32 = 0x0046_2030 | 0x0011_d000;
+/// Masked by default: advisory non-fatal errors.
+pub(super) const AER_COR_MASK_VALUE: u32 = 0x2000;
+pub(super) const AER_COR_WRITABLE: u32 = 0x31c1;
 
 pub(super) const MSIX_LENGTH: usize = 0x0c;
 pub(super) const MSIX_CONTROL: usize = 0x02;

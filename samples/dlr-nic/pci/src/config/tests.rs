@@ -67,6 +67,33 @@ fn dvsec_says_who_it_is() {
 }
 
 #[test]
+fn error_reporting_can_be_set_and_has_nothing_to_report() {
+    let mut space = ConfigBuilder::new(&Identity {
+        vendor: 1,
+        device: 2,
+        class: 0,
+        revision: 0,
+    })
+    .serial_number(1)
+    .aer()
+    .build();
+    let found = extended(&space);
+    let ids: Vec<_> = found.iter().map(|c| c.0).collect();
+    assert_eq!(ids, [EXT_CAP_SERIAL, EXT_CAP_AER]);
+    let at = found[1].1;
+    assert_eq!(word(&space, at + AER_UNCOR_SEVERITY), 0x0046_2030);
+    space.write(at as u16 + 4, &[0xff; AER_LENGTH - 4]);
+    assert_eq!(
+        word(&space, at + 4),
+        0,
+        "an error that never was was reported"
+    );
+    assert_eq!(word(&space, at + AER_UNCOR_MASK), AER_UNCOR_WRITABLE);
+    space.reset();
+    assert_eq!(word(&space, at + AER_UNCOR_SEVERITY), 0x0046_2030);
+}
+
+#[test]
 fn bars_size_themselves() {
     let mut space = mf();
     space.write(BAR0 as u16, &[0xff; 24]);
