@@ -23,4 +23,4 @@ pub mod progress;
 pub mod qmp;
 pub mod splat;
 
-pub use hostbox::{BoxConfig, HostBox, NicConfig};
+pub use hostbox::{BoxConfig, HostBox, NicConfig, Placement};

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
-use dlr_testing::{agent::Program, drive::Drive, BoxConfig, HostBox, NicConfig};
+use dlr_testing::{agent::Program, drive::Drive, BoxConfig, HostBox, NicConfig, Placement};
 use serde_json::{json, Value};
 
 /// Longest time of a command that the NIC is started with, milliseconds. What ends much earlier was woken.
@@ -26,7 +26,7 @@ pub(crate) const STATES: [&str; 8] = [
 /// What the log tracks.
 const TRACKED: &str = "0+1M";
 /// How long removals and the like may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(crate) struct Bench {
@@ -39,7 +39,14 @@ pub(crate) struct Bench {
 impl Bench {
     /// All bound, nothing open; an image is saved as `image` in each program.
     pub(crate) fn new() -> Result<Self> {
-        let nic = NicConfig::new(2).args([format!("--cmd-timeout={TIMEOUT_MS}")]);
+        Self::placed(Placement::RootBus)
+    }
+
+    /// [`Bench::new`] with the NIC plugged in elsewhere.
+    pub(crate) fn placed(placement: Placement) -> Result<Self> {
+        let nic = NicConfig::new(2)
+            .args([format!("--cmd-timeout={TIMEOUT_MS}")])
+            .placed(placement);
         let host = HostBox::start(BoxConfig::for_test().nic(nic))?;
         let management = host.addresses(0)?.remove(0);
         let data = host.bind_dlr(0)?;

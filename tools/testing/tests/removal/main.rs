@@ -5,6 +5,7 @@
 //! assertion (memory_region_del_subregion), and for the drivers it comes to the same.
 
 mod bench;
+mod channel;
 
 use std::time::{Duration, Instant};
 
