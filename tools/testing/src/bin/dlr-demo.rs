@@ -48,9 +48,17 @@ impl Steps {
 
 fn main() -> ExitCode {
     env_logger::init();
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let args = Args::parse();
+    let mut outcome = run(&args);
+    if matches!(outcome, Ok(Outcome::Excused)) {
+        println!(
+            "the emulated processor has broken the guest (Documentation/testing.rst): once more"
+        );
+        outcome = run(&args);
+    }
+    match outcome {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed | Outcome::Excused) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("demo: {e:#}");
             ExitCode::FAILURE
@@ -58,7 +66,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<bool> {
+/// How it went.
+enum Outcome {
+    Passed,
+    Failed,
+    /// Of the processor that QEMU emulates for the host box, see `dlr_testing::e2e::blame`.
+    Excused,
+}
+
+fn run(args: &Args) -> Result<Outcome> {
     let steps = Steps(Instant::now());
     let backend = match args.backend {
         Way::Iommufd => Backend::Iommufd,
@@ -132,6 +148,9 @@ fn run(args: &Args) -> Result<bool> {
     let alive = traffic.check_alive(&lab, survivor);
     if let Err(e) = &alive {
         steps.say(&format!("{e:#}"));
+        if lab.emulator_is_to_blame() {
+            return Ok(Outcome::Excused);
+        }
     }
     steps.say("reading every datagram of the backlog");
     let accounts = traffic.finish(&lab, survivor)?;
@@ -158,5 +177,8 @@ fn run(args: &Args) -> Result<bool> {
     println!("results: {}", results.display());
     ended?;
     println!("{}", if passed { "demo passed" } else { "demo FAILED" });
-    Ok(passed)
+    Ok(match passed {
+        true => Outcome::Passed,
+        false => Outcome::Failed,
+    })
 }

@@ -36,6 +36,8 @@ pub struct Lab {
     /// This machine's clock minus the box's, in milliseconds.
     clock_ms: i64,
     started: u32,
+    /// Memory of the largest guest so far.
+    largest_mib: u32,
 }
 
 impl Lab {
@@ -80,6 +82,7 @@ impl Lab {
             backend,
             clock_ms,
             started: 0,
+            largest_mib: 0,
         })
     }
 
@@ -154,6 +157,7 @@ impl Lab {
             unusual: unusual.clone(),
         };
         self.started += 1;
+        self.largest_mib = self.largest_mib.max(config.memory_mib);
         Vm::start(&self.host, &config)
     }
 
@@ -215,8 +219,14 @@ impl Lab {
         if log.is_ok_and(|log| blame::breakpoint_was_stale(&log)) {
             return true;
         }
-        let consoles = self.host.run("cat /run/vm/*/serial");
-        consoles.is_ok_and(|text| blame::interrupt_came_twice(&text))
+        let says = |files: &str, guilty: &dyn Fn(&str) -> bool| {
+            let text = self.host.run(&format!("cat {files}"));
+            text.is_ok_and(|text| guilty(&text))
+        };
+        says("/run/vm/*/serial", &blame::interrupt_came_twice)
+            || says("/run/vm/*/qemu.log", &|log| {
+                blame::ran_on_foreign_page_tables(log, self.largest_mib)
+            })
     }
 
     /// Fails if the kernel of the box complained, or the NIC died.

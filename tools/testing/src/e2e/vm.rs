@@ -159,7 +159,13 @@ impl Vm {
                         self.name()
                     )
                 });
-                connected?.0
+                match connected {
+                    Ok((guest, _)) => guest,
+                    Err(e) => {
+                        let status = self.status();
+                        return Err(e.context(format!("QEMU says {status:?}")));
+                    }
+                }
             }
         };
         Ok(self.guest.insert(guest))
