@@ -14,7 +14,7 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test test-one test-ignored test-wide kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test test-one test-ignored test-wide test-debug kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
 	@echo 'make test-ignored    run the tests of known gaps, which "make test" counts as skipped'
 	@echo 'make test-wide       run scenarios that take long or depend on bugs of QEMU'
+	@echo 'make test-debug      run the tests without guests on a kernel with lockdep and more (NAME= as above)'
 	@echo 'make kunit           run the tests of the driver in a host box'
 	@echo 'make shell           a host box with the NIC bound and vfio-mig in PATH, to play with'
 	@echo '                     (FUNCTIONS=$(FUNCTIONS) data functions)'
@@ -65,6 +66,10 @@ test-ignored: prerequisites
 # See Documentation/scenarios.rst.
 test-wide: prerequisites
 	@DLR_WIDE=1 $(BOX) test --layer boxes --name wide
+
+# See Documentation/testing.rst.
+test-debug: prerequisites
+	@$(BOX) test --debug --layer kunit --layer boxes $(if $(NAME),--name "$(NAME)")
 
 kunit: prerequisites
 	@$(BOX) test --layer kunit

@@ -28,6 +28,12 @@ const COMPLAINTS: &[&str] = &[
     "refcount_t:",
     "list_add corruption",
     "list_del corruption",
+    // What SLUB says begins with "BUG" and the name of the cache.
+    "Redzone overwritten",
+    "Poison overwritten",
+    "Object already free",
+    "Freepointer corrupt",
+    "bjects remaining",
     "DMAR: DRHD: handling fault",
     "[DMA Read",
     "[DMA Write",
@@ -56,9 +62,10 @@ mod tests {
                    [    1.0] WARNING: CPU: 0 PID: 1 at drivers/vfio/x.c:1 f+0x1/0x2\n\
                    [    2.0] INFO: task qemu:12 blocked for more than 120 seconds.\n\
                    [    2.1] rcu: INFO: rcu_sched self-detected stall on CPU\n\
-                   [    3.0] dlr_vfio_pci 0000:00:05.0: bound\n";
+                   [    3.0] dlr_vfio_pci 0000:00:05.0: bound\n\
+                   [    4.0] BUG kmalloc-64 (Tainted: G O): Right Redzone overwritten\n";
         let found = complaints(log, &[]);
-        assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), [2, 3, 4, 6]);
     }
 
     #[test]

@@ -102,6 +102,7 @@ pub struct Workshop {
     cache: Cache,
     tree: PathBuf,
     products: PathBuf,
+    debug: bool,
 }
 
 impl Workshop {
@@ -121,7 +122,19 @@ impl Workshop {
             cache,
             tree,
             products,
+            debug: false,
         })
+    }
+
+    /// With the kernel that checks itself: `configs/debug.config`.
+    pub fn debug(mut self) -> Self {
+        self.debug = true;
+        self
+    }
+
+    /// See [`Workshop::debug`].
+    pub fn is_debug(&self) -> bool {
+        self.debug
     }
 
     /// Top of the work tree.
@@ -175,9 +188,15 @@ impl Workshop {
             return Ok(path);
         }
         let rootfs = rootfs::ensure_rootfs(&self.cache)?;
-        let fragment = self.tree.join("tools/testing/configs/hostbox.config");
-        let fragment =
-            fs::read_to_string(&fragment).with_context(|| format!("{}", fragment.display()))?;
+        let configs = self.tree.join("tools/testing/configs");
+        let read = |name: &str| {
+            let path = configs.join(name);
+            fs::read_to_string(&path).with_context(|| format!("{}", path.display()))
+        };
+        let mut fragment = read("hostbox.config")?;
+        if self.debug {
+            fragment += &read("debug.config")?;
+        }
         Ok(kernel::ensure_kernel(&self.cache, &rootfs, &fragment)?.join("build"))
     }
 
@@ -193,7 +212,8 @@ impl Workshop {
         if !self.tree.join("Kbuild").exists() {
             return Ok(None);
         }
-        self.build_module("module", "").map(Some)
+        let variant = if self.debug { "module-debug" } else { "module" };
+        self.build_module(variant, "").map(Some)
     }
 
     /// Builds the driver for the box's kernel with further arguments of

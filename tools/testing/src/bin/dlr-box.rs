@@ -42,6 +42,9 @@ enum Action {
         /// In the layer `boxes`, only tests whose name contains this.
         #[arg(long)]
         name: Option<String>,
+        /// With the kernel that checks itself (lockdep and more), and without guests.
+        #[arg(long)]
+        debug: bool,
     },
     /// A shell in a host box, on this terminal.
     Shell(MachineArguments),
@@ -166,7 +169,7 @@ fn main() -> ExitCode {
         Action::Run(arguments) => run(&arguments),
         Action::Build { what } => build(what),
         Action::Env => environment(),
-        Action::Test { layer, name } => test(&layer, name.as_deref()),
+        Action::Test { layer, name, debug } => test(&layer, name.as_deref(), debug),
         Action::Cargo { arguments } => cargo(&arguments),
         Action::FormatDriver => format_driver(),
         Action::Shell(machine) => shell(&machine),
@@ -228,12 +231,16 @@ fn environment() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn test(names: &[LayerName], only: Option<&str>) -> Result<ExitCode> {
+fn test(names: &[LayerName], only: Option<&str>, debug: bool) -> Result<ExitCode> {
     let chosen: Vec<Layer> = match names {
         [] => Layer::ALL.to_vec(),
         names => names.iter().map(|name| (*name).into()).collect(),
     };
-    let tally = layers::run(&Workshop::open()?, &chosen, only)?;
+    let mut workshop = Workshop::open()?;
+    if debug {
+        workshop = workshop.debug();
+    }
+    let tally = layers::run(&workshop, &chosen, only)?;
     Ok(match tally.failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
