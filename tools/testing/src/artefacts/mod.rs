@@ -212,8 +212,7 @@ impl Workshop {
         if !self.tree.join("Kbuild").exists() {
             return Ok(None);
         }
-        let variant = if self.debug { "module-debug" } else { "module" };
-        self.build_module(variant, "").map(Some)
+        self.build_module("module", "").map(Some)
     }
 
     /// Builds the driver for the box's kernel with further arguments of
@@ -224,6 +223,11 @@ impl Workshop {
     /// The compiler's words.
     pub fn build_module(&self, variant: &str, arguments: &str) -> Result<PathBuf> {
         let (rootfs, build) = (self.rootfs()?, self.kernel()?);
+        // Products for one kernel must not be taken for those for the other.
+        let variant = match self.debug {
+            true => format!("{variant}-debug"),
+            false => variant.to_string(),
+        };
         let kernel = module::Kernel::Box {
             rootfs: &rootfs,
             build: &build,
@@ -232,7 +236,7 @@ impl Workshop {
             &self.cache,
             &self.tree,
             &self.products,
-            variant,
+            &variant,
             &kernel,
             arguments,
         )

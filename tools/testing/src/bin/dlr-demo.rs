@@ -70,7 +70,8 @@ fn main() -> ExitCode {
 enum Outcome {
     Passed,
     Failed,
-    /// Of the processor that QEMU emulates for the host box, see `dlr_testing::e2e::blame`.
+    /// By the fault of the processor that QEMU emulates for the host box, see
+    /// `dlr_testing::e2e::blame`.
     Excused,
 }
 

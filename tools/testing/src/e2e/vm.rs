@@ -162,8 +162,8 @@ impl Vm {
                 match connected {
                     Ok((guest, _)) => guest,
                     Err(e) => {
-                        let status = self.status();
-                        return Err(e.context(format!("QEMU says {status:?}")));
+                        let status = self.status().unwrap_or_else(|e| format!("nothing: {e:#}"));
+                        return Err(e.context(format!("QEMU says `{status}`")));
                     }
                 }
             }

@@ -9,6 +9,9 @@ use anyhow::{ensure, Result};
 use super::{Context, Tally};
 use crate::{artefacts::programs::members, progress};
 
+/// This crate: its integration tests start host boxes.
+const BOX_TESTS: &str = "dlr-testing";
+
 /// Its tests that need no guest: with the kernel that checks itself guests take too long.
 const GUESTLESS: &[&str] = &[
     "check",
@@ -19,9 +22,6 @@ const GUESTLESS: &[&str] = &[
     "mtty",
     "removal",
 ];
-
-/// This crate: its integration tests start host boxes.
-const BOX_TESTS: &str = "dlr-testing";
 
 fn command(context: &Context<'_>) -> Result<Command> {
     let mut command = context.workshop.cargo()?;

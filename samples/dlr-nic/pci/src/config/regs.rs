@@ -58,7 +58,7 @@ pub(super) const AER_COR_MASK: usize = 0x14;
 /// Fatal by default: data link protocol, surprise down, flow control protocol, receiver
 /// overflow, malformed TLP, uncorrectable internal error.
 pub(super) const AER_UNCOR_SEVERITY_VALUE: u32 = 0x0046_2030;
-/// All errors of the register that this NIC can be told to have.
+/// The errors that can be masked and graded.
 pub(super) const AER_UNCOR_WRITABLE: u32 = 0x0046_2030 | 0x0011_d000;
 /// Masked by default: advisory non-fatal errors.
 pub(super) const AER_COR_MASK_VALUE: u32 = 0x2000;
