@@ -6,13 +6,12 @@
 
 mod bench;
 mod channel;
-
-use std::time::{Duration, Instant};
+mod sleepers;
 
 use anyhow::{ensure, Context, Result};
 use serde_json::json;
 
-use bench::{Bench, SOON, STATES, TIMEOUT_MS};
+use bench::{Bench, STATES};
 
 /// Another state that can be reached from this one with a command; for ERROR, any.
 fn away(state: &str) -> &'static str {
@@ -204,108 +203,5 @@ fn a_data_function_goes_in_every_state() -> Result<()> {
             .with_context(|| format!("data functions {what} in {state}"))?;
         }
     }
-    bench.finish()
-}
-
-/// Whoever sleeps in a command that is not answered is woken when the management function goes, long before
-/// the deadline (S10, L21, K13), and may be killed (S8).
-#[test]
-fn sleepers_are_woken() -> Result<()> {
-    let mut bench = Bench::new()?;
-    let management = bench.management.clone();
-    let cases = [
-        (
-            "suspend",
-            "RUNNING",
-            json!({"cmd": "set", "state": "RUNNING_P2P"}),
-        ),
-        ("resume", "STOP", json!({"cmd": "set", "state": "RUNNING"})),
-        (
-            "save-begin",
-            "RUNNING",
-            json!({"cmd": "set", "state": "PRE_COPY"}),
-        ),
-        (
-            "save-end",
-            "PRE_COPY",
-            json!({"cmd": "set", "state": "RUNNING"}),
-        ),
-        (
-            "load-begin",
-            "STOP",
-            json!({"cmd": "set", "state": "RESUMING"}),
-        ),
-        ("save-read", "PRE_COPY", json!({"cmd": "read"})),
-        (
-            "load-write",
-            "RESUMING",
-            json!({"cmd": "write", "saved": "image"}),
-        ),
-        (
-            "load-commit",
-            "RESUMING",
-            json!({"cmd": "write", "saved": "image"}),
-        ),
-        (
-            "log-start",
-            "RUNNING",
-            json!({"cmd": "log-start", "ranges": ["0+1M"]}),
-        ),
-        (
-            "log-sync",
-            "RUNNING",
-            json!({"cmd": "report", "range": "0+1M"}),
-        ),
-        (
-            "log-add",
-            "RUNNING",
-            json!({"cmd": "report", "range": "4G+1M"}),
-        ),
-        ("log-stop", "RUNNING", json!({"cmd": "log-stop"})),
-    ];
-    for (command, state, call) in cases {
-        (|| {
-            let logs = ["log-sync", "log-add", "log-stop"].contains(&command);
-            bench.drives[0].open()?;
-            if logs {
-                bench.start_log(0)?;
-                let entry = json!({"write": 0x1000});
-                bench.nic(&json!({"cmd": "log-entry", "function": 0, "entry": entry}))?;
-            }
-            bench.drives[0].go(state)?;
-            bench.silence(command)?;
-            let job = bench.drives[0].begin(call.clone())?;
-            let early = bench.drives[0].wait(job, Duration::from_millis(200))?;
-            ensure!(early.is_none(), "did not wait: {early:?}");
-            let begin = Instant::now();
-            bench.unbind(&management)?;
-            let answer = bench.drives[0].wait(job, SOON)?.context("sleeps on")?;
-            ensure!(begin.elapsed() < SOON, "woke after {:?}", begin.elapsed());
-            // The end of a save session is taken whatever the NIC says, and so is that of a log.
-            let wanted = match command {
-                "save-end" | "log-stop" => "OK",
-                _ => "ENOTCONN",
-            };
-            let outcome = dlr_testing::drive::outcome(&answer)?;
-            ensure!(outcome == wanted, "woke with {outcome}");
-            bench.drives[0].close()?;
-            bench.forget(0)?;
-            bench.bind_management()?;
-            bench.nic(&json!({"cmd": "mend"}))?;
-            bench.check_works()
-        })()
-        .with_context(|| format!("asleep in {command}"))?;
-    }
-    // A user who is killed while asleep does not wait for the deadline.
-    bench.drives[1].open()?;
-    bench.silence("suspend")?;
-    bench.drives[1].begin(json!({"cmd": "set", "state": "STOP"}))?;
-    std::thread::sleep(Duration::from_millis(200));
-    let begin = Instant::now();
-    bench.kill_last()?;
-    ensure!(begin.elapsed() < SOON, "died after {:?}", begin.elapsed());
-    // Nobody waits for that command any more: it is given up when its time is over.
-    std::thread::sleep(Duration::from_millis(TIMEOUT_MS + 1000));
-    bench.check_works()?;
     bench.finish()
 }

@@ -69,7 +69,7 @@ pub(crate) struct Vf {
     #[pin]
     pub(super) state: StateLock<Sessions>,
     pub(super) shared: Arc<Shared>,
-    pub(super) resets: Resets,
+    pub(super) resets: Arc<Resets>,
     #[pin]
     files: Files,
     _after_management: DeviceLink,
@@ -153,7 +153,7 @@ impl Operations for Vf {
                 capabilities,
                 state <- StateLock::new(Sessions::default()),
                 shared: Shared::new(logging, state.mirror())?,
-                resets: Resets::new(),
+                resets: Arc::new(Resets::new(), GFP_KERNEL)?,
                 files <- Files::new(name, shared),
                 _after_management: after,
             }))

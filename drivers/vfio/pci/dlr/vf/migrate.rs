@@ -4,7 +4,10 @@
 
 use super::{
     fsm,
-    resets::Era,
+    resets::{
+        Era,
+        Life, //
+    },
     resume::LoadSession,
     save::SaveSession,
     shared::Current,
@@ -163,7 +166,7 @@ fn run(
             }
         }
         fsm::Step::OpenSave { stopped } => {
-            let save = SaveSession::new(function)?;
+            let save = SaveSession::new(function, Life::new(&vf.resets, sessions.era))?;
             let file = dev.save_file(save.clone())?;
             save.begin(stopped)?;
             vf.shared.set_current(Current {
@@ -183,7 +186,7 @@ fn run(
             }
         }
         fsm::Step::OpenLoad => {
-            let load = LoadSession::new(function)?;
+            let load = LoadSession::new(function, Life::new(&vf.resets, sessions.era))?;
             let file = dev.resume_file(load.clone())?;
             load.begin()?;
             vf.shared.set_current(Current {

@@ -5,13 +5,19 @@
 //! The reset of a function takes no lock of ours (contract K2), so that commands of an arc may reach the
 //! device after the reset and before `reset_done`, or between two steps of one arc. The state machine
 //! begins anew then, but the device would be left where those commands took it.
+//!
+//! For the same reason the device ends a session before the driver does: what fails in between has
+//! failed because the session is over ([`Life`]).
 
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Release, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc, //
     }, //
 };
 
@@ -19,11 +25,11 @@ use kernel::{
 const BUSY: u32 = 1;
 
 /// Counts the resets of a function. The PCI core runs one at a time.
-pub(super) struct Resets(Atomic<u32>);
+pub(crate) struct Resets(Atomic<u32>);
 
 /// Value of [`Resets`] between two resets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Era(u32);
+pub(crate) struct Era(u32);
 
 impl Resets {
     /// None yet.
@@ -55,9 +61,47 @@ impl Resets {
     }
 }
 
+/// How long what a session does reaches its device: until the next reset of the function.
+pub(crate) struct Life {
+    resets: Arc<Resets>,
+    began: Option<Era>,
+}
+
+impl Life {
+    /// From `began` on, the era of the state in which the session begins.
+    pub(super) fn new(resets: &Arc<Resets>, began: Option<Era>) -> Self {
+        Self {
+            resets: resets.clone(),
+            began,
+        }
+    }
+
+    /// Whether the session ended with a reset. True before the first command that fails for that
+    /// reason comes back.
+    pub(super) fn is_over(&self) -> bool {
+        !self.resets.none_since(self.began)
+    }
+}
+
 #[kunit_tests(dlr_vf_resets)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_life_ends_as_the_reset_begins() -> Result {
+        let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
+        let before = Life::new(&resets, resets.era());
+        assert!(!before.is_over());
+        resets.prepare();
+        assert!(before.is_over());
+        // A session that begins beside a reset does not outlive it.
+        let beside = Life::new(&resets, resets.era());
+        resets.done();
+        assert!(before.is_over());
+        assert!(beside.is_over());
+        assert!(!Life::new(&resets, resets.era()).is_over());
+        Ok(())
+    }
 
     #[test]
     fn a_reset_ends_an_era() {

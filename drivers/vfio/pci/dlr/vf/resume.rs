@@ -14,10 +14,13 @@
 //! that the writer looks at between sections (contract K2). What a writer does to the
 //! device after that fails, as the session there has ended too.
 
-use super::stream::{
-    Accepts,
-    Complete,
-    Parser, //
+use super::{
+    resets::Life,
+    stream::{
+        Accepts,
+        Complete,
+        Parser, //
+    }, //
 };
 use crate::{
     mgmt::{
@@ -78,6 +81,7 @@ enum Progress {
 #[pin_data]
 pub(crate) struct LoadSession {
     function: Function,
+    life: Life,
     progress: Atomic<u32>,
     dead: Atomic<bool>,
     /// The PCI channel failed, and what the device had of the stream is lost.
@@ -93,7 +97,7 @@ impl LoadSession {
     /// # Errors
     ///
     /// `ENOMEM`, charged to the caller; `ENOTCONN`.
-    pub(crate) fn new(function: &Function) -> Result<Arc<Self>> {
+    pub(crate) fn new(function: &Function, life: Life) -> Result<Arc<Self>> {
         let info = function.info();
         let parser = Parser::new(Accepts {
             compat: info.compat,
@@ -117,6 +121,7 @@ impl LoadSession {
         Arc::pin_init(
             pin_init!(Self {
                 function,
+                life,
                 progress: Atomic::new(Progress::New as u32),
                 dead: Atomic::new(false),
                 poisoned: Atomic::new(false),
@@ -272,8 +277,13 @@ impl Resume for LoadSession {
                 let _ = self.function.load_abort();
             }
             self.set(Progress::Failed);
-            // A deadline that the user did not set.
-            return Err(if error == ETIMEDOUT { EIO } else { error });
+            return Err(match error {
+                // The device has ended the session, the driver not yet (contract D19).
+                error if error != EFAULT && self.life.is_over() => ENODEV,
+                // A deadline that the user did not set.
+                error if error == ETIMEDOUT => EIO,
+                error => error,
+            });
         }
         Ok(bytes)
     }

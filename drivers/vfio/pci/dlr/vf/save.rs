@@ -27,6 +27,7 @@ use super::{
         Queue, //
     },
     precopy::Accounting,
+    resets::Life, //
 };
 use crate::{
     mgmt::{
@@ -67,6 +68,7 @@ struct Io {
 #[pin_data]
 pub(crate) struct SaveSession {
     function: Function,
+    life: Life,
     #[pin]
     reader: Mutex<Reader>,
     #[pin]
@@ -92,7 +94,7 @@ impl SaveSession {
     /// # Errors
     ///
     /// `ENOMEM`, charged to the caller.
-    pub(crate) fn new(function: &Function) -> Result<Arc<Self>> {
+    pub(crate) fn new(function: &Function, life: Life) -> Result<Arc<Self>> {
         let function = function.clone();
         let reader = Reader::new()?;
         let io = Io {
@@ -108,6 +110,7 @@ impl SaveSession {
         Arc::pin_init(
             pin_init!(Self {
                 function,
+                life,
                 reader <- new_mutex!(reader, "dlr_save_reader"),
                 io <- new_mutex!(io, "dlr_save_io"),
                 changed <- new_condvar!("dlr_save_changed"),
@@ -315,6 +318,12 @@ impl SaveSession {
                 Err(_) => true,
             };
         }
+    }
+
+    /// What the user is told of a read that failed: that of a session which the device has
+    /// ended, and the driver not yet, is `ENODEV` (contract D19).
+    fn failed<T>(&self) -> Result<T> {
+        Err(if self.life.is_over() { ENODEV } else { EIO })
     }
 
     /// The next bytes of the stream; waits for them when `wait`.

@@ -64,9 +64,10 @@ impl Save for SaveSession {
             let (buffer, from, to) = match self.next(done == 0 && !nonblock) {
                 Ok(Next::Data(buffer, from, to)) => (buffer, from, to),
                 // Not whole: the user must not take it for the end of a good stream.
-                Ok(Next::End) if done == 0 && !framing.is_whole() => return Err(EIO),
+                Ok(Next::End) if done == 0 && !framing.is_whole() => return self.failed(),
                 Ok(Next::End) => break,
                 Err(_) if done != 0 => break,
+                Err(error) if error == EIO => return self.failed(),
                 Err(error) => return Err(error),
             };
             // OVERFLOW: `from < to`.
