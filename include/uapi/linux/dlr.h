@@ -176,7 +176,8 @@ enum dlr_opcode {
 
 	/* struct dlr_level_params. One step of enum dlr_fn_state down or up; a
 	 * step to where the function is already succeeds, a step that skips one
-	 * is INVALID_STATE. SUSPEND completes when every DMA write that the new
+	 * is INVALID_STATE. Without DLR_FN_CAP_P2P the next one to RUNNING is
+	 * STOPPED, and RUNNING_P2P is INVALID_FIELD. SUSPEND completes when every DMA write that the new
 	 * state forbids is visible and its log entry posted (R7).
 	 */
 	DLR_CMD_SUSPEND			= 0x0010,
@@ -330,11 +331,12 @@ struct dlr_identify_fn {
 	__le64 reserved[2];
 };
 
-#define DLR_FN_CAP_LOG			0x00000001
+/* Commands that need what is not here are INVALID_OPCODE. */
+#define DLR_FN_CAP_LOG			0x00000001	/* LOG_* */
 #define DLR_FN_CAP_STATE		0x00000002	/* SUSPEND/RESUME to STOPPED, save and load */
 #define DLR_FN_CAP_P2P			0x00000004	/* RUNNING_P2P is a state of its own */
-#define DLR_FN_CAP_PRECOPY		0x00000008	/* SAVE_READ without FINAL */
-#define DLR_FN_CAP_STATUS_PAGE		0x00000010
+#define DLR_FN_CAP_PRECOPY		0x00000008	/* SAVE_READ without FINAL, else INVALID_FIELD */
+#define DLR_FN_CAP_STATUS_PAGE		0x00000010	/* STATUS_PAGE */
 
 /*
  * ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Parser;
+use dlr_abi::abi;
 use dlr_core::SabotageKind;
 use dlr_wire::WireConfig;
 
@@ -40,7 +41,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = size)]
     pub(crate) flow_table: u64,
 
-    /// What the functions are plugged into: none, peer[:ADDRESS/PREFIX,…], link:PATH, tap:NAME
+    /// What the functions are plugged into: none, peer[:ADDRESS/PREFIX,…], link:PATH,
+    /// peer+link:PATH, tap:NAME
     #[arg(long, value_name = "WIRE", default_value = "peer")]
     pub(crate) wire: WireConfig,
 
@@ -52,6 +54,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub(crate) cmd_timeout: u32,
 
+    /// Leave out an ability, of function K only if that is given; may be repeated. ABILITY is one of
+    /// log, state, p2p, precopy, status-page
+    #[arg(long, value_name = "ABILITY[@K]", value_parser = without)]
+    pub(crate) without: Vec<Without>,
+
     /// Break a rule; may be repeated. KIND is one of drop-log-entry, entry-before-data,
     /// filter-not-cleared, marker-too-early, lost-not-posted, suspend-early,
     /// state-bit-flip, state-truncated
@@ -59,7 +66,30 @@ pub(crate) struct Args {
     pub(crate) sabotage: Vec<(SabotageKind, u64)>,
 }
 
+/// An ability that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Without {
+    /// `DLR_FN_CAP_*`.
+    cap: u32,
+    /// Of this function, or of all.
+    function: Option<u8>,
+}
+
 impl Args {
+    /// A function that is named though there is none.
+    pub(crate) fn stray_function(&self) -> Option<u8> {
+        let mut named = self.without.iter().filter_map(|w| w.function);
+        named.find(|&k| k >= self.functions)
+    }
+
+    /// The abilities (`DLR_FN_CAP_*`) that data function `k` does without.
+    pub(crate) fn without(&self, k: u8) -> u32 {
+        self.without
+            .iter()
+            .filter(|w| w.function.is_none_or(|only| only == k))
+            .fold(0, |caps, w| caps | w.cap)
+    }
+
     /// The serial number: as asked for, or one that differs from folder to folder.
     pub(crate) fn serial(&self) -> u64 {
         self.serial.unwrap_or_else(|| serial_of(&self.dir))
@@ -120,6 +150,25 @@ fn mac(s: &str) -> Result<[u8; 6], String> {
     }
 }
 
+fn without(s: &str) -> Result<Without, String> {
+    let (ability, function) = match s.split_once('@') {
+        Some((ability, k)) => {
+            let k = k.parse::<u8>().map_err(|e| format!("function {k}: {e}"))?;
+            (ability, Some(k))
+        }
+        None => (s, None),
+    };
+    let cap = match ability {
+        "log" => abi::DLR_FN_CAP_LOG,
+        "state" => abi::DLR_FN_CAP_STATE,
+        "p2p" => abi::DLR_FN_CAP_P2P,
+        "precopy" => abi::DLR_FN_CAP_PRECOPY,
+        "status-page" => abi::DLR_FN_CAP_STATUS_PAGE,
+        _ => return Err("log, state, p2p, precopy or status-page, and @K".into()),
+    };
+    Ok(Without { cap, function })
+}
+
 fn sabotage(s: &str) -> Result<(SabotageKind, u64), String> {
     let (kind, n) = s.split_once('=').ok_or("KIND=N")?;
     Ok((
@@ -147,6 +196,10 @@ mod tests {
             "64M",
             "--sabotage",
             "drop-log-entry=3",
+            "--without",
+            "p2p",
+            "--without",
+            "log@3",
             "--mac-base",
             "02:00:00:00:00:ff",
         ])
@@ -154,13 +207,36 @@ mod tests {
         assert_eq!((args.serial(), args.flow_table), (0xab, 64 << 20));
         assert_eq!(args.mac(1), [2, 0, 0, 0, 1, 0]);
         assert_eq!(args.sabotage, [(SabotageKind::DropLogEntry, 3)]);
+        assert_eq!(args.without(2), abi::DLR_FN_CAP_P2P);
+        assert_eq!(args.without(3), abi::DLR_FN_CAP_P2P | abi::DLR_FN_CAP_LOG);
         for wrong in [
+            ["--without", "everything"],
+            ["--without", "log@x"],
             ["--functions", "65"],
             ["--flow-table", "65M"],
             ["--sabotage", "x=1"],
         ] {
             assert!(Args::try_parse_from(["dlr-nic", "--dir", "/x", wrong[0], wrong[1]]).is_err());
         }
+    }
+
+    #[test]
+    fn functions_that_are_named_exist() {
+        let parse = |without| {
+            let words = [
+                "dlr-nic",
+                "--dir",
+                "/x",
+                "--functions",
+                "2",
+                "--without",
+                without,
+            ];
+            Args::try_parse_from(words).unwrap().stray_function()
+        };
+        assert_eq!(parse("log"), None);
+        assert_eq!(parse("log@1"), None);
+        assert_eq!(parse("log@2"), Some(2));
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl Nic {
     /// Builds all functions and serves them.
     pub(crate) fn start(args: &Args) -> anyhow::Result<Self> {
         let count = args.functions;
+        if let Some(k) = args.stray_function() {
+            anyhow::bail!(
+                "--without: there is no data function {k}, only 0 to {}",
+                count - 1
+            );
+        }
         let serial = args.serial();
         let sabotage = Arc::new(Sabotage::default());
         for &(kind, n) in &args.sabotage {
@@ -54,12 +60,12 @@ impl Nic {
                 vectors,
                 model: "dlr-nic".into(),
                 firmware: env!("CARGO_PKG_VERSION").into(),
-                functions: vec![
-                    FunctionConfig {
+                functions: (0..count)
+                    .map(|k| FunctionConfig {
                         flow_table: args.flow_table,
-                    };
-                    count.into()
-                ],
+                        without: args.without(k),
+                    })
+                    .collect(),
             },
             gate.clone(),
             port.interrupt(),

@@ -16,16 +16,13 @@ use crate::{
 
 /// Bytes that LOAD_WRITE takes from the buffer at a time.
 const LOAD_PIECE: usize = 64 << 10;
-const CAPS: u32 = abi::DLR_FN_CAP_LOG
-    | abi::DLR_FN_CAP_STATE
-    | abi::DLR_FN_CAP_P2P
-    | abi::DLR_FN_CAP_PRECOPY
-    | abi::DLR_FN_CAP_STATUS_PAGE;
-
 /// Executes one command of `port`'s function.
 pub(crate) fn execute(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
     let opcode = u32::from(request.sqe().opcode);
     zero(request.sqe().reserved0 == 0)?;
+    if port.caps() & needed(opcode) != needed(opcode) {
+        return Err(Status::InvalidOpcode);
+    }
     let known = match opcode {
         abi::DLR_CMD_SAVE_READ => abi::DLR_SAVE_READ_F_FINAL,
         _ => 0,
@@ -36,7 +33,7 @@ pub(crate) fn execute(port: &Port, request: &Request<'_>) -> Result<Done, Status
         request.no_buffer()
     };
     let result = match opcode {
-        abi::DLR_CMD_IDENTIFY_FN => flags.and_then(|_| identify(request)),
+        abi::DLR_CMD_IDENTIFY_FN => flags.and_then(|_| identify(port, request)),
         abi::DLR_CMD_STATUS_PAGE => flags.and_then(|_| status_page(port, request)),
         abi::DLR_CMD_SUSPEND | abi::DLR_CMD_RESUME => flags.and_then(|_| level(port, request)),
         abi::DLR_CMD_SAVE_READ => flags.and_then(|flags| save_read(port, request, flags)),
@@ -66,10 +63,31 @@ pub(crate) fn execute(port: &Port, request: &Request<'_>) -> Result<Done, Status
     result
 }
 
-fn identify(request: &Request<'_>) -> Result<Done, Status> {
+/// The ability (`DLR_FN_CAP_*`) without which there is no such command.
+fn needed(opcode: u32) -> u32 {
+    match opcode {
+        abi::DLR_CMD_STATUS_PAGE => abi::DLR_FN_CAP_STATUS_PAGE,
+        abi::DLR_CMD_SUSPEND
+        | abi::DLR_CMD_RESUME
+        | abi::DLR_CMD_SAVE_BEGIN
+        | abi::DLR_CMD_SAVE_READ
+        | abi::DLR_CMD_SAVE_END
+        | abi::DLR_CMD_LOAD_BEGIN
+        | abi::DLR_CMD_LOAD_WRITE
+        | abi::DLR_CMD_LOAD_COMMIT
+        | abi::DLR_CMD_LOAD_ABORT => abi::DLR_FN_CAP_STATE,
+        abi::DLR_CMD_LOG_START
+        | abi::DLR_CMD_LOG_ADD
+        | abi::DLR_CMD_LOG_SYNC
+        | abi::DLR_CMD_LOG_STOP => abi::DLR_FN_CAP_LOG,
+        _ => 0,
+    }
+}
+
+fn identify(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
     request.no_params()?;
     let answer = abi::dlr_identify_fn {
-        caps: CAPS,
+        caps: port.caps(),
         page_shift_min: *PAGE_SHIFTS.start() as u16,
         page_shift_max: *PAGE_SHIFTS.end() as u16,
         ring_order_min: abi::DLR_LOG_RING_MIN_ORDER as u16,
@@ -104,9 +122,10 @@ fn level(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
     request.no_buffer()?;
     let params: abi::dlr_level_params = request.params()?;
     zero(params.reserved == [0; 9])?;
+    let p2p = port.caps() & abi::DLR_FN_CAP_P2P != 0;
     let to = match params.state {
         abi::DLR_FN_RUNNING => FnState::Running,
-        abi::DLR_FN_RUNNING_P2P => FnState::RunningP2p,
+        abi::DLR_FN_RUNNING_P2P if p2p => FnState::RunningP2p,
         abi::DLR_FN_STOPPED => FnState::Stopped,
         _ => return Err(Status::InvalidField),
     };
@@ -116,21 +135,26 @@ fn level(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
     if now == to {
         return Ok(Done::default());
     }
-    match (down, now, to) {
-        (true, FnState::Running, FnState::RunningP2p)
-        | (true, FnState::RunningP2p, FnState::Stopped) => {
-            function.suspend(to);
-            port.log.flush();
-        }
-        (false, FnState::Stopped, FnState::RunningP2p) => {
+    // States from RUNNING on, in the order of a suspension.
+    let ladder: &[FnState] = if p2p {
+        &[FnState::Running, FnState::RunningP2p, FnState::Stopped]
+    } else {
+        &[FnState::Running, FnState::Stopped]
+    };
+    let step = |from, to| ladder.windows(2).any(|pair| pair == [from, to]);
+    if down && step(now, to) {
+        function.suspend(to);
+        port.log.flush();
+    } else if !down && step(to, now) {
+        if now == FnState::Stopped {
             if matches!(port.slot().session, Session::Load(_)) {
                 return Err(Status::InvalidState);
             }
             port.count_resume();
-            function.resume(to);
         }
-        (false, FnState::RunningP2p, FnState::Running) => function.resume(to),
-        _ => return Err(Status::InvalidState),
+        function.resume(to);
+    } else {
+        return Err(Status::InvalidState);
     }
     Ok(Done::default())
 }
@@ -148,13 +172,14 @@ fn save_begin(port: &Port) -> Result<(), Status> {
 
 fn save_read(port: &Port, request: &Request<'_>, flags: u32) -> Result<Done, Status> {
     request.no_params()?;
-    zero(request.sqe().len > 0)?;
+    let fin = flags & abi::DLR_SAVE_READ_F_FINAL != 0;
+    zero(request.sqe().len > 0 && (fin || port.caps() & abi::DLR_FN_CAP_PRECOPY != 0))?;
     let max = request.sqe().len as usize;
     let mut slot = port.slot();
     let Session::Save(save) = &mut slot.session else {
         return Err(Status::InvalidState);
     };
-    let (data, done) = if flags & abi::DLR_SAVE_READ_F_FINAL == 0 {
+    let (data, done) = if !fin {
         save.read(max)?
     } else {
         let function = port.need_function()?;

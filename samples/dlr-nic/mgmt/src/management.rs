@@ -36,6 +36,8 @@ const PAGE_PERIOD: Duration = Duration::from_millis(10);
 pub struct FunctionConfig {
     /// Bytes of the flow table, at most 64 MiB.
     pub flow_table: u64,
+    /// Abilities that it does without (`DLR_FN_CAP_*`).
+    pub without: u32,
 }
 
 /// What a NIC is made of.
@@ -89,7 +91,7 @@ impl ManagementFunction {
             .take(abi::DLR_MAX_FUNCTIONS as usize))
         .map(|f| {
             Arc::new(Port::new(
-                f.flow_table,
+                f,
                 memory.clone(),
                 interrupt.clone(),
                 sabotage.clone(),

@@ -19,10 +19,18 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::{
     kick::Kick,
     log::LogEngine,
+    management::FunctionConfig,
     state::{flow::FlowTable, load::LoadSession, save::SaveSession},
     status::Status,
     status_page::{Snapshot, StatusPage},
 };
+
+/// All that a function can do.
+const CAPS: u32 = abi::DLR_FN_CAP_LOG
+    | abi::DLR_FN_CAP_STATE
+    | abi::DLR_FN_CAP_P2P
+    | abi::DLR_FN_CAP_PRECOPY
+    | abi::DLR_FN_CAP_STATUS_PAGE;
 
 /// The session of a function: one at a time.
 #[derive(Debug)]
@@ -54,6 +62,7 @@ pub(crate) struct Port {
     pub(crate) flow: Arc<FlowTable>,
     /// The NIC's switches.
     pub(crate) sabotage: Arc<Sabotage>,
+    caps: u32,
     function: OnceLock<Weak<dyn DataFunction>>,
     slot: Mutex<Slot>,
     page: Mutex<StatusPage>,
@@ -66,10 +75,10 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// A function of which only the flow table's size is known yet. `memory` and `interrupt`
-    /// are the MF's.
+    /// A function of which only what was asked for is known yet. `memory` and `interrupt` are the
+    /// MF's.
     pub(crate) fn new(
-        flow_table: u64,
+        config: &FunctionConfig,
         memory: Arc<dyn DmaMemory>,
         interrupt: Arc<dyn Interrupt>,
         sabotage: Arc<Sabotage>,
@@ -82,8 +91,9 @@ impl Port {
                 sabotage.clone(),
                 kick.clone(),
             )),
-            flow: Arc::new(FlowTable::new(flow_table, kick.clone())),
+            flow: Arc::new(FlowTable::new(config.flow_table, kick.clone())),
             sabotage,
+            caps: CAPS & !config.without,
             function: OnceLock::new(),
             slot: Mutex::new(Slot {
                 session: Session::None,
@@ -99,6 +109,11 @@ impl Port {
             loaded: AtomicU64::new(0),
             kick,
         }
+    }
+
+    /// What the function can do (`DLR_FN_CAP_*`).
+    pub(crate) fn caps(&self) -> u32 {
+        self.caps
     }
 
     /// Makes the function known. Only the first call counts.

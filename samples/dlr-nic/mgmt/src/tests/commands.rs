@@ -4,6 +4,8 @@
 
 use std::sync::atomic::Ordering;
 
+use dlr_core::FnState;
+
 use super::*;
 
 const OK: u32 = abi::DLR_STATUS_SUCCESS;
@@ -61,6 +63,47 @@ fn levels_are_taken_one_at_a_time() {
     assert_eq!(d.level(up, 1, p2p), OK);
     assert_eq!(d.level(up, 1, run), OK);
     assert_eq!(d.log_register(0, abi::DLR_REG_FN_STATE), run);
+}
+
+#[test]
+fn what_a_function_does_without_it_refuses() {
+    let mut d = Driver::with([
+        abi::DLR_FN_CAP_P2P,
+        abi::DLR_FN_CAP_PRECOPY,
+        abi::DLR_FN_CAP_LOG | abi::DLR_FN_CAP_STATE | abi::DLR_FN_CAP_STATUS_PAGE,
+    ]);
+    d.enable(2, 2);
+    let (run, p2p, stop) = (
+        abi::DLR_FN_RUNNING,
+        abi::DLR_FN_RUNNING_P2P,
+        abi::DLR_FN_STOPPED,
+    );
+    let (down, up) = (abi::DLR_CMD_SUSPEND, abi::DLR_CMD_RESUME);
+    assert_eq!(d.level(down, 0, p2p), FIELD);
+    assert_eq!(d.level(down, 0, stop), OK, "not beyond the next one");
+    assert_eq!(d.functions[0].state(), FnState::Stopped);
+    assert_eq!(d.level(up, 0, p2p), FIELD);
+    assert_eq!(d.level(up, 0, run), OK);
+    assert_eq!(d.functions[0].state(), FnState::Running);
+
+    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 1), OK);
+    let read = |d: &mut Driver, flags| d.buffered(abi::DLR_CMD_SAVE_READ, 1, 4096, flags).0;
+    assert_eq!(read(&mut d, 0), FIELD, "no changes while it runs");
+    assert_eq!(d.level(down, 1, p2p), OK);
+    assert_eq!(d.level(down, 1, stop), OK);
+    assert_eq!(read(&mut d, abi::DLR_SAVE_READ_F_FINAL), OK);
+
+    for opcode in [
+        abi::DLR_CMD_SAVE_BEGIN,
+        abi::DLR_CMD_SAVE_END,
+        abi::DLR_CMD_LOAD_ABORT,
+        abi::DLR_CMD_LOG_STOP,
+        abi::DLR_CMD_STATUS_PAGE,
+    ] {
+        assert_eq!(d.plain(opcode, 2), abi::DLR_STATUS_INVALID_OPCODE);
+    }
+    assert_eq!(d.level(down, 2, p2p), abi::DLR_STATUS_INVALID_OPCODE);
+    assert_eq!(d.log_start(2, |_| ()), abi::DLR_STATUS_INVALID_OPCODE);
 }
 
 #[test]

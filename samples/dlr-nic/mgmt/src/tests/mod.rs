@@ -46,6 +46,11 @@ impl Driver {
     }
 
     fn disabled() -> Self {
+        Self::with([0; 3])
+    }
+
+    /// A NIC whose functions do without these abilities.
+    fn with(without: [u32; 3]) -> Self {
         let memory = TestMemory::new(MEMORY);
         let interrupt = Arc::new(TestInterrupt::default());
         let config = Config {
@@ -54,7 +59,12 @@ impl Driver {
             vectors: 4,
             model: "test".into(),
             firmware: "a firmware version that is too long".into(),
-            functions: vec![FunctionConfig { flow_table: 8192 }; 3],
+            functions: without
+                .map(|without| FunctionConfig {
+                    flow_table: 8192,
+                    without,
+                })
+                .to_vec(),
         };
         let sabotage = Arc::new(Sabotage::default());
         let mf =
