@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The fifteen arcs of the migration state machine as steps on the device.
+//! The fifteen arcs of the migration state machine as steps on the device, and three that take
+//! the place of those by way of a P2P state for a function that has none.
 //!
 //! Pure: which steps, in which order, and what an unsuccessful step means.
 //! `migrate.rs` carries them out. The VFIO core splits every transition a user
-//! asks for into these arcs (contract S1), so any other pair is a bug of the
+//! asks for into these arcs (contract S1, S2), so any other pair is a bug of the
 //! caller and has no plan.
 
 use crate::{
@@ -72,22 +73,25 @@ pub(crate) fn plan(from: State, to: State) -> Result<&'static [Step]> {
         (S::StopCopy, S::Stop) => &[CloseSave],
         (S::Stop, S::Resuming) => &[OpenLoad],
         (S::Resuming, S::Stop) => &[CheckLoad, CloseLoad],
+
+        (S::Running, S::Stop) => &[Suspend(Stopped)],
+        (S::Stop, S::Running) => &[Resume(Running)],
+        (S::PreCopy, S::StopCopy) => &[HoldSave, Suspend(Stopped), FinishSave, ContinueSave],
         _ => return Err(EINVAL),
     })
 }
 
-/// What takes `step` back when it has failed or when a later step has.
+/// What takes `step` of an arc that leaves `from` back when it has failed or when a later step has.
 ///
 /// A suspend that has failed may have taken effect on the device, so its way back
 /// is run for the failed step too; "a step to where the function is already
 /// succeeds". If the way back fails, the state is unknown: `ERROR` (S10).
-pub(crate) fn undo(step: Step) -> Option<Step> {
+pub(crate) fn undo(from: State, step: Step) -> Option<Step> {
     match step {
         Step::HoldSave => Some(Step::ContinueSave),
-        Step::Suspend(FnState::RunningP2p) => Some(Step::Resume(FnState::Running)),
-        Step::Suspend(FnState::Stopped) => Some(Step::Resume(FnState::RunningP2p)),
-        Step::Resume(FnState::Running) => Some(Step::Suspend(FnState::RunningP2p)),
-        Step::Resume(FnState::RunningP2p) => Some(Step::Suspend(FnState::Stopped)),
+        // No arc moves the function twice.
+        Step::Suspend(_) => level(from).map(Step::Resume),
+        Step::Resume(_) => level(from).map(Step::Suspend),
         // Opening undoes itself when it fails, and nothing follows it.
         _ => None,
     }
@@ -126,44 +130,76 @@ mod tests {
         (State::PreCopyP2p, State::StopCopy),
     ];
 
+    /// What the core makes of a way through a P2P state when there is none.
+    const WITHOUT_P2P: [(State, State); 3] = [
+        (State::Running, State::Stop),
+        (State::Stop, State::Running),
+        (State::PreCopy, State::StopCopy),
+    ];
+
+    fn all() -> impl Iterator<Item = (State, State)> {
+        Iterator::chain(ARCS.into_iter(), WITHOUT_P2P)
+    }
+
     #[test]
-    fn exactly_fifteen_arcs() {
+    fn exactly_these_arcs() {
         let mut arcs = 0;
         for from in State::ALL {
             for to in State::ALL {
-                let listed = ARCS.contains(&(from, to));
+                let listed = all().any(|arc| arc == (from, to));
                 assert_eq!(plan(from, to).is_ok(), listed);
                 arcs += usize::from(listed);
             }
         }
-        assert_eq!(arcs, 15);
+        assert_eq!(arcs, 15 + 3);
+    }
+
+    /// The levels to which the steps of an arc take the function, one after the other.
+    fn levels(from: State, to: State) -> Result<KVec<FnState>> {
+        let mut levels = KVec::new();
+        for step in plan(from, to)? {
+            let (Step::Suspend(at) | Step::Resume(at)) = *step else {
+                continue;
+            };
+            let before = levels.last().copied().or(level(from)).ok_or(EINVAL)?;
+            let goes_down = at.raw() > before.raw();
+            assert_eq!(goes_down, matches!(step, Step::Suspend(_)));
+            levels.push(at, GFP_KERNEL)?;
+        }
+        Ok(levels)
     }
 
     #[test]
     fn steps_lead_to_the_level_of_the_target() -> Result {
-        for (from, to) in ARCS {
-            let mut at = level(from).ok_or(EINVAL)?;
-            for step in plan(from, to)? {
-                match *step {
-                    Step::Suspend(l) => {
-                        assert!(l.raw() == at.raw() + 1);
-                        at = l;
-                    }
-                    Step::Resume(l) => {
-                        assert!(l.raw() + 1 == at.raw());
-                        at = l;
-                    }
-                    _ => (),
-                }
+        for (from, to) in all() {
+            let levels = levels(from, to)?;
+            let end = levels.last().copied().or(level(from));
+            assert_eq!(end, level(to));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn one_level_at_a_time_and_none_is_left_out_but_p2p() -> Result {
+        for (from, to) in all() {
+            let distance = if WITHOUT_P2P.contains(&(from, to)) {
+                2
+            } else {
+                1
+            };
+            let levels = levels(from, to)?;
+            assert!(levels.len() <= 1);
+            for to in levels {
+                let from = level(from).ok_or(EINVAL)?;
+                assert_eq!(to.raw().abs_diff(from.raw()), distance);
             }
-            assert_eq!(Some(at), level(to));
         }
         Ok(())
     }
 
     #[test]
     fn only_four_arcs_open_a_file() -> Result {
-        for (from, to) in ARCS {
+        for (from, to) in all() {
             let opens = plan(from, to)?
                 .iter()
                 .filter(|s| matches!(s, Step::OpenSave { .. } | Step::OpenLoad))
@@ -182,7 +218,7 @@ mod tests {
 
     #[test]
     fn no_save_beside_a_suspend() -> Result {
-        for (from, to) in ARCS {
+        for (from, to) in all() {
             let saving = matches!(from, State::PreCopy | State::PreCopyP2p);
             let steps = plan(from, to)?;
             let moves = |s: &Step| matches!(s, Step::Suspend(_) | Step::Resume(_));
@@ -195,13 +231,21 @@ mod tests {
     }
 
     #[test]
-    fn every_move_can_be_undone() {
-        for l in [FnState::RunningP2p, FnState::Stopped] {
-            assert!(matches!(undo(Step::Suspend(l)), Some(Step::Resume(_))));
+    fn every_move_can_be_undone() -> Result {
+        for (from, to) in all() {
+            for step in plan(from, to)? {
+                let back = undo(from, *step);
+                match (step, back) {
+                    (Step::Suspend(_), Some(Step::Resume(to)))
+                    | (Step::Resume(_), Some(Step::Suspend(to))) => {
+                        assert_eq!(Some(to), level(from));
+                    }
+                    (Step::Suspend(_) | Step::Resume(_), _) => return Err(EINVAL),
+                    _ => (),
+                }
+            }
         }
-        for l in [FnState::Running, FnState::RunningP2p] {
-            assert!(matches!(undo(Step::Resume(l)), Some(Step::Suspend(_))));
-        }
-        assert_eq!(undo(Step::CloseSave), None);
+        assert_eq!(undo(State::StopCopy, Step::CloseSave), None);
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ use crate::{
             Failure,
             Migration,
             ResetCause,
+            State,
             Step, //
         },
         migration_file::MigrationFile,
@@ -132,7 +133,7 @@ fn arc(
             Ok(made) => file = made.or(file),
             Err(error) => {
                 let begun = plan.get(..=at).unwrap_or_default();
-                return Err(take_back(dev, function, sessions, begun, error));
+                return Err(take_back(dev, function, sessions, step.from, begun, error));
             }
         }
     }
@@ -207,16 +208,18 @@ fn run(
     Ok(None)
 }
 
-/// The last of the `begun` steps has failed with `error`: takes all of them back.
+/// The last of the `begun` steps of an arc from `from` has failed with `error`: takes all of
+/// them back.
 fn take_back(
     dev: &OpenDevice<'_, Vf>,
     function: &Function,
     sessions: &mut Sessions,
+    from: State,
     begun: &[fsm::Step],
     error: Error,
 ) -> Failure {
     let mut broken = false;
-    for step in begun.iter().rev().filter_map(|s| fsm::undo(*s)) {
+    for step in begun.iter().rev().filter_map(|s| fsm::undo(from, *s)) {
         match run(dev, function, sessions, step) {
             Ok(_) => (),
             // The management function is gone. The function goes on as it is, and no
