@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use dlr_testing::{BoxConfig, HostBox};
+use dlr_testing::{BoxConfig, HostBox, NicConfig};
 use serde_json::Value;
 
 const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002";
@@ -128,6 +128,42 @@ fn data_functions_pass_mtty_deviates_and_vfio_pci_has_nothing() -> Result<()> {
         &format!("--only F1.header --expect /tmp/wrong {UUID}"),
         1,
     )?;
+    host.finish()
+}
+
+/// Functions that offer less: the same rules hold for what is left, and nothing else is left out.
+#[test]
+fn functions_without_some_abilities_pass() -> Result<()> {
+    let nic = NicConfig::new(4).args([
+        "--without=p2p@0",
+        "--without=precopy@1",
+        "--without=p2p@2",
+        "--without=precopy@2",
+        "--without=log@3",
+    ]);
+    let host = HostBox::start(BoxConfig::for_test().nic(nic))?;
+    let functions = host.bind_dlr(0)?;
+    let (p2p, pre_copy, log) = ("no P2P states", "no pre-copy states", "no DMA logging");
+    let lacks: [(&[&str], _); 4] = [
+        (&[p2p], "feature,states"),
+        (&[pre_copy], "feature,states"),
+        (&[p2p, pre_copy], "feature,states,S5.walk-states"),
+        (&[log], "feature,logging"),
+    ];
+    for (address, (lacks, groups)) in functions.iter().zip(lacks) {
+        let report = check(&host, &format!("--only {groups} {address}"), 0)?;
+        let ran = report["counts"]["passed"].as_u64();
+        ensure!(ran > Some(9), "without {lacks:?}: {}", report["counts"]);
+        for case in cases(&report, "skip") {
+            let why = case["text"].as_str().unwrap_or_default();
+            let expected = lacks.iter().any(|lack| why.contains(lack));
+            ensure!(
+                expected || case["id"] == "F4.v2-needs-pre-copy",
+                "without {lacks:?}: {} was skipped: {why}",
+                case["id"]
+            );
+        }
+    }
     host.finish()
 }
 

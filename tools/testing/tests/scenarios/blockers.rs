@@ -12,7 +12,10 @@ use dlr_testing::e2e::{
 };
 use serde_json::json;
 
-use crate::group::{Bench, Group, Listed};
+use crate::{
+    group::{Bench, Group, Listed},
+    refusal,
+};
 
 /// Function of the second NIC, which plain vfio-pci has.
 const INCAPABLE: usize = 1;
@@ -110,18 +113,6 @@ impl Blocked {
         };
         self.lab.unusual_vm(&[0], false, &unusual)
     }
-
-    /// `migrate` is refused with `reason`, and nothing was asked of the device.
-    fn expect_refusal(&mut self, mut vm: Vm, reason: &str) -> Result<()> {
-        let refused = vm.begin(&self.lab, NOWHERE, &Settings::one_way().free());
-        let said = match refused {
-            Ok(()) => anyhow::bail!("migrate was not refused: {:?}", vm.until_end()),
-            Err(e) => format!("{e:#}"),
-        };
-        ensure!(said.contains(reason), "refused with `{said}`");
-        vm.order(self.lab.host())?.expect("")?;
-        vm.quit(self.lab.host())
-    }
 }
 
 /// [39] A device that cannot migrate, in the same VM: `auto` lets it in, `migrate` is refused.
@@ -132,7 +123,8 @@ fn incapable_device(bench: &mut Blocked) -> Result<()> {
          -device vfio-pci,id=vf9,bus=rp9,host={address},iommufd=iommufd0,rombar=0"
     );
     let vm = bench.standing(words)?;
-    bench.expect_refusal(
+    refusal::expect(
+        &bench.lab,
         vm,
         "VFIO migration init failed: migration is not supported in kernel",
     )
@@ -148,7 +140,8 @@ fn viommu(bench: &mut Blocked) -> Result<()> {
         ..Unusual::default()
     };
     let vm = bench.lab.unusual_vm(&[0], false, &unusual)?;
-    bench.expect_refusal(
+    refusal::expect(
+        &bench.lab,
         vm,
         "Migration is currently not supported with vIOMMU enabled",
     )
@@ -166,7 +159,7 @@ fn postcopy(bench: &mut Blocked) -> Result<()> {
         ensure!(format!("{e:#}").contains("postcopy"), "{e:#}");
         return vm.quit(bench.lab.host());
     }
-    bench.expect_refusal(vm, "postcopy")
+    refusal::expect(&bench.lab, vm, "postcopy")
 }
 
 /// [7] A VM that never ran: its device is RUNNING, so it goes through PRE_COPY, but not through

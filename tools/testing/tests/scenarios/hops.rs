@@ -37,7 +37,7 @@ pub(crate) fn group() -> Listed {
 }
 
 /// Number of the function that the guest is in: the trials take turns.
-fn place(journey: &mut Journey) -> Result<usize> {
+pub(crate) fn place(journey: &mut Journey) -> Result<usize> {
     let (lab, vm, _) = journey.parts();
     let here = vm.config().functions.first();
     lab.functions()

@@ -5,6 +5,8 @@
 mod blockers;
 mod group;
 mod hops;
+mod lesser;
+mod refusal;
 mod rough;
 mod source;
 mod versions;
@@ -29,6 +31,7 @@ fn main() {
         hops::group(),
         rough::group(),
         blockers::group(),
+        lesser::group(),
     ];
     if wide::wanted() {
         listed.extend([
