@@ -12,7 +12,7 @@ use std::{
 use dlr_core::Delivery;
 use serde_json::{json, Value};
 
-use crate::{config::WireConfig, hub::Event, link::Link, peer::Peer, tap::Tap};
+use crate::{config::WireConfig, hub::Event, link::Link, peer::Peer, tap::Tap, trunk::Trunk};
 
 /// The way of a frame from the back end into the segment.
 pub(crate) type Deliver<'a> = dyn FnMut(&[u8]) -> Delivery + 'a;
@@ -21,6 +21,11 @@ pub(crate) type Deliver<'a> = dyn FnMut(&[u8]) -> Delivery + 'a;
 pub(crate) trait Backend: Debug + Send {
     /// Takes a frame that a data function sent and that is not for another one.
     fn frame(&mut self, frame: &[u8]);
+
+    /// Takes a frame that came in from outside and is for this back end alone: true.
+    fn inbound(&mut self, _frame: &[u8]) -> bool {
+        false
+    }
 
     /// Does what is due and hands frames to `deliver`. Returns after how long to be called
     /// again at the latest, `None` for "when a frame comes".
@@ -43,6 +48,9 @@ pub(crate) fn open(config: &WireConfig, queue: &SyncSender<Event>) -> io::Result
     Ok(match config {
         WireConfig::None => Box::new(Nothing),
         WireConfig::Peer(peer) => Box::new(Peer::new(peer)),
+        WireConfig::PeerAndLink(peer, path) => {
+            Box::new(Trunk::new(peer, Link::open(path, queue.clone())?))
+        }
         WireConfig::Link(path) => Box::new(Link::open(path, queue.clone())?),
         WireConfig::Tap(name) => Box::new(Tap::open(name, queue.clone())?),
     })

@@ -10,7 +10,7 @@ pub(crate) const MAX_ADDRESSES: usize = 4;
 /// A back end of the wire.
 ///
 /// As text: `none`, `peer`, `peer:10.9.0.1/24,10.9.1.1/24`, `link:/run/link.sock`,
-/// `tap:tap0`.
+/// `peer+link:/run/link.sock`, `tap:tap0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireConfig {
     /// Nothing but the other data functions.
@@ -19,6 +19,8 @@ pub enum WireConfig {
     Peer(PeerConfig),
     /// A link to the wire of another NIC process: whichever comes first creates the socket.
     Link(PathBuf),
+    /// The built-in peer, and a link to a NIC that has none: both NICs' guests have it.
+    PeerAndLink(PeerConfig, PathBuf),
     /// A tap device of this name.
     Tap(String),
 }
@@ -110,9 +112,13 @@ impl FromStr for WireConfig {
                 }))
             }
             ("link", Some(path)) if !path.is_empty() => Ok(Self::Link(path.into())),
+            ("peer+link", Some(path)) if !path.is_empty() => {
+                Ok(Self::PeerAndLink(PeerConfig::default(), path.into()))
+            }
             ("tap", Some(name)) if (1..16).contains(&name.len()) => Ok(Self::Tap(name.into())),
             _ => Err(ConfigError(format!(
-                "unknown wire `{s}`; known: none, peer[:ADDRESS/PREFIX,…], link:PATH, tap:NAME"
+                "unknown wire `{s}`; known: none, peer[:ADDRESS/PREFIX,…], link:PATH, \
+                 peer+link:PATH, tap:NAME"
             ))),
         }
     }
@@ -127,6 +133,13 @@ mod tests {
         assert_eq!("none".parse(), Ok(WireConfig::None));
         assert_eq!("peer".parse(), Ok(WireConfig::default()));
         assert_eq!("link:/a/b".parse(), Ok(WireConfig::Link("/a/b".into())));
+        assert_eq!(
+            "peer+link:/a/b".parse(),
+            Ok(WireConfig::PeerAndLink(
+                PeerConfig::default(),
+                "/a/b".into()
+            ))
+        );
         assert_eq!("tap:tap7".parse(), Ok(WireConfig::Tap("tap7".into())));
         let Ok(WireConfig::Peer(peer)) = "peer:192.168.1.1/16".parse() else {
             panic!("not a peer");
@@ -148,6 +161,7 @@ mod tests {
             "peer:1.2.3.4",
             "peer:1.2.3.4/33",
             "link:",
+            "peer+link:",
             "tap:0123456789abcdef",
             "x",
         ] {

@@ -34,8 +34,12 @@ const RETRY: Duration = Duration::from_millis(1);
 pub(crate) enum Event {
     /// A data function sent a frame.
     Frame { port: usize, frame: Vec<u8> },
-    /// The back end received a frame in a thread of its own.
-    Inbound(Vec<u8>),
+    /// The back end received a frame in a thread of its own, and may want to know what becomes
+    /// of it.
+    Inbound {
+        frame: Vec<u8>,
+        reply: Option<Sender<Delivery>>,
+    },
     /// A data function takes frames from now on.
     Attach {
         port: usize,
@@ -54,7 +58,7 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frame { port, frame } => write!(f, "Frame({port}, {} bytes)", frame.len()),
-            Self::Inbound(frame) => write!(f, "Inbound({} bytes)", frame.len()),
+            Self::Inbound { frame, .. } => write!(f, "Inbound({} bytes)", frame.len()),
             Self::Attach { port, .. } => write!(f, "Attach({port})"),
             Self::Control { request, .. } => write!(f, "Control({request})"),
             Self::End => f.write_str("End"),
@@ -175,7 +179,7 @@ impl Hub {
     fn event(&mut self, event: Event) {
         match event {
             Event::Frame { port, frame } => self.port_frame(port, frame),
-            Event::Inbound(frame) => self.segment.send(None, frame),
+            Event::Inbound { frame, reply } => self.inbound(frame, reply),
             Event::Attach { port, function } => match self.segment.ports.get_mut(port) {
                 Some(state) => state.function = Some(function),
                 None => log::error!("wire: there is no port {port}"),
@@ -207,6 +211,20 @@ impl Hub {
                 self.segment.send(Some(port), frame);
             }
             _ => self.backend.frame(&frame),
+        }
+    }
+
+    fn inbound(&mut self, frame: Vec<u8>, reply: Option<Sender<Delivery>>) {
+        if self.backend.inbound(&frame) {
+            return;
+        }
+        match reply {
+            // Whoever asks offers it again.
+            Some(reply) => {
+                // The one who asked may be gone.
+                let _ = reply.send(self.segment.offer(None, &frame));
+            }
+            None => self.segment.send(None, frame),
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! All data functions of one NIC sit on one Ethernet segment, a small switch, together
 //! with one *back end*: the built-in [peer](PeerConfig), the other end of a link to a
-//! second NIC process, or a tap device. The switch finds a guest's address again when
+//! second NIC process, both of these, or a tap device. The switch finds a guest's address again when
 //! the guest has moved from one data function to another, as a physical one does, so a
 //! migration inside one NIC leaves the peer with its connections where it was.
 //!
@@ -29,6 +29,7 @@ mod peer;
 mod switch;
 mod tap;
 mod time;
+mod trunk;
 
 use std::{
     io,

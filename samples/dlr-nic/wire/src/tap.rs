@@ -75,7 +75,13 @@ fn receive(tap: &TapDevice, queue: &SyncSender<Event>) {
         match tap.device.recv(&mut buf) {
             Ok(len) => {
                 tap.received.fetch_add(1, Ordering::Relaxed);
-                if queue.send(Event::Inbound(buf[..len].to_vec())).is_err() {
+                if queue
+                    .send(Event::Inbound {
+                        frame: buf[..len].to_vec(),
+                        reply: None,
+                    })
+                    .is_err()
+                {
                     return;
                 }
             }

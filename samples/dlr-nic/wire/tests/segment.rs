@@ -140,6 +140,32 @@ fn the_sink_counts_what_comes() {
 #[test]
 fn a_stream_follows_a_guest_that_moves() {
     let (wire, [before, after]) = wire("peer");
+    follow(&wire, &wire, &before, &after);
+}
+
+#[test]
+fn a_stream_follows_a_guest_to_another_nic() {
+    let path = std::env::temp_dir().join(format!("dlr-trunk-{}.sock", std::process::id()));
+    let (a, [before, _]) = wire(&format!("peer+link:{}", path.display()));
+    let (b, [after, _]) = wire(&format!("link:{}", path.display()));
+    after.running.store(false, Ordering::SeqCst);
+    let end = Instant::now() + Duration::from_secs(5);
+    while a.stats()["backend"]["link"]["up"] != true {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    follow(&a, &b, &before, &after);
+
+    // What is broadcast over there is answered from here.
+    let answers = after.frames.lock().unwrap().len();
+    b.tx(0).send(&arp_request());
+    after.wait(answers + 1);
+    std::fs::remove_file(path).unwrap();
+}
+
+/// A guest moves from one function to another while a stream of `wire` runs to it; `then` is what
+/// it is plugged into afterwards.
+fn follow(wire: &Wire, then: &Wire, before: &Function, after: &Function) {
     wire.tx(0).send(&arp_request());
     let start = json!({"cmd": "start", "stream": 1, "dst": "10.9.0.2", "port": 5000, "size": 2000,
         "pps": 500, "patience_ms": 20});
@@ -149,6 +175,7 @@ fn a_stream_follows_a_guest_that_moves() {
     std::thread::sleep(Duration::from_millis(300));
     after.running.store(true, Ordering::SeqCst);
     after.wait(20);
+    then.tx(0).send(&udp(9, &[0; 24]));
     assert_eq!(
         wire.control(json!({"cmd": "stop", "stream": 1}))["ok"],
         true
@@ -174,6 +201,11 @@ fn a_stream_follows_a_guest_that_moves() {
     assert!(report.missing > 0 && report.gaps.len() == 1);
     assert_eq!(stream["losses"][0]["first"], report.gaps[0].first);
     assert_eq!(stream["losses"][0]["last"], report.gaps[0].last);
+    let end = Instant::now() + Duration::from_secs(5);
+    while wire.stats()["backend"]["sinks"]["unknown"] != 1 {
+        assert!(Instant::now() < end, "{}", wire.stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
