@@ -289,6 +289,9 @@ impl DataFunction for NetFunction {
         let gated = self.shared.gate.lock();
         let device = &gated.device;
         let mut stats = device.stats.json();
+        let memory = self.shared.memory.lock();
+        let queues: Vec<_> = device.queues.iter().map(|q| q.json(&memory)).collect();
+        stats["queues"] = queues.into();
         stats["link"] = device.link.into();
         stats["state"] = format!("{:?}", gated.state).into();
         stats["device_status"] = device.status.into();

@@ -154,6 +154,21 @@ impl NetQueue {
         })
     }
 
+    /// How far both sides have come, for people.
+    pub(crate) fn json(&self, memory: &FunctionMemory) -> serde_json::Value {
+        match &self.ring {
+            Some(ring) => serde_json::json!({
+                "size": self.size,
+                "vector": self.vector,
+                "taken": ring.next_avail(),
+                "returned": ring.next_used(),
+                "signalled": self.signalled,
+                "available": self.available(memory),
+            }),
+            None => serde_json::Value::Null,
+        }
+    }
+
     /// Whether the driver wants an interrupt for what has been returned since it was asked
     /// last (virtio 1.3, 2.7.7).
     pub(crate) fn wants_interrupt(&mut self, memory: &FunctionMemory) -> Result<bool, Broken> {

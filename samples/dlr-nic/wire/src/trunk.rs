@@ -13,8 +13,12 @@ use crate::{
     config::PeerConfig,
     link::Link,
     peer::Peer,
-    switch::{addresses, is_group, Mac},
+    switch::{addresses, is_group, Mac, Switch},
 };
+
+/// Where a guest may be.
+const HERE: usize = 0;
+const THERE: usize = 1;
 
 /// Peer and link as one back end.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct Trunk {
     peer: Peer,
     address: Mac,
     link: Link,
+    /// Who was seen where.
+    places: Switch,
 }
 
 impl Trunk {
@@ -31,50 +37,46 @@ impl Trunk {
             address: peer.mac,
             peer: Peer::new(peer),
             link,
+            places: Switch::default(),
         }
     }
 
-    /// Whether a frame is for the peer, and whether for the peer alone.
-    fn is_for_peer(&self, frame: &[u8]) -> (bool, bool) {
-        addresses(frame).map_or((false, false), |(to, _)| {
-            (to == self.address || is_group(&to), to == self.address)
-        })
+    /// A frame of somebody at `place`: shows it to the peer if it is for that. Whether it is for
+    /// nobody else.
+    fn take(&mut self, place: usize, frame: &[u8]) -> bool {
+        let Some((to, from)) = addresses(frame) else {
+            return true;
+        };
+        self.places.learn(from, place);
+        let alone = to == self.address;
+        if alone || is_group(&to) {
+            self.peer.frame(frame);
+        }
+        alone
     }
 }
 
 impl Backend for Trunk {
     fn frame(&mut self, frame: &[u8]) {
-        let (for_peer, alone) = self.is_for_peer(frame);
-        if for_peer {
-            self.peer.frame(frame);
-        }
-        if !alone {
+        if !self.take(HERE, frame) {
             self.link.frame(frame);
         }
     }
 
     fn inbound(&mut self, frame: &[u8]) -> bool {
-        let (for_peer, alone) = self.is_for_peer(frame);
-        if for_peer {
-            self.peer.frame(frame);
-        }
-        alone
+        self.take(THERE, frame)
     }
 
     fn poll(&mut self, now: Instant, deliver: &mut Deliver<'_>) -> Option<Duration> {
-        let link = &mut self.link;
+        let (link, places) = (&mut self.link, &mut self.places);
         self.peer.poll(now, &mut |frame| {
-            let group = addresses(frame).is_some_and(|(to, _)| is_group(&to));
-            let here = deliver(frame);
-            match here {
-                _ if group => {
-                    link.frame(frame);
-                    Delivery::Accepted
-                }
-                // Nobody here: the guest may be over there.
-                Delivery::Dropped => link.deliver(frame),
-                taken => taken,
-            }
+            let Some((to, _)) = addresses(frame) else {
+                return Delivery::Dropped;
+            };
+            places.offer(&to, 2, None, |place| match place {
+                HERE => deliver(frame),
+                _ => link.deliver(frame),
+            })
         })
     }
 
