@@ -23,4 +23,4 @@ pub mod progress;
 pub mod qmp;
 pub mod splat;
 
-pub use hostbox::{BoxConfig, HostBox, NicConfig, Placement};
+pub use hostbox::{BoxConfig, Cable, HostBox, NicConfig, Placement};

@@ -2,7 +2,7 @@
 
 //! What a test may choose about its host box.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 /// Where the functions of a NIC are plugged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,28 @@ impl NicConfig {
     }
 }
 
+/// One end of a network cable between two boxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cable {
+    /// Socket that stands for it.
+    pub socket: PathBuf,
+    /// Which end: the first one makes the socket, and its box is started first. The address at
+    /// end `n` is [`Cable::address`].
+    pub end: u8,
+}
+
+impl Cable {
+    /// The IPv4 address of an end, in a network of 24 bits.
+    pub fn address(end: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 77, 0, end.saturating_add(1))
+    }
+
+    /// The MAC address of this end.
+    pub fn mac(&self) -> String {
+        format!("02:d1:72:77:00:{:02x}", self.end)
+    }
+}
+
 /// What a host box consists of.
 #[derive(Debug, Clone)]
 pub struct BoxConfig {
@@ -70,6 +92,8 @@ pub struct BoxConfig {
     /// Complaints in the kernel log that the test provokes on purpose, as
     /// substrings of the lines that are let through.
     pub expected_complaints: Vec<String>,
+    /// A network interface of the box itself, with [`Cable::address`].
+    pub cable: Option<Cable>,
     /// How long the box may take to come up.
     pub boot_limit: Duration,
     /// Whether a shell of the box takes over this terminal.
@@ -88,6 +112,7 @@ impl BoxConfig {
             kernel_args: Vec::new(),
             files: Vec::new(),
             expected_complaints: Vec::new(),
+            cable: None,
             boot_limit: Duration::from_secs(180),
             console: false,
         }
@@ -138,6 +163,13 @@ impl BoxConfig {
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         self.files.push((name.into(), source.into()));
+        self
+    }
+
+    /// Plugs a cable in.
+    #[must_use]
+    pub fn cable(mut self, cable: Cable) -> Self {
+        self.cable = Some(cable);
         self
     }
 

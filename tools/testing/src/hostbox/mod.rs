@@ -18,6 +18,7 @@
 //! results are kept, and where they are is printed.
 
 mod bind;
+mod cable;
 mod config;
 mod evidence;
 mod launch;
@@ -40,7 +41,7 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use tempfile::TempDir;
 
-pub use config::{BoxConfig, NicConfig, Placement};
+pub use config::{BoxConfig, Cable, NicConfig, Placement};
 pub use nic::Nic;
 pub use qemu::{emulator, Location, Plug};
 
@@ -137,7 +138,7 @@ impl HostBox {
                 return Err(e.context("the host box did not come up (see console.log, qemu.log)"));
             }
         };
-        Ok(Self {
+        let host = Self {
             commands: Mutex::new(File::create(results.join("commands.log"))?),
             config,
             artefacts,
@@ -149,7 +150,9 @@ impl HostBox {
             sockets,
             finished: false,
             keep: std::env::var_os("DLR_KEEP").is_some(),
-        })
+        };
+        host.plug_cable()?;
+        Ok(host)
     }
 
     /// The agent inside, for what the methods here do not cover.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{bail, Result};
 use serde_json::json;
 
-use super::config::{BoxConfig, Placement};
+use super::config::{BoxConfig, Cable, Placement};
 
 /// First slot of the root bus used for NIC functions; those below belong to
 /// the chipset, the vIOMMU and the agent's channel.
@@ -180,9 +180,32 @@ pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandL
             "virtconsole,bus=serial.0,chardev=terminal".into(),
         );
     }
+    if let Some(cable) = &config.cable {
+        add("-netdev", netdev(cable));
+        add(
+            "-device",
+            // Without an option ROM: nobody boots from it.
+            format!(
+                "virtio-net-pci,netdev=cable,mac={},romfile=,bus=pcie.0,addr=0x2.3",
+                cable.mac()
+            ),
+        );
+    }
     let plugs = plug_nics(config, paths, &mut add)?;
     words.extend(["-nodefaults", "-no-reboot", "-no-user-config"].map(OsString::from));
     Ok((words, plugs))
+}
+
+fn netdev(cable: &Cable) -> String {
+    let role = if cable.end == 0 {
+        "server=on"
+    } else {
+        "server=off,reconnect-ms=200"
+    };
+    format!(
+        "stream,id=cable,{role},addr.type=unix,addr.path={}",
+        quoted(&cable.socket)
+    )
 }
 
 /// A path that is a word of its own needs no escape.
@@ -322,6 +345,20 @@ mod tests {
             Location::Behind("0000:00:05.0".into())
         );
         assert_eq!(text.matches("multifunction=on").count(), 1 + 9);
+    }
+
+    #[test]
+    fn a_cable_has_two_ends() {
+        let ends = [0, 1].map(|end| {
+            let socket = "/c,d".into();
+            line(&BoxConfig::new("x").cable(Cable { socket, end }))
+                .unwrap()
+                .0
+        });
+        assert!(ends[0].contains("server=on,addr.type=unix,addr.path=/c,,d"));
+        assert!(ends[1].contains("server=off,reconnect-ms=200"));
+        assert!(ends[0].contains("mac=02:d1:72:77:00:00"));
+        assert!(!line(&BoxConfig::new("x")).unwrap().0.contains("-netdev"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn hop(journey: &mut Journey, from: usize, to: usize, steps: [&str; 2]) -> Resul
         let destination = move_to(journey, from)?;
         arrive(journey, destination, here)?;
     }
-    let mut destination = move_to(journey, to)?;
+    let destination = move_to(journey, to)?;
     let (lab, vm, _) = journey.parts();
     vm.order(lab.host())?.expect(steps[0])?;
     destination.order(lab.host())?.expect(steps[1])?;

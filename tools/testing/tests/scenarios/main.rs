@@ -5,6 +5,7 @@
 mod blockers;
 mod group;
 mod hops;
+mod hosts;
 mod lesser;
 mod refusal;
 mod rough;
@@ -32,6 +33,7 @@ fn main() {
         rough::group(),
         blockers::group(),
         lesser::group(),
+        hosts::group(),
     ];
     if wide::wanted() {
         listed.extend([

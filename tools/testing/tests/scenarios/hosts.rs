@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Two host boxes, each with a NIC of its own, on two networks: the guest's, by way of the NICs, and
+//! one between the hosts that the migration takes.
+
+use anyhow::{ensure, Context, Result};
+use dlr_testing::{
+    e2e::{
+        attempt::{driver_state, Settings},
+        oracle,
+        traffic::{Load, Traffic},
+        Backend, Lab, Vm,
+    },
+    Cable,
+};
+use tempfile::TempDir;
+
+use crate::group::{Bench, Group, Listed};
+
+/// Where the destination listens.
+const PORT: u16 = 4444;
+
+/// Both hosts, and the guest in one of them.
+pub(crate) struct Hosts {
+    labs: [Lab; 2],
+    /// The host that the guest is in.
+    here: usize,
+    /// `None` only while it changes hosts.
+    vm: Option<Vm>,
+    traffic: Traffic,
+    stopped: Vec<(u64, u64)>,
+    _sockets: TempDir,
+}
+
+fn start(group: &str) -> Result<Hosts> {
+    let sockets = tempfile::Builder::new().prefix("dlr-").tempdir_in("/tmp")?;
+    let wire = sockets.path().join("wire").display().to_string();
+    let lab = |end: u8, nic: &[&str]| {
+        let socket = sockets.path().join("cable");
+        let name = format!("{group}-{end}");
+        Lab::start_with(&name, 1, Backend::Iommufd, nic, |config| {
+            config.cable(Cable { socket, end })
+        })
+    };
+    // The peer that the guest talks to is at the first one.
+    let mut first = lab(0, &[&format!("--wire=peer+link:{wire}")])?;
+    let nic = [
+        &format!("--wire=link:{wire}"),
+        "--mac-base=02:d1:72:02:00:00",
+    ];
+    let second = lab(1, &nic)?;
+    let other = Cable::address(1);
+    first
+        .host()
+        .run(&format!(
+            "ping -c 1 -W 30 {other} || busybox ping -c 1 -W 30 {other}"
+        ))
+        .context("the network between the boxes")?;
+    let mut vm = first.vm(&[0], false)?;
+    let traffic = Traffic::start(&first, &mut vm, Load::light())?;
+    traffic.trickle(&first)?;
+    Ok(Hosts {
+        labs: [first, second],
+        here: 0,
+        vm: Some(vm),
+        traffic,
+        stopped: Vec::new(),
+        _sockets: sockets,
+    })
+}
+
+/// All of them.
+pub(crate) fn group() -> Listed {
+    let group = Group::new("hosts", start);
+    let trials = vec![
+        group.scenario("a_guest_moves_to_another_host", |h| h.hop(0, 1)),
+        group.scenario("and_back_again", |h| h.hop(1, 0)),
+        group.end("the_guest_that_changed_hosts_is_unharmed"),
+    ];
+    (group, trials)
+}
+
+impl Hosts {
+    /// Moves the guest from one host to the other, wherever it was before.
+    fn hop(&mut self, from: usize, to: usize) -> Result<()> {
+        if self.here != from {
+            self.change_hosts(from)?;
+        }
+        self.change_hosts(to)
+    }
+
+    fn change_hosts(&mut self, to: usize) -> Result<()> {
+        let here = self.here;
+        let vm = self.vm.as_mut().context("no guest")?;
+        let settings = Settings::held();
+        let end = u8::try_from(to)?;
+        let uri = format!("tcp:{}:{PORT}", Cable::address(end));
+        let mut destination = self.labs[to].vm(&[0], true)?;
+        destination.receive(&self.labs[to], &uri, &settings)?;
+        vm.begin(&self.labs[here], &uri, &settings)?;
+        vm.until_rounds(3)?;
+        vm.let_go()?;
+        vm.until_end()?.expect("completed")?;
+        destination.until_running("running")?;
+        vm.order(self.labs[here].host())?.expect(
+            "LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED",
+        )?;
+        destination
+            .order(self.labs[to].host())?
+            .expect("RESUMING WRITE RUNNING_P2P RUNNING LOADED")?;
+        ensure!(driver_state(&self.labs[to], 0)? == "RUNNING");
+        let mut old = self.vm.replace(destination).context("no guest")?;
+        self.here = to;
+        self.stopped
+            .extend(old.take_stops(self.labs[here].clock_ms()));
+        old.quit(self.labs[here].host())
+    }
+}
+
+impl Bench for Hosts {
+    fn check(&mut self) -> Result<()> {
+        let lab = &self.labs[self.here];
+        let vm = self.vm.as_mut().context("no guest")?;
+        self.stopped.extend(vm.take_stops(lab.clock_ms()));
+        ensure!(vm.status()? == "running", "the guest does not run");
+        vm.guest(lab.host())?;
+        self.traffic.check_alive(&self.labs[0], vm)?;
+        self.labs.iter_mut().try_for_each(Lab::check)
+    }
+
+    fn failed(&mut self) {
+        self.labs.iter_mut().for_each(Lab::keep_results);
+    }
+
+    fn is_excused(&self) -> bool {
+        self.labs.iter().any(Lab::emulator_is_to_blame)
+    }
+
+    /// Both oracles are content with all that happened.
+    fn close(mut self) -> Result<()> {
+        let mut vm = self.vm.take().context("no guest")?;
+        let accounts = self.traffic.finish(&self.labs[0], &mut vm)?;
+        let verdict = oracle::judge(&accounts, &self.stopped);
+        vm.quit(self.labs[self.here].host())?;
+        if !verdict.passed() {
+            self.labs.iter_mut().for_each(Lab::keep_results);
+        }
+        self.labs.into_iter().try_for_each(Lab::finish)?;
+        ensure!(verdict.passed(), "{}", verdict.problems());
+        Ok(())
+    }
+}
