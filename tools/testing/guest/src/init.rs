@@ -16,7 +16,10 @@ use rustix::{
     termios::{tcgetattr, tcsetattr, OptionalActions},
 };
 
-use crate::{protocol::PORT_NAME, service::Service};
+use crate::{
+    protocol::{LINE, PORT_NAME, READY},
+    service::Service,
+};
 
 /// How long the virtio-serial port may take to come.
 const PORT_DEADLINE: Duration = Duration::from_secs(60);
@@ -51,7 +54,7 @@ fn boot() -> Result<()> {
         settings.make_raw();
         tcsetattr(&channel, OptionalActions::Now, &settings)?;
     }
-    println!("dlr-guest: ready on {}", path.display());
+    println!("{READY} on {}", path.display());
     Service::default().run(&channel)
 }
 
@@ -75,8 +78,12 @@ fn tune() {
     }
 }
 
-/// Waits for the virtio-serial port with our name.
+/// The serial line that the command line names, else the virtio-serial port with our name, once it
+/// is there.
 fn channel() -> Result<PathBuf> {
+    if let Some(line) = std::env::var_os(LINE) {
+        return Ok(line.into());
+    }
     let end = Instant::now() + PORT_DEADLINE;
     while Instant::now() < end {
         let ports = fs::read_dir("/sys/class/virtio-ports")

@@ -12,6 +12,14 @@ use serde_json::Value;
 /// Name of the virtio-serial port.
 pub const PORT_NAME: &str = "dlr.guest";
 
+/// Word of the kernel's command line, and variable of its first process: a serial line to use
+/// instead of that port, as `/dev/ttyS1`.
+pub const LINE: &str = "dlr_line";
+
+/// Begins the line on the console that says that requests are taken: what a serial line brings
+/// before that is lost.
+pub const READY: &str = "dlr-guest: ready";
+
 /// A request of the harness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]

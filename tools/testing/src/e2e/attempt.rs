@@ -21,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Bandwidth in bytes a second that keeps QEMU in pre-copy, and one that lets it go.
 const HOLD: u64 = 1;
 const GO: u64 = 1 << 30;
+/// Bandwidth that keeps QEMU asleep most of the time: one that is held looks for dirty memory all the
+/// time, and a guest that has something to do hardly gets on beside it.
+const SLOW: u64 = 1 << 20;
 
 /// How to migrate.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Settings {
     pub pause: bool,
     /// Stay in pre-copy until [`Vm::let_go`].
     pub hold: bool,
+    /// Send slowly until [`Vm::let_go`].
+    pub slow: bool,
     /// Channels of multifd, 0 for none.
     pub channels: u32,
     /// Allowed downtime in milliseconds.
@@ -44,6 +49,7 @@ impl Settings {
             return_path: true,
             pause: false,
             hold: true,
+            slow: false,
             channels: 0,
             downtime_ms: 500,
         }
@@ -61,6 +67,13 @@ impl Settings {
     #[must_use]
     pub fn channels(mut self, channels: u32) -> Self {
         self.channels = channels;
+        self
+    }
+
+    /// Slow as well.
+    #[must_use]
+    pub fn slow(mut self) -> Self {
+        self.slow = true;
         self
     }
 
@@ -136,7 +149,7 @@ impl Vm {
             .execute("migrate-set-capabilities", json!({"capabilities": list}))?;
         let bandwidth = if settings.hold { HOLD } else { GO };
         let mut parameters = json!({"downtime-limit": settings.downtime_ms,
-            "max-bandwidth": 1_u64 << 30, "avail-switchover-bandwidth": bandwidth});
+            "max-bandwidth": if settings.slow { SLOW } else { GO }, "avail-switchover-bandwidth": bandwidth});
         if settings.channels > 0 {
             parameters["multifd-channels"] = settings.channels.into();
         }
@@ -250,7 +263,7 @@ impl Vm {
     ///
     /// QEMU is gone.
     pub fn let_go(&mut self) -> Result<()> {
-        let go = json!({"avail-switchover-bandwidth": GO});
+        let go = json!({"avail-switchover-bandwidth": GO, "max-bandwidth": GO});
         self.qmp().execute("migrate-set-parameters", go).map(drop)
     }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use dlr_guest::protocol::PORT_NAME;
+use dlr_guest::protocol::{LINE, PORT_NAME};
 
 use crate::artefacts::distro_kernel::FIRST_PROGRAM;
 
@@ -38,16 +38,29 @@ pub(super) fn command_line(config: &VmConfig) -> String {
             String::new(),
         ),
     };
+    let (port, line) = if unusual.serial_line {
+        // The first one is the console's.
+        (
+            "-device isa-serial,chardev=guest,index=1".to_owned(),
+            format!(" {LINE}=/dev/ttyS1"),
+        )
+    } else {
+        (
+            format!(
+                "-device virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x10 \
+                 -device virtserialport,chardev=guest,name={PORT_NAME}"
+            ),
+            String::new(),
+        )
+    };
     let mut line = format!(
         "exec {emulator} -name {} -machine {machine},memory-backend=ram -accel kvm -cpu {CPU} \
          -smp 1 -m {memory}M \
          -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
          -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
          -kernel {kernel} -initrd {initrd} \
-         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check{first}' \
-         -device virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x10 \
-         -chardev socket,id=guest,path={folder}/guest,server=on,wait=off \
-         -device virtserialport,chardev=guest,name={PORT_NAME} \
+         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check{first}{line}' \
+         -chardev socket,id=guest,path={folder}/guest,server=on,wait=off {port} \
          -qmp unix:{folder}/qmp,server=on,wait=off \
          -msg timestamp=on -D {folder}/trace -trace events={folder}/events",
         config.name,
@@ -121,6 +134,17 @@ mod tests {
         let line = command_line(&config);
         assert_eq!(line.matches("rombar=0,x-a=off").count(), 2);
         assert!(line.contains("-machine pc-q35-10.0,") && line.contains("-incoming defer -S"));
+    }
+
+    #[test]
+    fn the_guest_is_reached_one_way_or_the_other() {
+        let mut config = config(Backend::Iommufd, false);
+        let usual = command_line(&config);
+        config.unusual.serial_line = true;
+        let line = command_line(&config);
+        assert!(usual.contains("virtserialport") && !usual.contains("isa-serial"));
+        assert!(line.contains("isa-serial") && !line.contains("virtio-serial"));
+        assert!(line.contains("dlr_line=/dev/ttyS1'"));
     }
 
     #[test]

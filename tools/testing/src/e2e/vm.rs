@@ -2,9 +2,13 @@
 
 //! A QEMU in the host box with functions of the NIC passed through.
 
-use std::time::Duration;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
+use dlr_guest::protocol::READY;
 use serde_json::{json, Value};
 
 use super::{command::command_line, guest::Guest, order::Order};
@@ -86,6 +90,8 @@ pub struct Unusual {
     pub emulator: Option<String>,
     /// Machine type, if not the newest one.
     pub machine: Option<String>,
+    /// Its program is reached by a serial line, not by virtio-serial.
+    pub serial_line: bool,
     /// Folder with `vmlinuz` and `initrd` of Debian's kernel, if not the kernel of the box.
     pub boot: Option<String>,
 }
@@ -150,6 +156,9 @@ impl Vm {
         let guest = match self.guest.take() {
             Some(guest) => guest,
             None => {
+                if self.config.unusual.serial_line && !self.config.incoming {
+                    self.until_ready(host)?;
+                }
                 let socket = format!("{}/guest", folder(self.name()));
                 let connected = Guest::connect(host, &socket, BOOT).with_context(|| {
                     let serial = self.serial(host);
@@ -169,6 +178,20 @@ impl Vm {
             }
         };
         Ok(self.guest.insert(guest))
+    }
+
+    /// Waits until the guest says on its console that it listens.
+    fn until_ready(&self, host: &HostBox) -> Result<()> {
+        let end = Instant::now() + BOOT;
+        while !self.serial(host).contains(READY) {
+            ensure!(
+                Instant::now() < end,
+                "the guest in `{}` does not come up",
+                self.name()
+            );
+            sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 
     /// The guest's console so far.

@@ -81,19 +81,9 @@ pub(crate) fn group() -> Listed {
         group.scenario("s06_memory_beyond_4_gib_is_tracked", large_guest),
         group.scenario("s38_source_killed_in_pre_copy", source_killed_in_pre_copy),
         group.scenario("s38_source_killed_in_stop_copy", source_killed_in_stop_copy),
+        group.scenario("s24_guest_boots_during_migration", boots_meanwhile),
         group.scenario("s40_other_nic_same_configuration_space", other_nic),
         group.end("the_box_of_the_blockers_is_well"),
-    ];
-    (group, trials)
-}
-
-/// What takes too long for `make test`: a guest that boots while QEMU looks for dirty memory all
-/// the time.
-pub(crate) fn booting_group() -> Listed {
-    let group = Group::new("wide-booting", start);
-    let trials = vec![
-        group.scenario("s24_guest_boots_during_migration", boots_meanwhile),
-        group.end("the_box_of_the_booting_guest_is_well"),
     ];
     (group, trials)
 }
@@ -209,7 +199,7 @@ fn large_guest(bench: &mut Blocked) -> Result<()> {
 fn boots_meanwhile(bench: &mut Blocked) -> Result<()> {
     let mut vm = bench.start(String::new(), false)?;
     let lab = &bench.lab;
-    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.begin(lab, NOWHERE, &Settings::one_way().slow())?;
     vm.guest(lab.host())?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;

@@ -36,12 +36,7 @@ fn main() {
         hosts::group(),
     ];
     if wide::wanted() {
-        listed.extend([
-            wide::group(),
-            blockers::booting_group(),
-            versions::group(),
-            versions::distro_group(),
-        ]);
+        listed.extend([wide::group(), versions::group(), versions::distro_group()]);
     }
     let (groups, trials): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
     let conclusion = run(&arguments, trials.into_iter().flatten().collect());
