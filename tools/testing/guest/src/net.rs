@@ -79,6 +79,27 @@ pub fn setup(addresses: &[Address], timeout: Duration) -> Result<Vec<Nic>> {
     Ok(nics)
 }
 
+/// Takes an interface away from its driver and gives it back.
+///
+/// # Errors
+///
+/// There is none of this number, or its driver does not let it go.
+pub fn rebind(number: usize) -> Result<()> {
+    let nics = nics()?;
+    let nic = nics
+        .get(number)
+        .with_context(|| format!("no interface {number}: {nics:?}"))?;
+    let device = Path::new(&nic.path);
+    let name = device.file_name().context("no device")?;
+    let driver = fs::canonicalize(device.join("driver")).context("no driver")?;
+    for what in ["unbind", "bind"] {
+        let path = driver.join(what);
+        fs::write(&path, name.as_encoded_bytes())
+            .with_context(|| format!("{} of {}", path.display(), nic.path))?;
+    }
+    Ok(())
+}
+
 fn busybox(args: &[&str]) -> Result<()> {
     let output = Command::new("/bin/busybox")
         .args(args)

@@ -34,6 +34,11 @@ pub enum Request {
         /// How long to wait for them, in seconds.
         timeout_s: u64,
     },
+    /// Takes an interface away from its driver and gives it back, which sets the device up anew.
+    Rebind {
+        /// Number of the interface, in PCI order.
+        nic: usize,
+    },
     /// Sends a message to the UDP echo port of `dst` until it comes back. Answered with
     /// [`Pong`].
     Ping {

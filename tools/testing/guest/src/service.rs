@@ -72,6 +72,10 @@ impl Service {
             Request::Net { nics, timeout_s } => {
                 serde_json::to_value(net::setup(&nics, Duration::from_secs(timeout_s))?)?
             }
+            Request::Rebind { nic } => {
+                net::rebind(nic)?;
+                Value::Null
+            }
             Request::Ping { dst, attempts } => serde_json::to_value(streams::ping(dst, attempts)?)?,
             Request::BacklogOpen {
                 port,

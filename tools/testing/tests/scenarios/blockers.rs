@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     group::{Bench, Group, Listed},
-    refusal,
+    refusal, reinit,
 };
 
 /// Function of the second NIC, which plain vfio-pci has.
@@ -27,7 +27,7 @@ const LARGE_MIB: u32 = 3072;
 
 /// A box with the driver's functions and one that cannot migrate.
 pub(crate) struct Blocked {
-    lab: Lab,
+    pub(crate) lab: Lab,
     incapable: String,
 }
 
@@ -81,6 +81,7 @@ pub(crate) fn group() -> Listed {
         group.scenario("s06_memory_beyond_4_gib_is_tracked", large_guest),
         group.scenario("s38_source_killed_in_pre_copy", source_killed_in_pre_copy),
         group.scenario("s38_source_killed_in_stop_copy", source_killed_in_stop_copy),
+        group.scenario("s10_device_set_up_anew_in_pre_copy", reinit::set_up_anew),
         group.scenario("s24_guest_boots_during_migration", boots_meanwhile),
         group.scenario("s40_other_nic_same_configuration_space", other_nic),
         group.end("the_box_of_the_blockers_is_well"),
@@ -95,7 +96,7 @@ impl Blocked {
     }
 
     /// A VM with function 0 of the driver.
-    fn start(&mut self, words: String, paused: bool) -> Result<Vm> {
+    pub(crate) fn start(&mut self, words: String, paused: bool) -> Result<Vm> {
         let unusual = Unusual {
             paused,
             words,

@@ -8,6 +8,7 @@ mod hops;
 mod hosts;
 mod lesser;
 mod refusal;
+mod reinit;
 mod rough;
 mod source;
 mod versions;

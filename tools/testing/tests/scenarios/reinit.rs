@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! [10] The guest sets its device up anew in pre-copy: what QEMU has read until then describes another
+//! device, and it learns that from PRECOPY_INFO.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{ensure, Result};
+use dlr_guest::protocol::{Address, Nic, Pong, Request};
+use dlr_testing::e2e::{attempt::Settings, traffic::address, Lab, Vm};
+
+use crate::blockers::Blocked;
+
+/// The source tells the destination that the initial data have been sent.
+const SENT: &str = "vfio_send_init_data_flag";
+/// The destination has to approve once more, by REINIT.
+const AGAIN: &str = "vfio_query_precopy_size_request_switchover_ack";
+
+/// How often QEMU has traced this.
+fn count(lab: &Lab, vm: &Vm, event: &str) -> Result<usize> {
+    let trace = vm.trace(lab.host())?;
+    Ok(trace.lines().filter(|line| line.contains(event)).count())
+}
+
+/// Gives the interface its address, and waits for an answer of the peer.
+fn expect_network(lab: &Lab, vm: &mut Vm) -> Result<()> {
+    let guest = vm.guest(lab.host())?;
+    let host = |n| -> Ipv4Addr { address(0, n) };
+    let nics = vec![Address {
+        address: host(2),
+        prefix: 24,
+    }];
+    let _: Vec<Nic> = guest.ask(&Request::Net {
+        nics,
+        timeout_s: 30,
+    })?;
+    let _: Pong = guest.ask(&Request::Ping {
+        dst: host(1),
+        attempts: 100,
+    })?;
+    Ok(())
+}
+
+/// See the module.
+pub(crate) fn set_up_anew(bench: &mut Blocked) -> Result<()> {
+    let mut vm = bench.start(String::new(), false)?;
+    expect_network(&bench.lab, &mut vm)?;
+    let mut destination = bench.lab.vm(&[1], true)?;
+    let lab = &bench.lab;
+    let settings = Settings::held();
+    let uri = destination.expect_incoming(lab, &settings)?;
+    vm.begin(lab, &uri, &settings)?;
+    vm.until_rounds(2)?;
+    ensure!(count(lab, &vm, AGAIN)? == 0, "REINIT before its time");
+    ensure!(count(lab, &vm, SENT)? == 1);
+    let () = vm.guest(lab.host())?.ask(&Request::Rebind { nic: 0 })?;
+    // The new set-up is part of what moves.
+    expect_network(lab, &mut vm)?;
+    vm.until_rounds(4)?;
+    ensure!(count(lab, &vm, AGAIN)? > 0, "QEMU did not hear of it");
+    vm.let_go()?;
+    vm.until_end()?.expect("completed")?;
+    destination.until_running("running")?;
+    let sent = count(lab, &vm, SENT)?;
+    ensure!(sent >= 2, "the initial data were sent {sent} times");
+    let _: Pong = destination.guest(lab.host())?.ask(&Request::Ping {
+        dst: address(0, 1),
+        attempts: 100,
+    })?;
+    vm.quit(lab.host())?;
+    destination.quit(lab.host())
+}
