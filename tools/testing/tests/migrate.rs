@@ -5,7 +5,20 @@
 //! `Documentation/scenarios.rst`; those that share a box are in `scenarios/`.
 
 use anyhow::{bail, ensure, Result};
-use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab, Migration, Plan};
+use dlr_testing::e2e::{
+    blame::EmulatorFault, traffic::Load, Backend, Journey, Lab, Migration, Plan,
+};
+
+/// Runs a test, and once more if the emulated processor has killed its guest.
+fn survive(test: impl Fn() -> Result<()>) -> Result<()> {
+    match test() {
+        Err(e) if e.is::<EmulatorFault>() => {
+            println!("once more: {e:#}");
+            test()
+        }
+        result => result,
+    }
+}
 
 /// What every completed migration of a DLR function has to show.
 fn check_phases(migration: &Migration) -> Result<()> {
@@ -62,18 +75,22 @@ fn one_hop(backend: Backend) -> Result<()> {
 /// [1, 3, 4] over `/dev/iommu`.
 #[test]
 fn a_guest_moves_with_iommufd() -> Result<()> {
-    one_hop(Backend::Iommufd)
+    survive(|| one_hop(Backend::Iommufd))
 }
 
 /// [2] over groups and containers.
 #[test]
 fn a_guest_moves_with_the_legacy_container() -> Result<()> {
-    one_hop(Backend::Legacy)
+    survive(|| one_hop(Backend::Legacy))
 }
 
 /// [16] there and back again: nothing is left behind that disturbs the next one.
 #[test]
 fn a_guest_moves_there_and_back_five_times() -> Result<()> {
+    survive(there_and_back)
+}
+
+fn there_and_back() -> Result<()> {
     let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
     let mut journey = Journey::start(lab, &[0], Load::light())?;
     for _ in 0..5 {
@@ -86,6 +103,10 @@ fn a_guest_moves_there_and_back_five_times() -> Result<()> {
 /// [13] two functions in one guest move together: both stop with P2P first.
 #[test]
 fn a_guest_moves_with_two_nics() -> Result<()> {
+    survive(two_nics)
+}
+
+fn two_nics() -> Result<()> {
     let lab = Lab::for_test(4, Backend::Iommufd, &[])?;
     let mut journey = Journey::start(lab, &[0, 1], Load::light())?;
     let migration = journey.hop(&[2, 3], &Plan::default())?;
@@ -133,11 +154,11 @@ fn noticed(sabotage: &str) -> Result<()> {
 /// Sabotage `drop-log-entry`: every third entry is not posted.
 #[test]
 fn dropped_log_entries_turn_the_oracle_red() -> Result<()> {
-    noticed("drop-log-entry=3")
+    survive(|| noticed("drop-log-entry=3"))
 }
 
 /// Sabotage `filter-not-cleared`: what was logged once is never logged again.
 #[test]
 fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
-    noticed("filter-not-cleared=1")
+    survive(|| noticed("filter-not-cleared=1"))
 }

@@ -7,6 +7,50 @@
 //! fatal at once, with or without paravirtual EOI. The others: the kernel of the box dies of its own
 //! breakpoint, and a guest is entered with the processor state of the box.
 
+use std::fmt;
+
+/// Marks an error of which the emulated processor is the cause, as a context.
+#[derive(Clone, Copy, Debug)]
+pub struct EmulatorFault;
+
+impl fmt::Display for EmulatorFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("killed by the emulated processor (Documentation/testing.rst)")
+    }
+}
+
+/// Lets a kernel note each exit of a guest and each interrupt that goes into one, in a ring of its
+/// own, which stands still when the guests do.
+pub const NOTE_EXITS: &str = "\
+    cd /sys/kernel/tracing/instances && mkdir -p kvm && cd kvm && echo 256 > buffer_size_kb && \
+    for event in kvm_exit kvm_inj_virq; do echo 1 > events/kvm/$event/enable; done";
+
+/// Prints what [`NOTE_EXITS`] has noted up to the last triple fault.
+pub const SHOW_SHUTDOWN: &str =
+    "grep -B 20 'reason shutdown' /sys/kernel/tracing/instances/kvm/trace || true";
+
+/// Whether a guest ended with a triple fault in the very run into which KVM had put an interrupt,
+/// before it got to acknowledge that one: the second delivery hit it on the entry stack, and so did
+/// the faults that followed. `trace` is of [`NOTE_EXITS`].
+pub fn died_of_an_interrupt(trace: &str) -> bool {
+    let events: Vec<(&str, &str)> = trace
+        .lines()
+        .filter_map(|line| {
+            let (task, rest) = line.split_once('[')?;
+            let at = rest.find("kvm_exit: ").or(rest.find("kvm_inj_virq: "))?;
+            Some((task.trim(), rest.get(at..)?))
+        })
+        .collect();
+    events.iter().enumerate().any(|(n, (task, event))| {
+        let shutdown = event.starts_with("kvm_exit: ") && event.contains(" reason shutdown ");
+        let mut before = events.iter().take(n).rev().filter(|(t, _)| t == task);
+        shutdown
+            && before
+                .next()
+                .is_some_and(|(_, e)| e.starts_with("kvm_inj_virq: "))
+    })
+}
+
 /// Whether a guest's console shows an interrupt that was taken with interrupts disabled, which
 /// no content of memory can bring about: the kernel dies on the stack of its entry code, and in
 /// the chain of interrupted places is the entry of an interrupt, with IF clear.
@@ -65,6 +109,26 @@ mod tests {
             256
         ));
         assert!(!ran_on_foreign_page_tables("", 256));
+    }
+
+    /// Lines of a real trace, and a second guest.
+    const TRACE: &str = "\
+       CPU 0/KVM-65      [000] d..1.    18.798191: kvm_exit: vcpu 0 reason msr rip 0xffffffff810d2209 info1 0x1
+       CPU 0/KVM-65      [000] .....    18.798881: kvm_inj_virq: IRQ 0xec
+       CPU 0/KVM-77      [001] d..1.    18.798976: kvm_exit: vcpu 0 reason msr rip 0xffffffff810d7c79 info1 0x1
+       CPU 0/KVM-65      [000] d..1.    18.800564: kvm_exit: vcpu 0 reason shutdown rip 0xffffffff810d0261 info1 0x0
+";
+
+    #[test]
+    fn only_a_triple_fault_behind_an_interrupt_counts() {
+        assert!(died_of_an_interrupt(TRACE));
+        // It had acknowledged the interrupt.
+        assert!(!died_of_an_interrupt(&TRACE.replace("KVM-77", "KVM-65")));
+        assert!(!died_of_an_interrupt(&TRACE.replace("shutdown", "hlt")));
+        // Another guest's.
+        let moved = TRACE.replacen("KVM-65      [000] .....", "KVM-77      [000] .....", 1);
+        assert!(!died_of_an_interrupt(&moved));
+        assert!(!died_of_an_interrupt(""));
     }
 
     const CONSOLE: &str = "\

@@ -97,8 +97,14 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// QEMU does not get to an end.
+    /// QEMU does not get to an end. [`EmulatorFault`](super::blame::EmulatorFault) marks what the
+    /// emulated processor is to blame for, here and in what follows.
     pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
+        let result = self.try_attempt(to, plan, cancel);
+        self.lab.blame(result)
+    }
+
+    fn try_attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let mut destination = self.lab.vm(to, true)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
         running.pre_copy(&mut self.vm, |_| (), || Ok(true))?;
@@ -124,15 +130,20 @@ impl Journey {
     /// The migration does not complete, or the guest does not go on.
     pub fn hop(&mut self, to: &[usize], plan: &Plan) -> Result<Migration> {
         let migration = self.attempt(to, plan, false)?;
+        let result = self.expect_arrival(&migration);
+        let result = result.with_context(|| format!("migration to {to:?}"));
+        self.lab.blame(result)?;
+        Ok(migration)
+    }
+
+    fn expect_arrival(&mut self, migration: &Migration) -> Result<()> {
         ensure!(
             migration.completed(),
-            "migration to {to:?} {}: {}",
+            "{}: {}",
             migration.status,
             migration.error.as_deref().unwrap_or("no reason given")
         );
-        self.check_alive()
-            .with_context(|| format!("after the migration to {to:?}"))?;
-        Ok(migration)
+        self.check_alive().context("afterwards")
     }
 
     /// Fails if the guest runs no traffic where it is.
@@ -152,7 +163,8 @@ impl Journey {
     ///
     /// The guest or the NIC does not answer, or the box's kernel complained.
     pub fn judge(mut self) -> Result<Verdict> {
-        let accounts = self.traffic.finish(&self.lab, &mut self.vm)?;
+        let finished = self.traffic.finish(&self.lab, &mut self.vm);
+        let accounts = self.lab.blame(finished)?;
         let verdict = oracle::judge(&accounts, &self.stopped);
         self.vm.quit(self.lab.host())?;
         if !verdict.passed() {

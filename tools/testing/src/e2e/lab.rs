@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use serde_json::{json, Value};
 
 use super::{
-    blame, unix_ms,
+    blame::{self, EmulatorFault},
+    unix_ms,
     vm::{Backend, Unusual, Vm, VmConfig},
 };
 use crate::{BoxConfig, HostBox, NicConfig};
@@ -75,6 +76,7 @@ impl Lab {
         let functions = host.bind_dlr(0)?;
         host.run(KEEPER)
             .context("a VM that holds KVM's static branches")?;
+        host.run(blame::NOTE_EXITS).context("KVM's trace events")?;
         let clock_ms = clock(&host)?;
         Ok(Self {
             host,
@@ -223,10 +225,29 @@ impl Lab {
             let text = self.host.run(&format!("cat {files}"));
             text.is_ok_and(|text| guilty(&text))
         };
+        let shutdown = self.host.run(blame::SHOW_SHUTDOWN);
+        if shutdown.is_ok_and(|trace| blame::died_of_an_interrupt(&trace)) {
+            return true;
+        }
         says("/run/vm/*/serial", &blame::interrupt_came_twice)
             || says("/run/vm/*/qemu.log", &|log| {
                 blame::ran_on_foreign_page_tables(log, self.largest_mib)
             })
+    }
+
+    /// Marks an error with [`EmulatorFault`] if the emulated processor is to blame for it.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn blame<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| {
+            if self.emulator_is_to_blame() {
+                e.context(EmulatorFault)
+            } else {
+                e
+            }
+        })
     }
 
     /// Fails if the kernel of the box complained, or the NIC died.

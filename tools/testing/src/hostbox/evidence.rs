@@ -13,7 +13,7 @@ use crate::agent::Agent;
 /// How long the box may take to hand over its logs.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Logs of all virtual machines, what the driver shows, processes and where their threads wait.
+/// Logs of all virtual machines, their last exits, what the driver shows, processes and where their threads wait.
 const SCRIPT: &str = "\
     for vm in /run/vm/*/; do \
         name=$(basename $vm); \
@@ -21,6 +21,7 @@ const SCRIPT: &str = "\
         tail -c 4000000 $vm/trace > /results/$name.trace; \
     done 2>/dev/null; \
     (cd /sys/kernel/debug/dlr_vfio_pci && head -n 50 */*) > /results/driver.txt 2>&1; \
+    tail -n 2000 /sys/kernel/tracing/instances/kvm/trace > /results/kvm.trace 2>/dev/null; \
     ps axww -o pid,ppid,stat,wchan:32,time,args > /results/processes.txt; \
     for p in $(pidof qemu-system-x86_64); do \
         for t in /proc/$p/task/*; do echo $t $(cat $t/comm $t/wchan); cat $t/stack; done; \
