@@ -35,9 +35,11 @@ fn main() {
         blockers::group(),
         lesser::group(),
         hosts::group(),
+        versions::group(),
+        versions::distro_group(),
     ];
     if wide::wanted() {
-        listed.extend([wide::group(), versions::group(), versions::distro_group()]);
+        listed.push(wide::group());
     }
     let (groups, trials): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
     let conclusion = run(&arguments, trials.into_iter().flatten().collect());

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 //! A guest that moves between versions of QEMU, with the machine type that both know. The older
-//! one asks for version 1 of PRECOPY_INFO. And one with the kernel that Debian ships. Part of
-//! `make test-wide`.
+//! one asks for version 1 of PRECOPY_INFO. And one with the kernel that Debian ships.
 //!
 //! The program in the guest is at a serial line: QEMU 11.1.3 does not take the state of a
 //! virtio-serial device over from 10.0 ("VQ 0 vring.num 1024 exceeds allocated max 128"), with or
@@ -60,7 +59,7 @@ fn distro() -> Unusual {
 
 /// The guest with Debian's kernel.
 pub(crate) fn distro_group() -> Listed {
-    let group = Group::new("wide-distro", start_distro);
+    let group = Group::new("distro", start_distro);
     let trials = vec![
         group.scenario("guest_with_debians_kernel_moves", |j| hop(j, &distro())),
         group.end("the_guest_with_debians_kernel_is_unharmed"),
@@ -70,7 +69,7 @@ pub(crate) fn distro_group() -> Listed {
 
 /// The guest that moves between versions.
 pub(crate) fn group() -> Listed {
-    let group = Group::new("wide-versions", start_old);
+    let group = Group::new("versions", start_old);
     let trials = vec![
         group.scenario("s11_qemu_10_to_qemu_10", |j| hop(j, &old())),
         group.scenario("qemu_10_to_qemu_11", |j| hop(j, &new())),
