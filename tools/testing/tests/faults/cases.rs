@@ -91,7 +91,7 @@ const fn row(operation: Operation, command: &'static str) -> Row {
     }
 }
 
-/// The rows: the 15 arcs first.
+/// The rows: the 15 arcs first, and the three of functions without P2P.
 pub(crate) const ROWS: &[Row] = &[
     row(Arc("RUNNING", "RUNNING_P2P"), "suspend"),
     row(Arc("RUNNING_P2P", "RUNNING"), "resume"),
@@ -112,6 +112,9 @@ pub(crate) const ROWS: &[Row] = &[
         operation: Arc("RESUMING", "STOP"),
         command: None,
     },
+    row(Arc("RUNNING", "STOP"), "suspend"),
+    row(Arc("STOP", "RUNNING"), "resume"),
+    row(Arc("PRE_COPY", "STOP_COPY"), "suspend"),
     row(Read("PRE_COPY"), "save-read"),
     row(Read("STOP_COPY"), "save-read"),
     row(Write, "load-write"),

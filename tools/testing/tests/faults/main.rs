@@ -21,8 +21,9 @@ use lane::Lane;
 use operation::Operation;
 use table::Observed;
 
-/// NICs that work beside each other.
+/// NICs that work beside each other, and one without P2P.
 const LANES: usize = 3;
+const WITHOUT_P2P: usize = LANES;
 
 /// One fault of one operation.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,13 @@ impl Case {
         }
         all.extend((0..SPECIALS.len()).map(Self::Special));
         all
+    }
+
+    fn is_without_p2p(self) -> bool {
+        match self {
+            Self::Matrix(r, _) => ROWS[r].operation.is_without_p2p(),
+            Self::Special(s) => SPECIALS[s].operation.is_without_p2p(),
+        }
     }
 
     fn name(self) -> String {
@@ -139,13 +147,18 @@ fn work(
 #[test]
 fn every_fault_ends_as_documented() -> Result<()> {
     let mut config = BoxConfig::for_test();
-    for _ in 0..LANES {
-        let timeout = format!("--cmd-timeout={TIMEOUT_MS}");
-        config = config.nic(NicConfig::new(1).args([timeout]));
+    for number in 0..=WITHOUT_P2P {
+        let mut arguments = vec![format!("--cmd-timeout={TIMEOUT_MS}")];
+        if number == WITHOUT_P2P {
+            arguments.push("--without=p2p".into());
+        }
+        config = config.nic(NicConfig::new(1).args(arguments));
     }
     let host = HostBox::start(config)?;
-    let cases = Case::all();
-    let (next, seen) = (
+    let (direct, usual): (Vec<_>, Vec<_>) =
+        Case::all().into_iter().partition(|c| c.is_without_p2p());
+    let (next, next_direct, seen) = (
+        AtomicUsize::new(0),
         AtomicUsize::new(0),
         Mutex::new(Observed {
             matrix: vec![vec![String::new(); KINDS.len()]; ROWS.len()],
@@ -155,12 +168,14 @@ fn every_fault_ends_as_documented() -> Result<()> {
     // Small buffers: even a small image takes several reads.
     host.load_driver("save_buffer_kib=4")?;
     std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES)
+        let lanes: Vec<_> = (0..=WITHOUT_P2P)
             .map(|number| {
-                scope.spawn({
-                    let (host, cases, next, seen) = (&host, &cases, &next, &seen);
-                    move || work(host, number, cases, next, seen)
-                })
+                let (cases, next) = match number {
+                    WITHOUT_P2P => (&direct, &next_direct),
+                    _ => (&usual, &next),
+                };
+                let (host, seen) = (&host, &seen);
+                scope.spawn(move || work(host, number, cases, next, seen))
             })
             .collect();
         lanes

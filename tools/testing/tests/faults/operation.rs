@@ -39,9 +39,22 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// An arc that only functions without P2P states have.
+    pub(crate) fn is_without_p2p(self) -> bool {
+        matches!(
+            self,
+            Self::Arc("RUNNING", "STOP")
+                | Self::Arc("STOP", "RUNNING")
+                | Self::Arc("PRE_COPY", "STOP_COPY")
+        )
+    }
+
     /// Its name in the table.
     pub(crate) fn name(self) -> String {
         match self {
+            Self::Arc(from, to) if self.is_without_p2p() => {
+                format!("{from} -> {to}, without P2P")
+            }
             Self::Arc(from, to) => format!("{from} -> {to}"),
             Self::Read(state) => format!("read in {state}"),
             Self::ArcWhileReading => "PRE_COPY -> PRE_COPY_P2P beside a read".into(),

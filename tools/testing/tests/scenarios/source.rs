@@ -32,6 +32,7 @@ pub(crate) fn group() -> Listed {
         group.scenario("s29_set_pre_copy_fails", set_pre_copy_fails),
         group.scenario("s28_report_fails_in_pre_copy", report_fails),
         group.scenario("s31_read_fails_in_pre_copy", read_fails_in_pre_copy),
+        group.scenario("s17_cancelled_in_setup", cancelled_in_setup),
         group.scenario("s17_cancelled_in_pre_copy", cancelled_in_pre_copy),
         group.scenario("s31_read_fails_in_stop_copy", read_fails_in_stop_copy),
         group.scenario("s36_stop_and_cont_in_pre_copy", stop_and_cont),
@@ -118,6 +119,21 @@ fn read_fails_in_pre_copy(journey: &mut Journey) -> Result<()> {
     vm.until_end()?.expect_failed("")?;
     vm.order(lab.host())?.expect_states("PRE_COPY RUNNING")?;
     ensure!(vm.qmp().events().iter().all(|e| e["event"] != "STOP"));
+    expect_untouched(journey, before)
+}
+
+/// [17] Cancelled while the device goes to PRE_COPY: QEMU hears of it when it is there.
+fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
+    let before = resets(journey)?;
+    let (lab, vm, _) = journey.parts();
+    lab.nic(
+        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
+    )?;
+    vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    vm.cancel()?.expect("cancelled")?;
+    ensure!(vm.status()? == "running");
+    vm.order(lab.host())?
+        .expect("LOG_START REPORT PRE_COPY LOOP RUNNING SAVED")?;
     expect_untouched(journey, before)
 }
 
