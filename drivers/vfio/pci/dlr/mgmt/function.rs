@@ -103,7 +103,7 @@ impl Function {
     pub(crate) fn recover(&self) -> Result {
         let number = self.channel.number;
         let step_up = Command::resume(number, FnState::RunningP2p);
-        // Each of them fails when there is nothing to do.
+        // Each of them may fail, or do nothing, when there is nothing to do.
         for command in [
             Command::save_end(number),
             Command::load_abort(number),

@@ -270,10 +270,10 @@ impl Resume for LoadSession {
         if let Err(error) = result {
             writer.parser.fail();
             writer.lanes.clear();
-            if !self.dead.load(Acquire) {
+            if !self.dead.load(Acquire) && !self.life.is_over() {
                 // A committed image is taken back too: something came after its end.
                 // After a reset of the function there is nothing to take back, and the
-                // device leaves the function alone.
+                // session that the device has by then may be the next one.
                 let _ = self.function.load_abort();
             }
             self.set(Progress::Failed);
