@@ -334,6 +334,7 @@ struct dlr_identify_fn {
 /* Commands that need what is not here are INVALID_OPCODE. */
 #define DLR_FN_CAP_LOG			0x00000001	/* LOG_* */
 #define DLR_FN_CAP_STATE		0x00000002	/* SUSPEND/RESUME to STOPPED, save and load */
+/* The next two need STATE. */
 #define DLR_FN_CAP_P2P			0x00000004	/* RUNNING_P2P is a state of its own */
 #define DLR_FN_CAP_PRECOPY		0x00000008	/* SAVE_READ without FINAL, else INVALID_FIELD */
 #define DLR_FN_CAP_STATUS_PAGE		0x00000010	/* STATUS_PAGE */

@@ -32,6 +32,15 @@ const CAPS: u32 = abi::DLR_FN_CAP_LOG
     | abi::DLR_FN_CAP_PRECOPY
     | abi::DLR_FN_CAP_STATUS_PAGE;
 
+/// What is left of them without these; some need others.
+fn abilities(without: u32) -> u32 {
+    let mut caps = CAPS & !without;
+    if caps & abi::DLR_FN_CAP_STATE == 0 {
+        caps &= !(abi::DLR_FN_CAP_P2P | abi::DLR_FN_CAP_PRECOPY);
+    }
+    caps
+}
+
 /// The session of a function: one at a time.
 #[derive(Debug)]
 pub(crate) enum Session {
@@ -93,7 +102,7 @@ impl Port {
             )),
             flow: Arc::new(FlowTable::new(config.flow_table, kick.clone())),
             sabotage,
-            caps: CAPS & !config.without,
+            caps: abilities(config.without),
             function: OnceLock::new(),
             slot: Mutex::new(Slot {
                 session: Session::None,
