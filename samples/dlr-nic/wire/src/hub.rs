@@ -215,6 +215,10 @@ impl Hub {
     }
 
     fn inbound(&mut self, frame: Vec<u8>, reply: Option<Sender<Delivery>>) {
+        if let Some((_, src)) = addresses(&frame) {
+            // It may have been here before.
+            self.segment.switch.forget(&src);
+        }
         if self.backend.inbound(&frame) {
             return;
         }

@@ -14,7 +14,7 @@ use std::{
     path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, Sender, SyncSender},
+        mpsc::{self, Receiver, Sender, SyncSender, TrySendError},
         Arc, Mutex, PoisonError,
     },
     thread,
@@ -36,8 +36,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause before the link is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// The other process may be kept from running on a busy machine. Whoever gives up does not know
-/// what became of the frame, and cuts the link.
-const ANSWER: Duration = Duration::from_secs(5);
+/// what became of the frame, and cuts the link: rather stand still than count wrongly.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Kinds of messages.
 const FRAME: u8 = 0;
@@ -48,8 +48,8 @@ const ANSWERED: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Link {
     shared: Arc<Shared>,
-    /// Answers of the other end, each with the number of its connection.
-    answers: Receiver<(u64, Delivery)>,
+    /// Answers of the other end, each with the number of its connection; `None` when that ends.
+    answers: Receiver<(u64, Option<Delivery>)>,
 }
 
 #[derive(Debug, Default)]
@@ -104,12 +104,14 @@ impl Link {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.answers.recv_timeout(left) {
-                Ok((from, delivery)) if from == connection => return delivery,
+                Ok((from, answer)) if from == connection => {
+                    return answer.unwrap_or(Delivery::Dropped);
+                }
                 // Of a connection that is gone.
                 Ok(_) => {}
                 Err(_) => {
                     log::error!("wire: the other end of the link does not answer");
-                    self.shared.cut();
+                    self.shared.cut(connection);
                     return Delivery::Dropped;
                 }
             }
@@ -140,13 +142,12 @@ impl Shared {
         sent.then(|| self.connection.load(Ordering::Acquire))
     }
 
-    fn cut(&self) {
-        hang_up(
-            self.out
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+    /// Ends this connection, unless it has made way for another.
+    fn cut(&self, connection: u64) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.connection.load(Ordering::Acquire) == connection {
+            hang_up(out.take());
+        }
     }
 }
 
@@ -177,7 +178,7 @@ impl Side {
 struct Incoming {
     shared: Arc<Shared>,
     queue: SyncSender<Event>,
-    answers: Sender<(u64, Delivery)>,
+    answers: Sender<(u64, Option<Delivery>)>,
 }
 
 impl Incoming {
@@ -206,8 +207,11 @@ impl Incoming {
                 }
             };
             log::info!("wire: link {} is up", path.display());
-            let wire_is_there = self.messages(stream);
-            self.shared.cut();
+            let connection = self.shared.connection.load(Ordering::Acquire);
+            let wire_is_there = self.messages(connection, stream);
+            self.shared.cut(connection);
+            // Nobody may be waiting.
+            let _ = self.answers.send((connection, None));
             if !wire_is_there {
                 return;
             }
@@ -216,8 +220,7 @@ impl Incoming {
     }
 
     /// Takes messages until the other side goes (true) or our wire has ended (false).
-    fn messages(&self, mut stream: UnixStream) -> bool {
-        let connection = self.shared.connection.load(Ordering::Acquire);
+    fn messages(&self, connection: u64, mut stream: UnixStream) -> bool {
         let mut header = [0; 5];
         while stream.read_exact(&mut header).is_ok() {
             let [len @ .., kind] = header;
@@ -231,18 +234,22 @@ impl Incoming {
                 return true;
             }
             let wire_is_there = match (kind, content.as_slice()) {
-                // Blocks while the wire is busy: flow control goes back through the socket.
-                (FRAME, _) => self.inbound(content, None),
+                (FRAME, _) => self.frame(content),
                 (ASKING_FRAME, _) => {
                     let (reply, result) = mpsc::channel();
-                    let wire_is_there = self.inbound(content, Some(reply));
+                    let event = Event::Inbound {
+                        frame: content,
+                        reply: Some(reply),
+                    };
+                    self.shared.received.fetch_add(1, Ordering::Relaxed);
+                    let wire_is_there = self.queue.send(event).is_ok();
                     let result = result.recv().unwrap_or(Delivery::Dropped);
                     // If it does not get through, the other end notices.
                     let _ = self.shared.send(ANSWERED, &[code(result)]);
                     wire_is_there
                 }
                 (ANSWERED, [code]) => match delivery(*code) {
-                    Some(delivery) => self.answers.send((connection, delivery)).is_ok(),
+                    Some(delivery) => self.answers.send((connection, Some(delivery))).is_ok(),
                     None => return true,
                 },
                 _ => {
@@ -257,9 +264,20 @@ impl Incoming {
         true
     }
 
-    fn inbound(&self, frame: Vec<u8>, reply: Option<Sender<Delivery>>) -> bool {
-        self.shared.received.fetch_add(1, Ordering::Relaxed);
-        self.queue.send(Event::Inbound { frame, reply }).is_ok()
+    /// Never waits for the wire: that may be waiting for an answer behind this frame.
+    fn frame(&self, frame: Vec<u8>) -> bool {
+        let event = Event::Inbound { frame, reply: None };
+        match self.queue.try_send(event) {
+            Ok(()) => {
+                self.shared.received.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(TrySendError::Full(_)) => {
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
     }
 }
 

@@ -43,6 +43,11 @@ impl Switch {
         self.owner.insert(mac, port);
     }
 
+    /// `mac` is elsewhere.
+    pub(crate) fn forget(&mut self, mac: &Mac) {
+        self.owner.remove(mac);
+    }
+
     /// Port that `mac` was last seen at.
     pub(crate) fn owner(&self, mac: &Mac) -> Option<usize> {
         self.owner.get(mac).copied()

@@ -249,6 +249,32 @@ fn two_wires_linked() {
 }
 
 #[test]
+fn a_neighbour_finds_a_guest_that_moved_to_another_nic() {
+    let path = std::env::temp_dir().join(format!("dlr-moved-{}.sock", std::process::id()));
+    let config = format!("link:{}", path.display());
+    let ((a, _), (b, [there, _])) = (wire(&config), wire(&config));
+    let end = Instant::now() + Duration::from_secs(5);
+    while a.stats()["backend"]["up"] != true || b.stats()["backend"]["up"] != true {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Seen at the first port of the one NIC, then from the other.
+    a.tx(0).send(&arp_request());
+    there.wait(1);
+    b.tx(0).send(&arp_request());
+    let before = there.frames.lock().unwrap().len();
+    while a.stats()["backend"]["received"] == 0 {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut frame = [GUEST_MAC, [2, 0, 0, 0, 0, 6]].concat();
+    frame.resize(60, 0);
+    a.tx(1).send(&frame);
+    assert_eq!(there.wait(before + 1)[before], frame);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn guests_of_one_nic_talk_without_the_back_end() {
     let (wire, [a, b]) = wire("none");
     b.running.store(true, Ordering::SeqCst);
