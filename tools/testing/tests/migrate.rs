@@ -4,6 +4,8 @@
 //! and every byte is checked. Numbers in brackets are those of the scenarios in
 //! `Documentation/scenarios.rst`; those that share a box are in `scenarios/`.
 
+use std::io::Write;
+
 use anyhow::{bail, ensure, Result};
 use dlr_testing::e2e::{
     blame::EmulatorFault, traffic::Load, Backend, Journey, Lab, Migration, Plan,
@@ -13,7 +15,8 @@ use dlr_testing::e2e::{
 fn survive(test: impl Fn() -> Result<()>) -> Result<()> {
     match test() {
         Err(e) if e.is::<EmulatorFault>() => {
-            println!("once more: {e:#}");
+            // Past the framework, which keeps what passing tests print.
+            writeln!(std::io::stderr(), "once more: {e:#}")?;
             test()
         }
         result => result,

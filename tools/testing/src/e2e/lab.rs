@@ -215,11 +215,13 @@ impl Lab {
         found.with_context(|| format!("no data function {function} in {stats}"))
     }
 
-    /// Whether this box or a guest of it died of the emulated processor: see [`blame`].
+    /// Whether this box or a guest of it died of the emulated processor: see [`blame`]. Not if the
+    /// kernel has complained about anything else.
     pub fn emulator_is_to_blame(&self) -> bool {
-        let log = self.host.kernel_log();
-        if log.is_ok_and(|log| blame::breakpoint_was_stale(&log)) {
-            return true;
+        // Nothing excuses what the box's kernel complained about, but a breakpoint of its own.
+        if self.host.check_log().is_err() {
+            let log = self.host.kernel_log();
+            return log.is_ok_and(|log| blame::breakpoint_was_stale(&log));
         }
         let says = |files: &str, guilty: &dyn Fn(&str) -> bool| {
             let text = self.host.run(&format!("cat {files}"));

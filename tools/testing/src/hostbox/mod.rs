@@ -322,7 +322,12 @@ impl HostBox {
         self.check_log()
     }
 
-    fn check_log(&self) -> Result<()> {
+    /// Fails if the kernel complained.
+    ///
+    /// # Errors
+    ///
+    /// Says what was found.
+    pub fn check_log(&self) -> Result<()> {
         let log = self.kernel_log()?;
         let found = splat::complaints(&log, &self.config.expected_complaints);
         let shown: Vec<String> = found

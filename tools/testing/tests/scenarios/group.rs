@@ -120,14 +120,17 @@ impl<B: Bench> Group<B> {
             (_, Err(e)) => say(&format!("{name}: {e:#}"), start),
             _ => (),
         }
-        // One that is of no use any more is dropped, with all its logs.
-        if after.is_ok() {
-            *place = Some(bench);
-            return result.map(|()| Outcome::Ended);
-        }
+        let usable = after.is_ok();
         match result.and(after) {
+            // With its box, in which nobody else is to be excused by the same.
             Err(e) if bench.is_excused() => Ok(Outcome::Excused(e)),
-            result => result.map(|()| Outcome::Ended),
+            result => {
+                // One that is of no use any more is dropped, with all its logs.
+                if usable {
+                    *place = Some(bench);
+                }
+                result.map(|()| Outcome::Ended)
+            }
         }
     }
 }
