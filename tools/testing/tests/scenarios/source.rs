@@ -5,7 +5,7 @@
 
 use std::{
     thread::sleep,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{ensure, Context, Result};
@@ -23,6 +23,9 @@ use crate::{
 /// `enum dlr_status`.
 const NO_MEMORY: u16 = 7;
 const INTERNAL: u16 = 9;
+
+/// End of QEMU's trace while a SET of PRE_COPY is under way.
+const ASKED: &str = "new state PRE_COPY, recover state RUNNING";
 
 /// All of them, in an order in which each leaves what the next one needs.
 pub(crate) fn group() -> Listed {
@@ -130,6 +133,12 @@ fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
         &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
     )?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
+    // QEMU has asked for it, and waits.
+    let end = Instant::now() + Duration::from_secs(30);
+    while !vm.trace(lab.host())?.trim_end().ends_with(ASKED) {
+        ensure!(Instant::now() < end, "the device is not taken to PRE_COPY");
+        sleep(Duration::from_millis(50));
+    }
     vm.cancel()?.expect("cancelled")?;
     ensure!(vm.status()? == "running");
     vm.order(lab.host())?
