@@ -48,27 +48,52 @@ pub fn died_of_an_interrupt(said: &str) -> bool {
     else {
         return false;
     };
-    let events: Vec<(&str, &str)> = said
-        .lines()
-        .filter_map(|line| {
-            let (task, rest) = line.split_once('[')?;
-            let at = rest.find("kvm_exit: ").or(rest.find("kvm_inj_virq: "))?;
-            Some((task.trim(), rest.get(at..)?))
-        })
-        .collect();
+    let events = events(said);
     events.iter().enumerate().any(|(n, (task, event))| {
-        let in_entry_code = event
-            .strip_prefix("kvm_exit: ")
-            .and_then(|exit| exit.split_once(" reason shutdown rip 0x"))
-            .and_then(|(_, rip)| rip.split_whitespace().next())
-            .and_then(|rip| u64::from_str_radix(rip, 16).ok())
-            .is_some_and(|rip| (start..end).contains(&rip));
+        let in_entry_code = event.contains(" reason shutdown ")
+            && field(event, "rip 0x").is_some_and(|rip| (start..end).contains(&rip));
         let before = || events.iter().take(n).rev().filter(|(t, _)| t == task);
         let injected = |event: &str| event.starts_with("kvm_inj_virq: ");
         in_entry_code
             && before().next().is_some_and(|(_, last)| injected(last))
             && before().filter(|(_, e)| !injected(e)).count() >= EXITS_OF_A_LIFE
     })
+}
+
+/// Whether a guest ended with a triple fault before it had executed anything since KVM entered it: the
+/// very instruction that had been executing until the exit before could not be fetched any more, its
+/// page being absent. With the page tables of the box's kernel, which lie within what the guest takes
+/// for its memory, that is what happens; see [`ran_on_foreign_page_tables`] for when they do not.
+pub fn could_not_go_on(said: &str) -> bool {
+    let events = events(said);
+    events.iter().enumerate().any(|(n, (task, event))| {
+        let before = || events.iter().take(n).rev().filter(|(t, _)| t == task);
+        let last = before().next().and_then(|(_, last)| field(last, "rip 0x"));
+        // A page fault (vector 14) with an error code: of a fetch, not present.
+        event.contains(" reason shutdown ")
+            && field(event, "intr_info 0x") == Some(0x8000_0b0e)
+            && field(event, "error_code 0x").is_some_and(|code| code & 0x11 == 0x10)
+            && last.is_some()
+            && last == field(event, "rip 0x")
+            && before().count() >= EXITS_OF_A_LIFE
+    })
+}
+
+/// Task and text of each trace event.
+fn events(said: &str) -> Vec<(&str, &str)> {
+    said.lines()
+        .filter_map(|line| {
+            let (task, rest) = line.split_once('[')?;
+            let at = rest.find("kvm_exit: ").or(rest.find("kvm_inj_virq: "))?;
+            Some((task.trim(), rest.get(at..)?))
+        })
+        .collect()
+}
+
+/// A hexadecimal number behind `name`.
+fn field(event: &str, name: &str) -> Option<u64> {
+    let (_, rest) = event.split_once(name)?;
+    u64::from_str_radix(rest.split_whitespace().next()?, 16).ok()
 }
 
 /// Whether a guest's console shows an interrupt that was taken with interrupts disabled, which
@@ -170,6 +195,36 @@ mod tests {
         let other = trace(500, "77", entry).replace("__entry_text_end", "somewhere");
         assert!(!died_of_an_interrupt(&other));
         assert!(!died_of_an_interrupt(""));
+    }
+
+    /// The last lines of a guest that died in its source, in pre-copy, and others before.
+    fn stuck(exits: usize) -> String {
+        let exit = |reason: &str, rip: &str, info: &str| {
+            format!(
+                "       CPU 0/KVM-150     [000] d..1.    34.523668: kvm_exit: vcpu 0 reason {reason} \
+                 rip 0x{rip} info1 0x0000000000000000 info2 0x0000000000000000 {info} requests 0x0\n"
+            )
+        };
+        let quiet = "intr_info 0x00000000 error_code 0x00000000";
+        exit("npf", "ffffffff81623c7f", quiet).repeat(exits - 1)
+            + &exit("npf", "ffffffff814e0ab6", quiet)
+            + &exit(
+                "shutdown",
+                "ffffffff814e0ab6",
+                "intr_info 0x80000b0e error_code 0x00000010",
+            )
+    }
+
+    #[test]
+    fn only_a_fetch_that_had_just_worked_counts() {
+        let said = stuck(500);
+        assert!(could_not_go_on(&said));
+        assert!(!could_not_go_on(&stuck(499)));
+        // It had gone on; a write; an interrupt.
+        assert!(!could_not_go_on(&said.replacen("814e0ab6", "814e0aba", 1)));
+        assert!(!could_not_go_on(&said.replace("0x00000010", "0x00000002")));
+        assert!(!could_not_go_on(&said.replace("80000b0e", "800000ec")));
+        assert!(!could_not_go_on(&said.replace("shutdown", "hlt")));
     }
 
     const OOPS: &str = "\

@@ -228,7 +228,9 @@ impl Lab {
             text.is_ok_and(|text| guilty(&text))
         };
         let shutdown = self.host.run(blame::SHOW_SHUTDOWN);
-        if shutdown.is_ok_and(|trace| blame::died_of_an_interrupt(&trace)) {
+        let guilty =
+            |said: &String| blame::died_of_an_interrupt(said) || blame::could_not_go_on(said);
+        if shutdown.is_ok_and(|said| guilty(&said)) {
             return true;
         }
         says("/run/vm/*/serial", &blame::interrupt_came_twice)
