@@ -44,9 +44,8 @@ impl Journey {
         load: Load,
         unusual: &Unusual,
     ) -> Result<Self> {
-        let mut vm = lab.unusual_vm(functions, false, unusual)?;
-        let traffic = Traffic::start(&lab, &mut vm, load.nics(functions.len()))?;
-        traffic.trickle(&lab)?;
+        let result = begin(&mut lab, functions, load, unusual);
+        let (vm, traffic) = lab.blame(result)?;
         Ok(Self {
             lab,
             vm,
@@ -186,4 +185,17 @@ impl Journey {
         ensure!(verdict.passed(), "{}", verdict.problems());
         Ok(verdict)
     }
+}
+
+/// Starts a guest and its traffic.
+fn begin(
+    lab: &mut Lab,
+    functions: &[usize],
+    load: Load,
+    unusual: &Unusual,
+) -> Result<(Vm, Traffic)> {
+    let mut vm = lab.unusual_vm(functions, false, unusual)?;
+    let traffic = Traffic::start(lab, &mut vm, load.nics(functions.len()))?;
+    traffic.trickle(lab)?;
+    Ok((vm, traffic))
 }

@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 
 use super::{
     blame::{self, EmulatorFault},
-    unix_ms,
+    exits, unix_ms,
     vm::{Backend, Unusual, Vm, VmConfig},
 };
 use crate::{BoxConfig, HostBox, NicConfig};
@@ -76,7 +76,7 @@ impl Lab {
         let functions = host.bind_dlr(0)?;
         host.run(KEEPER)
             .context("a VM that holds KVM's static branches")?;
-        host.run(blame::NOTE_EXITS).context("KVM's trace events")?;
+        host.run(exits::NOTE_EXITS).context("KVM's trace events")?;
         let clock_ms = clock(&host)?;
         Ok(Self {
             host,
@@ -218,18 +218,18 @@ impl Lab {
     /// Whether this box or a guest of it died of the emulated processor: see [`blame`]. Not if the
     /// kernel has complained about anything else.
     pub fn emulator_is_to_blame(&self) -> bool {
-        // Nothing excuses what the box's kernel complained about, but a breakpoint of its own.
+        // Nothing excuses what the box's kernel complained about, but its own death.
         if self.host.check_log().is_err() {
             let log = self.host.kernel_log();
-            return log.is_ok_and(|log| blame::breakpoint_was_stale(&log));
+            return log.is_ok_and(|log| blame::box_was_killed(&log));
         }
         let says = |files: &str, guilty: &dyn Fn(&str) -> bool| {
             let text = self.host.run(&format!("cat {files}"));
             text.is_ok_and(|text| guilty(&text))
         };
-        let shutdown = self.host.run(blame::SHOW_SHUTDOWN);
+        let shutdown = self.host.run(exits::SHOW_SHUTDOWN);
         let guilty =
-            |said: &String| blame::died_of_an_interrupt(said) || blame::could_not_go_on(said);
+            |said: &String| exits::died_of_an_interrupt(said) || exits::could_not_go_on(said);
         if shutdown.is_ok_and(|said| guilty(&said)) {
             return true;
         }
@@ -239,7 +239,8 @@ impl Lab {
             })
     }
 
-    /// Marks an error with [`EmulatorFault`] if the emulated processor is to blame for it.
+    /// Marks an error with [`EmulatorFault`] if the emulated processor is to blame for it, and adds
+    /// what is known of a guest that died of anything else.
     ///
     /// # Errors
     ///
@@ -247,11 +248,20 @@ impl Lab {
     pub fn blame<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| {
             if self.emulator_is_to_blame() {
-                e.context(EmulatorFault)
-            } else {
-                e
+                return e.context(EmulatorFault);
+            }
+            match self.triple_fault() {
+                Some(words) => e.context(format!("a guest ended with a triple fault: {words}")),
+                None => e,
             }
         })
+    }
+
+    /// The last that KVM noted of a guest that ended with a triple fault.
+    fn triple_fault(&self) -> Option<String> {
+        let said = self.host.run(exits::SHOW_SHUTDOWN).ok()?;
+        let words = exits::last_words(&said);
+        (!words.is_empty()).then(|| words.join("; "))
     }
 
     /// Fails if the kernel of the box complained, or the NIC died.

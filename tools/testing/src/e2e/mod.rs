@@ -9,12 +9,13 @@
 //! * [`migrate`] moves the guest, [`attempt`] does it step by step;
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what;
 //! * [`journey`] puts these together: a guest that moves, again and again;
-//! * [`oracle`] judges: memory and wire; [`blame`] tells whose fault a dead guest is;
+//! * [`oracle`] judges: memory and wire; [`blame`] and [`exits`] tell whose fault a dead guest is;
 //! * [`report`] and [`picture`] tell people.
 
 pub mod attempt;
 pub mod blame;
 mod command;
+pub mod exits;
 pub mod guest;
 pub mod journey;
 pub mod lab;

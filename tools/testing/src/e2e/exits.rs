@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What KVM notes of its guests, and what it shows of those that ended with a triple fault. Pure.
+//!
+//! See [`blame`](super::blame) for what that is good for.
+
+/// Lets a kernel note each exit of a guest and each interrupt that goes into one, in a ring of its
+/// own, which stands still when the guests do.
+pub const NOTE_EXITS: &str = "\
+    cd /sys/kernel/tracing/instances && mkdir -p kvm && cd kvm && echo 256 > buffer_size_kb && \
+    for event in kvm_exit kvm_inj_virq; do echo 1 > events/kvm/$event/enable; done";
+
+/// Prints what [`NOTE_EXITS`] has noted of the guests that ended with a triple fault, and where the
+/// entry code of the box's kernel is, which that of the guests usually is too.
+pub const SHOW_SHUTDOWN: &str = "\
+    cd /sys/kernel/tracing/instances/kvm; \
+    if grep -q 'reason shutdown' trace; then \
+        grep -E ' __entry_text_(start|end)$' /proc/kallsyms; tail -n 4000 trace; \
+    fi";
+
+/// So many exits of a guest show that it got on: one whose memory was lost on its way would not.
+const EXITS_OF_A_LIFE: usize = 500;
+
+/// No instruction is longer. KVM steps over the one that it has executed for the guest.
+const LONGEST_INSTRUCTION: u64 = 15;
+
+/// Bit 31 of `exit_int_info`: an event was on its way into the guest. Its type is in bits 10 to 8,
+/// 0 for an interrupt and 3 for an exception, its vector in the lowest byte (AMD64 Architecture
+/// Programmer's Manual, volume 2, 15.20).
+const ON_ITS_WAY: u64 = 0x8000_0000;
+
+/// [`ON_ITS_WAY`] of a page fault, which has an error code (bit 11).
+const PAGE_FAULT: u64 = ON_ITS_WAY | 0xb0e;
+
+/// An event of the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event<'a> {
+    /// The guest was left.
+    Exit {
+        reason: &'a str,
+        rip: u64,
+        /// `exit_int_info` of the VMCB and the error code that belongs to it.
+        info: u64,
+        error: u64,
+    },
+    /// KVM put an interrupt into the guest's next run.
+    Injected(u64),
+}
+
+impl<'a> Event<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        if let Some(text) = text.strip_prefix("kvm_inj_virq: ") {
+            return field(text, "IRQ 0x").map(Self::Injected);
+        }
+        let text = text.strip_prefix("kvm_exit: ")?;
+        let (_, rest) = text.split_once(" reason ")?;
+        Some(Self::Exit {
+            reason: rest.split_whitespace().next()?,
+            rip: field(text, "rip 0x")?,
+            info: field(text, "intr_info 0x").unwrap_or(0),
+            error: field(text, "error_code 0x").unwrap_or(0),
+        })
+    }
+
+    fn is_exit(&self) -> bool {
+        matches!(self, Self::Exit { .. })
+    }
+}
+
+/// A guest's triple fault.
+struct Shutdown<'a> {
+    rip: u64,
+    info: u64,
+    error: u64,
+    /// All events of the guest before, the last one first.
+    before: Vec<Event<'a>>,
+}
+
+impl Shutdown<'_> {
+    /// Interrupts that KVM put into the run that ended so.
+    fn injected(&self) -> impl Iterator<Item = u64> + '_ {
+        self.before.iter().map_while(|event| match event {
+            Event::Injected(vector) => Some(*vector),
+            Event::Exit { .. } => None,
+        })
+    }
+
+    /// The exit before.
+    fn exit(&self) -> Option<(&str, u64)> {
+        self.before.iter().find_map(|event| match event {
+            Event::Exit { reason, rip, .. } => Some((*reason, *rip)),
+            Event::Injected(_) => None,
+        })
+    }
+
+    fn had_been_getting_on(&self) -> bool {
+        self.before.iter().filter(|event| event.is_exit()).count() >= EXITS_OF_A_LIFE
+    }
+
+    /// Whether the guest was where the exit before had left it.
+    fn stood_still(&self) -> bool {
+        self.exit().is_some_and(|(reason, rip)| match reason {
+            // KVM leaves these instructions as executed.
+            "msr" | "hlt" | "io" | "cpuid" => {
+                self.rip > rip && self.rip - rip <= LONGEST_INSTRUCTION
+            }
+            _ => self.rip == rip,
+        })
+    }
+}
+
+/// Whether a guest ended with a triple fault in the very run into which KVM had put an interrupt,
+/// before it got to acknowledge that one, and in its entry code: the second delivery hit it on the
+/// entry stack, and so did the faults that followed. `said` is what [`SHOW_SHUTDOWN`] prints.
+pub fn died_of_an_interrupt(said: &str) -> bool {
+    let entry = |name: &str| {
+        let line = said.lines().find(|line| line.ends_with(name))?;
+        u64::from_str_radix(line.split_whitespace().next()?, 16).ok()
+    };
+    let (Some(start), Some(end)) = (entry(" __entry_text_start"), entry(" __entry_text_end"))
+    else {
+        return false;
+    };
+    shutdowns(said).iter().any(|end_of_guest| {
+        (start..end).contains(&end_of_guest.rip)
+            && end_of_guest.injected().next().is_some()
+            && end_of_guest.had_been_getting_on()
+    })
+}
+
+/// Whether a guest ended with a triple fault before it had executed anything since KVM entered it:
+/// its next instruction could not be fetched, its page being absent, or the interrupt that KVM had
+/// put into this run could not be delivered.
+///
+/// At the exit before, page tables, IDT and stack had been in use, and so they were at the end:
+/// where a box was stopped at such a shutdown, VMCB, nested page tables and the guest's own ones
+/// were whole, and led to the instruction and to the IDT.
+pub fn could_not_go_on(said: &str) -> bool {
+    shutdowns(said).iter().any(|end| {
+        let not_fetched = end.info == PAGE_FAULT && end.error & 0x11 == 0x10;
+        let not_delivered = end.injected().any(|vector| end.info == ON_ITS_WAY | vector);
+        (not_fetched || not_delivered) && end.stood_still() && end.had_been_getting_on()
+    })
+}
+
+/// The last events before each triple fault and itself, for a report.
+pub fn last_words(said: &str) -> Vec<&str> {
+    let lines: Vec<&str> = said.lines().collect();
+    let end = lines.iter().rposition(|l| l.contains(" reason shutdown "));
+    let Some(end) = end else { return Vec::new() };
+    lines
+        .get(end.saturating_sub(3)..=end)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|line| line.find("kvm_").and_then(|at| line.get(at..)))
+        .collect()
+}
+
+fn shutdowns(said: &str) -> Vec<Shutdown<'_>> {
+    let events: Vec<(&str, Event<'_>)> = said
+        .lines()
+        .filter_map(|line| {
+            let (task, rest) = line.split_once('[')?;
+            let at = rest.find("kvm_")?;
+            Some((task.trim(), Event::parse(rest.get(at..)?)?))
+        })
+        .collect();
+    let ends = events.iter().enumerate().filter_map(|(n, (task, event))| {
+        let &Event::Exit {
+            reason: "shutdown",
+            rip,
+            info,
+            error,
+        } = event
+        else {
+            return None;
+        };
+        let before = events.iter().take(n).rev().filter(|(t, _)| t == task);
+        Some(Shutdown {
+            rip,
+            info,
+            error,
+            before: before.map(|(_, event)| *event).collect(),
+        })
+    });
+    ends.collect()
+}
+
+/// A hexadecimal number behind `name`.
+fn field(event: &str, name: &str) -> Option<u64> {
+    let (_, rest) = event.split_once(name)?;
+    u64::from_str_radix(rest.split_whitespace().next()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(task: &str, reason: &str, rip: &str, info: &str) -> String {
+        format!(
+            "       CPU 0/KVM-{task}     [000] d..1.    34.523668: kvm_exit: vcpu 0 reason {reason} \
+             rip 0x{rip} info1 0x0000000000000000 info2 0x0000000000000000 {info} requests 0x0\n"
+        )
+    }
+
+    fn injected(vector: &str) -> String {
+        format!("       CPU 0/KVM-150     [000] .....    34.5: kvm_inj_virq: IRQ 0x{vector}\n")
+    }
+
+    const QUIET: &str = "intr_info 0x00000000 error_code 0x00000000";
+    const FETCH: &str = "intr_info 0x80000b0e error_code 0x00000010";
+    const DELIVERY: &str = "intr_info 0x800000ec error_code 0x00000000";
+
+    fn life(exits: usize) -> String {
+        exit("150", "npf", "ffffffff81623c7f", QUIET).repeat(exits)
+    }
+
+    /// A guest's end in the words of KVM's trace events, put together: nobody had noted the real one.
+    fn in_entry_code(exits: usize, acknowledged: &str, rip: &str) -> String {
+        format!(
+            "ffffffff81000000 T __entry_text_start\nffffffff81001183 T __entry_text_end\n{}{}{}{}",
+            life(exits),
+            injected("ec"),
+            exit(acknowledged, "msr", "ffffffff810d7c79", QUIET),
+            exit("150", "shutdown", rip, QUIET)
+        )
+    }
+
+    #[test]
+    fn only_a_triple_fault_behind_an_interrupt_counts() {
+        let entry = "ffffffff81000db9";
+        assert!(died_of_an_interrupt(&in_entry_code(500, "77", entry)));
+        // It had acknowledged the interrupt.
+        assert!(!died_of_an_interrupt(&in_entry_code(500, "150", entry)));
+        // It had just come.
+        assert!(!died_of_an_interrupt(&in_entry_code(499, "77", entry)));
+        // A reboot by triple fault.
+        let elsewhere = in_entry_code(500, "77", "ffffffff810d0261");
+        assert!(!died_of_an_interrupt(&elsewhere));
+        let other = in_entry_code(500, "77", entry).replace("__entry_text_end", "somewhere");
+        assert!(!died_of_an_interrupt(&other));
+        assert!(!died_of_an_interrupt(""));
+    }
+
+    /// The last lines of a guest that died in its source, in pre-copy, and others before.
+    fn not_fetched(exits: usize) -> String {
+        life(exits - 1)
+            + &exit("150", "npf", "ffffffff814e0ab6", QUIET)
+            + &exit("150", "shutdown", "ffffffff814e0ab6", FETCH)
+    }
+
+    #[test]
+    fn only_a_fetch_that_had_just_worked_counts() {
+        let said = not_fetched(500);
+        assert!(could_not_go_on(&said));
+        assert!(!could_not_go_on(&not_fetched(499)));
+        // It had gone on; a write; an interrupt that nobody put there.
+        assert!(!could_not_go_on(&said.replacen("814e0ab6", "814e0aba", 1)));
+        assert!(!could_not_go_on(&said.replace("0x00000010", "0x00000002")));
+        assert!(!could_not_go_on(&said.replace("80000b0e", "800000ec")));
+        assert!(!could_not_go_on(&said.replace("shutdown", "hlt")));
+    }
+
+    #[test]
+    fn an_instruction_that_kvm_executes_is_behind_the_guest() {
+        let end = |reason, rip| {
+            life(500)
+                + &exit("150", reason, "ffffffff810d7c79", QUIET)
+                + &exit("150", "shutdown", rip, FETCH)
+        };
+        assert!(could_not_go_on(&end("msr", "ffffffff810d7c7b")));
+        assert!(!could_not_go_on(&end("msr", "ffffffff810d7c79")));
+        assert!(!could_not_go_on(&end("msr", "ffffffff810d7c89")));
+        assert!(!could_not_go_on(&end("interrupt", "ffffffff810d7c7b")));
+    }
+
+    #[test]
+    fn only_an_interrupt_of_this_run_that_was_not_delivered_counts() {
+        let end = |vector, info| {
+            life(500)
+                + &exit("150", "vintr", "ffffffff8111ee24", QUIET)
+                + &injected(vector)
+                + &exit("150", "shutdown", "ffffffff8111ee24", info)
+        };
+        assert!(could_not_go_on(&end("ec", DELIVERY)));
+        // Another one; it was delivered; it had executed something.
+        assert!(!could_not_go_on(&end("25", DELIVERY)));
+        assert!(!could_not_go_on(&end("ec", QUIET)));
+        let went_on = end("ec", DELIVERY).replacen("8111ee24", "8111ee20", 1);
+        assert!(!could_not_go_on(&went_on));
+    }
+
+    #[test]
+    fn the_last_words_are_those_before_the_shutdown() {
+        let said = not_fetched(500) + &exit("9", "npf", "1", QUIET);
+        let words = last_words(&said);
+        assert_eq!(words.len(), 4);
+        assert!(words[3].starts_with("kvm_exit: vcpu 0 reason shutdown rip 0xffffffff814e0ab6"));
+        assert!(last_words("").is_empty());
+    }
+}
