@@ -4,22 +4,25 @@
 //!
 //! See [`blame`](super::blame) for what that is good for.
 
+use std::collections::HashMap;
+
 /// Lets a kernel note each exit of a guest and each interrupt that goes into one, in a ring of its
 /// own, which stands still when the guests do.
 pub const NOTE_EXITS: &str = "\
     cd /sys/kernel/tracing/instances && mkdir -p kvm && cd kvm && echo 256 > buffer_size_kb && \
     for event in kvm_exit kvm_inj_virq; do echo 1 > events/kvm/$event/enable; done";
 
-/// Prints what [`NOTE_EXITS`] has noted of the guests that ended with a triple fault, and where the
-/// entry code of the box's kernel is, which that of the guests usually is too.
-pub const SHOW_SHUTDOWN: &str = "\
-    cd /sys/kernel/tracing/instances/kvm; \
-    if grep -q 'reason shutdown' trace; then \
-        grep -E ' __entry_text_(start|end)$' /proc/kallsyms; tail -n 4000 trace; \
-    fi";
+/// Prints what [`NOTE_EXITS`] has noted last, and where entry code and VMRUN of the box's kernel are,
+/// which those of the guests usually are too.
+pub const SHOW_EXITS: &str = "\
+    grep -E -A1 ' (__entry_text_start|__entry_text_end|__svm_vcpu_run)$' /proc/kallsyms; \
+    tail -n 4000 /sys/kernel/tracing/instances/kvm/trace";
 
 /// So many exits of a guest show that it got on: one whose memory was lost on its way would not.
 const EXITS_OF_A_LIFE: usize = 500;
+
+/// A guest that was left so often at one place, and nowhere else in between, does not get on.
+const FOR_EVER: usize = 100;
 
 /// No instruction is longer. KVM steps over the one that it has executed for the guest.
 const LONGEST_INSTRUCTION: u64 = 15;
@@ -111,11 +114,11 @@ impl Shutdown<'_> {
 
 /// Whether a guest ended with a triple fault in the very run into which KVM had put an interrupt,
 /// before it got to acknowledge that one, and in its entry code: the second delivery hit it on the
-/// entry stack, and so did the faults that followed. `said` is what [`SHOW_SHUTDOWN`] prints.
+/// entry stack, and so did the faults that followed. `said` is what [`SHOW_EXITS`] prints.
 pub fn died_of_an_interrupt(said: &str) -> bool {
-    let entry = |name: &str| {
+    let entry = |name| {
         let line = said.lines().find(|line| line.ends_with(name))?;
-        u64::from_str_radix(line.split_whitespace().next()?, 16).ok()
+        address(line)
     };
     let (Some(start), Some(end)) = (entry(" __entry_text_start"), entry(" __entry_text_end"))
     else {
@@ -143,6 +146,30 @@ pub fn could_not_go_on(said: &str) -> bool {
     })
 }
 
+/// Whether a guest was left again and again at an instruction next to the VMRUN of the box: KVM has
+/// been given the processor's state of the box for that of the guest, and no guest of a test runs
+/// KVM itself.
+pub fn is_where_the_box_was(said: &str) -> bool {
+    let mut lines = said.lines();
+    let start = lines.find(|line| line.ends_with(" __svm_vcpu_run"));
+    let (Some(start), Some(end)) = (start.and_then(address), lines.next().and_then(address)) else {
+        return false;
+    };
+    let mut there: HashMap<&str, usize> = HashMap::new();
+    events(said).iter().any(|(task, event)| {
+        let Event::Exit { rip, .. } = event else {
+            return false;
+        };
+        let count = there.entry(task).or_default();
+        *count = if (start..end).contains(rip) {
+            *count + 1
+        } else {
+            0
+        };
+        *count >= FOR_EVER
+    })
+}
+
 /// The last events before each triple fault and itself, for a report.
 pub fn last_words(said: &str) -> Vec<&str> {
     let lines: Vec<&str> = said.lines().collect();
@@ -157,14 +184,7 @@ pub fn last_words(said: &str) -> Vec<&str> {
 }
 
 fn shutdowns(said: &str) -> Vec<Shutdown<'_>> {
-    let events: Vec<(&str, Event<'_>)> = said
-        .lines()
-        .filter_map(|line| {
-            let (task, rest) = line.split_once('[')?;
-            let at = rest.find("kvm_")?;
-            Some((task.trim(), Event::parse(rest.get(at..)?)?))
-        })
-        .collect();
+    let events = events(said);
     let ends = events.iter().enumerate().filter_map(|(n, (task, event))| {
         let &Event::Exit {
             reason: "shutdown",
@@ -184,6 +204,22 @@ fn shutdowns(said: &str) -> Vec<Shutdown<'_>> {
         })
     });
     ends.collect()
+}
+
+/// Task and event of each line that has one.
+fn events(said: &str) -> Vec<(&str, Event<'_>)> {
+    said.lines()
+        .filter_map(|line| {
+            let (task, rest) = line.split_once('[')?;
+            let at = rest.find("kvm_")?;
+            Some((task.trim(), Event::parse(rest.get(at..)?)?))
+        })
+        .collect()
+}
+
+/// The address that a line of kallsyms begins with.
+fn address(line: &str) -> Option<u64> {
+    u64::from_str_radix(line.split_whitespace().next()?, 16).ok()
 }
 
 /// A hexadecimal number behind `name`.
@@ -288,6 +324,29 @@ mod tests {
         assert!(!could_not_go_on(&end("ec", QUIET)));
         let went_on = end("ec", DELIVERY).replacen("8111ee24", "8111ee20", 1);
         assert!(!could_not_go_on(&went_on));
+    }
+
+    #[test]
+    fn only_a_guest_that_stays_behind_vmrun_is_where_the_box_was() {
+        let stuck = |count, rip| {
+            "ffffffff81616330 T __svm_vcpu_run\nffffffff81616540 T __svm_sev_es_vcpu_run\n"
+                .to_owned()
+                + &life(500)
+                + &exit("150", "npf", rip, FETCH).repeat(count)
+                + &exit("151", "hlt", "ffffffff81437808", QUIET)
+        };
+        assert!(is_where_the_box_was(&stuck(100, "ffffffff816163cc")));
+        // Not often; elsewhere; nobody knows where VMRUN is.
+        assert!(!is_where_the_box_was(&stuck(99, "ffffffff816163cc")));
+        assert!(!is_where_the_box_was(&stuck(100, "ffffffff81616540")));
+        let said = stuck(100, "ffffffff816163cc");
+        let went_on = stuck(99, "ffffffff816163cc")
+            + &exit("150", "msr", "ffffffff810d7c79", QUIET)
+            + &exit("150", "npf", "ffffffff816163cc", QUIET).repeat(99);
+        assert!(!is_where_the_box_was(&went_on));
+        assert!(!is_where_the_box_was(
+            &said.replace(" __svm_vcpu_run", " x")
+        ));
     }
 
     #[test]

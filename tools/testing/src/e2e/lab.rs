@@ -227,10 +227,13 @@ impl Lab {
             let text = self.host.run(&format!("cat {files}"));
             text.is_ok_and(|text| guilty(&text))
         };
-        let shutdown = self.host.run(exits::SHOW_SHUTDOWN);
-        let guilty =
-            |said: &String| exits::died_of_an_interrupt(said) || exits::could_not_go_on(said);
-        if shutdown.is_ok_and(|said| guilty(&said)) {
+        let exits = self.host.run(exits::SHOW_EXITS);
+        let kinds = [
+            exits::died_of_an_interrupt,
+            exits::could_not_go_on,
+            exits::is_where_the_box_was,
+        ];
+        if exits.is_ok_and(|said| kinds.iter().any(|kind| kind(&said))) {
             return true;
         }
         says("/run/vm/*/serial", &blame::interrupt_came_twice)
@@ -259,7 +262,7 @@ impl Lab {
 
     /// The last that KVM noted of a guest that ended with a triple fault.
     fn triple_fault(&self) -> Option<String> {
-        let said = self.host.run(exits::SHOW_SHUTDOWN).ok()?;
+        let said = self.host.run(exits::SHOW_EXITS).ok()?;
         let words = exits::last_words(&said);
         (!words.is_empty()).then(|| words.join("; "))
     }
