@@ -8,19 +8,21 @@ use std::io::Write;
 
 use anyhow::{bail, ensure, Result};
 use dlr_testing::e2e::{
-    blame::EmulatorFault, traffic::Load, Backend, Journey, Lab, Migration, Plan,
+    blame::{EmulatorFault, ATTEMPTS},
+    traffic::Load,
+    Backend, Journey, Lab, Migration, Plan,
 };
 
-/// Runs a test, and once more if the emulated processor has killed its guest.
+/// Runs a test, and again if the emulated processor has killed its guest.
 fn survive(test: impl Fn() -> Result<()>) -> Result<()> {
-    match test() {
-        Err(e) if e.is::<EmulatorFault>() => {
+    for _ in 1..ATTEMPTS {
+        match test() {
             // Past the framework, which keeps what passing tests print.
-            writeln!(std::io::stderr(), "once more: {e:#}")?;
-            test()
+            Err(e) if e.is::<EmulatorFault>() => writeln!(std::io::stderr(), "again: {e:#}")?,
+            result => return result,
         }
-        result => result,
     }
+    test()
 }
 
 /// What every completed migration of a DLR function has to show.

@@ -11,6 +11,10 @@ use std::fmt;
 
 use crate::splat;
 
+/// So often something is tried that the emulated processor kills. Of a hundred guests that migrate it
+/// kills one or two, so twice would not do for some hundred tests in a row.
+pub const ATTEMPTS: u32 = 3;
+
 /// Marks an error of which the emulated processor is the cause, as a context.
 #[derive(Clone, Copy, Debug)]
 pub struct EmulatorFault;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dlr_testing::e2e::Journey;
+use dlr_testing::e2e::{blame::ATTEMPTS, Journey};
 use libtest_mimic::Trial;
 
 /// What the scenarios of a group work with.
@@ -79,19 +79,21 @@ impl<B: Bench> Group<B> {
         })
     }
 
-    /// Runs it; once more in a fresh box if the first one was killed by its emulated processor.
+    /// Runs it; again in a fresh box if the first one was killed by its emulated processor.
     fn run(&self, name: &str, run: fn(&mut B) -> Result<()>) -> Result<()> {
+        for _ in 1..ATTEMPTS {
+            match self.try_run(name, run)? {
+                Outcome::Ended => return Ok(()),
+                Outcome::Excused(e) => {
+                    let text = format!("{name}: killed by the emulated processor, again: {e:#}");
+                    say(&text, Instant::now());
+                }
+            }
+        }
         match self.try_run(name, run)? {
             Outcome::Ended => Ok(()),
             Outcome::Excused(e) => {
-                let text = format!("{name}: killed by the emulated processor, once more: {e:#}");
-                say(&text, Instant::now());
-                match self.try_run(name, run)? {
-                    Outcome::Ended => Ok(()),
-                    Outcome::Excused(e) => {
-                        Err(e.context("killed by the emulated processor, twice"))
-                    }
-                }
+                Err(e.context("killed by the emulated processor, again and again"))
             }
         }
     }
