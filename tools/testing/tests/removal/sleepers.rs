@@ -158,3 +158,27 @@ fn a_reset_ends_the_call_that_it_interrupts() -> Result<()> {
     bench.check_works()?;
     bench.finish()
 }
+
+/// Whoever asks for a size while the device updates its status page waits for the end of that: a device
+/// that is a process may be kept from running in the middle of it. One that never ends is in `faults.rst`.
+#[test]
+fn an_update_of_the_status_page_is_waited_for() -> Result<()> {
+    let mut bench = Bench::new()?;
+    bench.drives[0].open()?;
+    bench.drives[0].go("PRE_COPY")?;
+    for call in [json!({"cmd": "size"}), json!({"cmd": "precopy"})] {
+        bench.drives[0].ok(&call)?;
+        bench.nic(&json!({"cmd": "tear-page", "function": 0}))?;
+        let job = bench.drives[0].begin(call.clone())?;
+        let early = bench.drives[0].wait(job, Duration::from_millis(300))?;
+        ensure!(early.is_none(), "{call}: {early:?}");
+        bench.nic(&json!({"cmd": "mend"}))?;
+        let answer = bench.drives[0].wait(job, PATIENCE)?.context("sleeps on")?;
+        let ended = outcome(&answer)?;
+        ensure!(ended == "OK", "{call} ended with {ended}");
+    }
+    bench.drives[0].close()?;
+    bench.forget(0)?;
+    bench.check_works()?;
+    bench.finish()
+}

@@ -28,8 +28,19 @@ use crate::proto::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
 };
+
+/// How long an update of a status page may be under way ("Status page" in `dlr-contract.rst`).
+const MAX_UPDATE: Delta = Delta::from_millis(1000);
+/// Pause before a page is looked at again that was being updated.
+const PAUSE: Delta = Delta::from_micros(50);
 
 /// A data function. Cheap to clone. Dead for ever once its management function is unbound: look for the
 /// new one with [`find`](super::find).
@@ -69,15 +80,32 @@ impl Function {
         self.channel.set_client(client);
     }
 
-    /// A look at the status page: memory reads, no lock that sleeps.
+    /// A look at the status page: memory reads. Sleeps if the device is just updating it, and is in no
+    /// hurry.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` when the function has none, `EIO` when the device updates it all the time, `ENOTCONN`.
+    /// `EOPNOTSUPP` when the function has none, `EIO` when an update does not end, `ENOTCONN`.
     pub(crate) fn status(&self) -> Result<StatusPage> {
         if !self.info.caps.contains(Cap::StatusPage) {
             return Err(EOPNOTSUPP);
         }
+        let begin = Instant::<Monotonic>::now();
+        loop {
+            // Before the look: one that comes after the end of the time still counts.
+            let late = begin.elapsed() > MAX_UPDATE;
+            if let Some(status) = self.glance()? {
+                return Ok(status);
+            }
+            if late {
+                return Err(EIO);
+            }
+            fsleep(PAUSE);
+        }
+    }
+
+    /// The status page, unless the device is updating it. Keeps nobody from revoking the hardware.
+    fn glance(&self) -> Result<Option<StatusPage>> {
         if self.is_gone() {
             return Err(ENOTCONN);
         }
@@ -85,7 +113,7 @@ impl Function {
         let first = usize::from(self.channel.number) * status_page::WORDS;
         let pages = &hw.data().pages;
         // Within bounds: there is a page for every function. An odd number would make the page unstable.
-        StatusPage::snapshot(|i| pages.get(first + i).unwrap_or(1)).ok_or(EIO)
+        Ok(StatusPage::snapshot(|i| pages.get(first + i).unwrap_or(1)))
     }
 
     /// A step down. Complete when every DMA write that the new state forbids is visible and logged.

@@ -16,7 +16,7 @@ use kernel::{
 pub(crate) const SIZE: usize = dlr::DLR_STATUS_PAGE_SIZE as usize;
 /// The same in words.
 pub(crate) const WORDS: usize = SIZE / 8;
-/// How often an update may get in the way of a reader.
+/// How often an update may get in the way of a reader that does not sleep.
 const MAX_TRIES: usize = 64;
 
 static_assert!(size_of::<dlr::dlr_status_page>() == SIZE);
