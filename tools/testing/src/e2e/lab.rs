@@ -29,6 +29,10 @@ const TSC_TOLERANCE: &str = "kvm.tsc_tolerance_ppm=20000";
 const KEEPER: &str = "qemu-system-x86_64 -name keeper -machine q35 -accel kvm -cpu host -m 16M -S \
                       -nodefaults -display none -daemonize";
 
+/// Prints the last lines of what each QEMU and each guest has said, with their names.
+const LAST_LINES: &str = "cd /run/vm && for file in */qemu.log */serial; do \
+                          tail -n 2 $file | tr -d '\\r' | sed \"s|^|$file: |\"; done";
+
 /// A box that is ready for guests.
 pub struct Lab {
     host: HostBox,
@@ -243,7 +247,8 @@ impl Lab {
     }
 
     /// Marks an error with [`EmulatorFault`] if the emulated processor is to blame for it, and adds
-    /// what is known of a guest that died of anything else.
+    /// what guests and QEMUs said last if not: where tests run for others, their error is all that
+    /// is seen of them.
     ///
     /// # Errors
     ///
@@ -253,18 +258,22 @@ impl Lab {
             if self.emulator_is_to_blame() {
                 return e.context(EmulatorFault);
             }
-            match self.triple_fault() {
-                Some(words) => e.context(format!("a guest ended with a triple fault: {words}")),
-                None => e,
+            let words = self.last_words();
+            if words.is_empty() {
+                return e;
             }
+            e.context(format!("the last that was heard:\n{}", words.join("\n")))
         })
     }
 
-    /// The last that KVM noted of a guest that ended with a triple fault.
-    fn triple_fault(&self) -> Option<String> {
-        let said = self.host.run(exits::SHOW_EXITS).ok()?;
-        let words = exits::last_words(&said);
-        (!words.is_empty()).then(|| words.join("; "))
+    /// The last that KVM noted of a guest that ended with a triple fault, and the last lines of
+    /// QEMUs and guests.
+    fn last_words(&self) -> Vec<String> {
+        let exits = self.host.run(exits::SHOW_EXITS).unwrap_or_default();
+        let exits = exits::last_words(&exits).into_iter().map(str::to_owned);
+        let lines = self.host.run(LAST_LINES).unwrap_or_default();
+        let lines = lines.lines().filter(|line| !line.ends_with(": "));
+        exits.chain(lines.map(str::to_owned)).collect()
     }
 
     /// Fails if the kernel of the box complained, or the NIC died.

@@ -62,8 +62,8 @@ impl Bench for Blocked {
         );
     }
 
-    fn is_excused(&self) -> bool {
-        self.lab.emulator_is_to_blame()
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        self.lab.blame(result)
     }
 
     fn close(self) -> Result<()> {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dlr_testing::e2e::{blame::ATTEMPTS, Journey};
+use dlr_testing::e2e::{
+    blame::{EmulatorFault, ATTEMPTS},
+    Journey,
+};
 use libtest_mimic::Trial;
 
 /// What the scenarios of a group work with.
@@ -18,8 +21,8 @@ pub(crate) trait Bench: Sized + Send + 'static {
     fn check(&mut self) -> Result<()>;
     /// A scenario failed on it: its logs are to be kept.
     fn failed(&mut self);
-    /// Whether the emulated processor is to blame for what happened.
-    fn is_excused(&self) -> bool;
+    /// Says whose fault a failure is: see [`Lab::blame`](dlr_testing::e2e::Lab::blame).
+    fn blame(&self, result: Result<()>) -> Result<()>;
     /// Ends it; what has to hold at last.
     fn close(self) -> Result<()>;
 }
@@ -123,9 +126,9 @@ impl<B: Bench> Group<B> {
             _ => (),
         }
         let usable = after.is_ok();
-        match result.and(after) {
+        match bench.blame(result.and(after)) {
             // With its box, in which nobody else is to be excused by the same.
-            Err(e) if bench.is_excused() => Ok(Outcome::Excused(e)),
+            Err(e) if e.is::<EmulatorFault>() => Ok(Outcome::Excused(e)),
             result => {
                 // One that is of no use any more is dropped, with all its logs.
                 if usable {
@@ -178,8 +181,8 @@ impl Bench for Journey {
         self.parts().0.keep_results();
     }
 
-    fn is_excused(&self) -> bool {
-        self.lab().emulator_is_to_blame()
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        self.lab().blame(result)
     }
 
     /// Both oracles are content with all that happened.

@@ -132,8 +132,10 @@ impl Bench for Hosts {
         self.labs.iter_mut().for_each(Lab::keep_results);
     }
 
-    fn is_excused(&self) -> bool {
-        self.labs.iter().any(Lab::emulator_is_to_blame)
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        self.labs
+            .iter()
+            .fold(result, |result, lab| lab.blame(result))
     }
 
     /// Both oracles are content with all that happened.

@@ -53,8 +53,8 @@ impl Bench for Rough {
         self.lab.keep_results();
     }
 
-    fn is_excused(&self) -> bool {
-        self.lab.emulator_is_to_blame()
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        self.lab.blame(result)
     }
 
     fn close(self) -> Result<()> {
