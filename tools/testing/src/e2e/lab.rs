@@ -2,7 +2,7 @@
 
 //! A host box with a NIC, the driver bound to it, and VMs.
 
-use std::time::Instant;
+use std::{fmt, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
@@ -32,6 +32,20 @@ const KEEPER: &str = "qemu-system-x86_64 -name keeper -machine q35 -accel kvm -c
 /// Prints the last lines of what each QEMU and each guest has said, with their names.
 const LAST_LINES: &str = "cd /run/vm && for file in */qemu.log */serial; do \
                           tail -n 2 $file | tr -d '\\r' | sed \"s|^|$file: |\"; done";
+
+/// What guests and QEMUs of a box said last, as the context of an error.
+#[derive(Debug)]
+struct LastWords {
+    /// Folder of results of the box.
+    of: PathBuf,
+    words: Vec<String>,
+}
+
+impl fmt::Display for LastWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the last that was heard:\n{}", self.words.join("\n"))
+    }
+}
 
 /// A box that is ready for guests.
 pub struct Lab {
@@ -255,14 +269,19 @@ impl Lab {
     /// The same.
     pub fn blame<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| {
+            // Whoever passes an error on may have asked already.
+            if e.is::<EmulatorFault>() {
+                return e;
+            }
             if self.emulator_is_to_blame() {
                 return e.context(EmulatorFault);
             }
-            let words = self.last_words();
-            if words.is_empty() {
+            let of = self.host.results().to_path_buf();
+            if e.downcast_ref::<LastWords>().is_some_and(|w| w.of == of) {
                 return e;
             }
-            e.context(format!("the last that was heard:\n{}", words.join("\n")))
+            let words = self.last_words();
+            e.context(LastWords { of, words })
         })
     }
 

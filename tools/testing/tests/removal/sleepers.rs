@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Calls that sleep in a command while something happens to the device.
+//! Calls that sleep, in a command or for the status page, while something happens to the device.
 
 use std::time::{Duration, Instant};
 
