@@ -8,3 +8,8 @@
 #include <linux/interval_tree.h>
 #include <linux/anon_inodes.h>
 #include <linux/crc32.h>
+#include <linux/gfp_types.h>
+#include <linux/mman.h>
+
+/* As the kernel's own rust/bindings/bindings_helper.h does it for other flags. */
+static const unsigned int VFIO_RUST_GFP_NORETRY = ___GFP_NORETRY;

@@ -1,61 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Answers of the IDENTIFY commands.
+//! Answers of the IDENTIFY commands ("Answers of IDENTIFY" in `include/uapi/linux/dlr.h`).
 
 use super::{
     regs,
     LOG_RING_ORDERS,
     PAGE_SHIFT, //
 };
-use crate::bindings::dlr;
+use crate::proto::dlr;
 use kernel::{
     impl_flags,
     prelude::*, //
 };
 
-/// Bytes of the NIC's answer.
+/// Size in bytes of the answer to IDENTIFY_NIC.
 pub(crate) const NIC_SIZE: usize = size_of::<dlr::dlr_identify_nic>();
-/// Bytes of a function's answer.
+/// Size in bytes of the answer to IDENTIFY_FN.
 pub(crate) const FN_SIZE: usize = size_of::<dlr::dlr_identify_fn>();
 
 impl_flags!(
-    /// What a function can do (`DLR_FN_CAP_*`).
+    /// Capabilities of a data function (`DLR_FN_CAP_*`).
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub(crate) struct Caps(u32);
 
-    /// One thing a function can do.
+    /// One capability of a data function.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(crate) enum Cap {
         /// Dirty logging.
         Log = dlr::DLR_FN_CAP_LOG,
-        /// Stopping, saving and loading.
+        /// SUSPEND and RESUME to `Stopped`, and save and load sessions.
         State = dlr::DLR_FN_CAP_STATE,
         /// `RunningP2p` is a state of its own.
         P2p = dlr::DLR_FN_CAP_P2P,
-        /// Saving while it runs.
+        /// SAVE_READ while the function runs.
         Precopy = dlr::DLR_FN_CAP_PRECOPY,
         /// The status page.
         StatusPage = dlr::DLR_FN_CAP_STATUS_PAGE,
+        /// Holding DMA back at a full log ring.
+        Hold = dlr::DLR_FN_CAP_HOLD,
     }
 );
 
-/// Who the NIC is (`struct dlr_identify_nic`).
+/// Identity of a NIC (`struct dlr_identify_nic`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NicInfo {
     /// Contract version of the device.
     pub(crate) version: u32,
     /// Number of data functions.
     pub(crate) num_functions: u32,
-    /// Pairs MF and DFs.
+    /// Serial that pairs the functions of one NIC.
     pub(crate) serial: u64,
-    /// UTF-8, padded with zeros.
+    /// Name of the model: UTF-8, padded with zeros.
     pub(crate) model: [u8; 32],
-    /// UTF-8, padded with zeros.
+    /// Version of the firmware: UTF-8, padded with zeros.
     pub(crate) firmware: [u8; 16],
 }
 
 impl NicInfo {
-    /// Decodes the buffer of IDENTIFY_NIC.
+    /// Decodes the answer to IDENTIFY_NIC.
     pub(crate) fn decode(bytes: [u8; NIC_SIZE]) -> Self {
         let raw: dlr::dlr_identify_nic = zerocopy::transmute!(bytes);
         Self {
@@ -68,7 +70,7 @@ impl NicInfo {
     }
 }
 
-/// The text before the padding; empty when it is not UTF-8.
+/// Returns the text before the padding, or an empty string if it is not UTF-8.
 pub(crate) fn text(padded: &[u8]) -> &str {
     let end = padded.iter().position(|&b| b == 0).unwrap_or(padded.len());
     padded
@@ -77,39 +79,39 @@ pub(crate) fn text(padded: &[u8]) -> &str {
         .unwrap_or("")
 }
 
-/// What a function can do and what its limits are (`struct dlr_identify_fn`).
+/// Capabilities and limits of a data function (`struct dlr_identify_fn`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FnInfo {
-    /// Abilities.
+    /// Capabilities.
     pub(crate) caps: Caps,
     /// Smallest granule of a log, log2 of bytes.
     pub(crate) page_shift_min: u32,
-    /// Largest granule.
+    /// Largest granule of a log, log2 of bytes.
     pub(crate) page_shift_max: u32,
     /// Smallest log ring, log2 of entries.
     pub(crate) ring_order_min: u32,
-    /// Largest log ring.
+    /// Largest log ring, log2 of entries.
     pub(crate) ring_order_max: u32,
-    /// Ranges that can be tracked at one time.
+    /// Number of ranges that the device can track at a time.
     pub(crate) max_ranges: u32,
-    /// A range must end at or below `1 << iova_bits`.
+    /// Width of an IOVA: a range must end at or below `1 << iova_bits`.
     pub(crate) iova_bits: u32,
-    /// Streams are exchangeable between equal ids.
+    /// Compatibility id: streams are exchangeable between functions with equal ids.
     pub(crate) compat: [u8; 16],
-    /// Oldest stream version that LOAD accepts.
+    /// Oldest version of a stream that LOAD accepts.
     pub(crate) state_version_min: u32,
-    /// Version that SAVE writes, the newest that LOAD accepts.
+    /// Version that SAVE writes, and the newest that LOAD accepts.
     pub(crate) state_version: u32,
-    /// No stream of this function is longer.
+    /// Length in bytes of the longest stream of the function.
     pub(crate) max_state_bytes: u64,
 }
 
 impl FnInfo {
-    /// Decodes the buffer of IDENTIFY_FN and checks what the contract promises of it.
+    /// Decodes the answer to IDENTIFY_FN and checks its limits against the contract.
     ///
     /// # Errors
     ///
-    /// `EPROTO` when a limit is outside the contract.
+    /// `EPROTO` if a limit is outside the contract.
     pub(crate) fn decode(bytes: [u8; FN_SIZE]) -> Result<Self> {
         let raw: dlr::dlr_identify_fn = zerocopy::transmute!(bytes);
         let info = Self {
@@ -132,6 +134,12 @@ impl FnInfo {
         }
     }
 
+    /// Returns whether a function that was registered with VFIO as `self` can continue as `other`.
+    /// VFIO takes the capabilities at registration, and streams of another model cannot be loaded.
+    pub(crate) fn is_interchangeable(&self, other: &Self) -> bool {
+        self.caps == other.caps && self.compat == other.compat
+    }
+
     fn is_sane(&self) -> bool {
         let log = !self.caps.contains(Cap::Log)
             || ((PAGE_SHIFT..64).contains(&self.page_shift_min)
@@ -147,7 +155,13 @@ impl FnInfo {
     }
 }
 
-/// Whether the two places where a NIC names itself agree.
+/// Returns whether functions may be paired by this serial. A NIC whose serial was never programmed
+/// has 0 or all ones ("Pairing" in `dlr-contract.rst`).
+pub(crate) fn is_programmed(serial: u64) -> bool {
+    serial != 0 && serial != u64::MAX
+}
+
+/// Returns whether the answer to IDENTIFY_NIC agrees with the registers.
 pub(crate) fn is_same_nic(nic: &NicInfo, serial: u64, num_functions: u32) -> bool {
     nic.serial == serial
         && nic.num_functions == num_functions

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries of a dirty-log ring.
+//! Entries of a dirty-log ring ("Log ring" in `include/uapi/linux/dlr.h`).
 
 use super::PAGE_SHIFT;
-use crate::bindings::dlr;
+use crate::proto::dlr;
 use kernel::prelude::*;
 
 const TYPE_MASK: u64 = (1 << dlr::DLR_LOG_ENTRY_TYPE_BITS) - 1;
@@ -12,30 +12,30 @@ const RUN_MASK: u64 = (1 << dlr::DLR_LOG_ENTRY_RUN_BITS) - 1;
 static_assert!(RUN_MASK + 1 == dlr::DLR_LOG_ENTRY_MAX_RUN as u64);
 static_assert!(dlr::DLR_LOG_COOKIE_BITS == 64 - dlr::DLR_LOG_ENTRY_ADDR_SHIFT);
 
-/// One entry, decoded.
+/// A decoded entry of a log ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
     /// The function wrote into these granules.
     Write {
         /// First byte of the first granule.
         iova: u64,
-        /// How many, 1 to 256.
+        /// Number of granules, 1 to 256.
         granules: u32,
     },
     /// Marker of the SYNC with this cookie.
     Sync {
-        /// As given to the command.
+        /// Cookie of the command.
         cookie: u64,
     },
-    /// Writes after this entry are not logged until a SYNC of everything.
+    /// The ring was full. The device logs no writes until a SYNC with `DLR_LOG_SYNC_F_ALL`.
     Lost,
 }
 
 impl Entry {
-    /// Decodes a word of a ring whose phase is right.
+    /// Decodes an entry that the device has written, according to its phase bit.
     ///
-    /// `None` for everything that the contract does not define; the log can then not be trusted any
-    /// more (rule 10).
+    /// Returns `None` for an entry that the contract does not define. After such an entry the log
+    /// cannot be trusted ("Dirty log", rule 10, in `dlr-contract.rst`).
     #[inline]
     pub(crate) fn decode(word: u64) -> Option<Self> {
         let kind = ((word >> dlr::DLR_LOG_ENTRY_TYPE_SHIFT) & TYPE_MASK) as u32;
@@ -52,8 +52,8 @@ impl Entry {
         }
     }
 
-    /// The word that a device writes in a pass with `phase`.
-    #[cfg(CONFIG_KUNIT = "y")]
+    /// Encodes the entry as a device writes it on a pass with `phase`.
+    #[cfg(any(CONFIG_KUNIT = "y", dlr_bench))]
     pub(crate) fn encode(self, phase: bool) -> u64 {
         let (kind, run, high) = match self {
             Self::Write { iova, granules } => (
@@ -71,7 +71,26 @@ impl Entry {
     }
 }
 
-/// The phase bit of a word.
+/// Mask of the type and the phase of an entry.
+pub(crate) const TAG_MASK: u64 =
+    TYPE_MASK << dlr::DLR_LOG_ENTRY_TYPE_SHIFT | 1 << dlr::DLR_LOG_ENTRY_PHASE_SHIFT;
+
+/// Returns type and phase of a WRITE entry.
+#[inline]
+pub(crate) const fn write_tag(phase: bool) -> u64 {
+    (dlr::DLR_LOG_WRITE as u64) << dlr::DLR_LOG_ENTRY_TYPE_SHIFT
+        | (phase as u64) << dlr::DLR_LOG_ENTRY_PHASE_SHIFT
+}
+
+/// Position of the payload of a WRITE entry: 8 bits with the number of granules less one, and the
+/// page number above them.
+pub(crate) const WRITE_SHIFT: u32 = dlr::DLR_LOG_ENTRY_RUN_SHIFT;
+
+static_assert!(TAG_MASK == (1 << WRITE_SHIFT) - 1);
+static_assert!(dlr::DLR_LOG_ENTRY_RUN_BITS == 8);
+static_assert!(dlr::DLR_LOG_ENTRY_ADDR_SHIFT == WRITE_SHIFT + 8);
+
+/// Returns the phase bit of an entry.
 #[inline]
 pub(crate) const fn phase(word: u64) -> bool {
     (word >> dlr::DLR_LOG_ENTRY_PHASE_SHIFT) & 1 != 0
@@ -127,7 +146,7 @@ mod tests {
         assert_eq!(Entry::decode(0), None);
         assert_eq!(Entry::decode(1), None);
         assert_eq!(Entry::decode(u64::MAX), None);
-        // SYNC with a run, LOST with a run or an address.
+        // A SYNC with a run, a LOST with a run, and a LOST with an address.
         assert_eq!(Entry::decode(0x7015), None);
         assert_eq!(Entry::decode(0x17), None);
         assert_eq!(Entry::decode(0x1007), None);

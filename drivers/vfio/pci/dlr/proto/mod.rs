@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hardware contract: layouts and their meaning. No I/O and no locks.
+//! Layouts and constants of the DLR hardware contract. This module does no I/O and takes no locks.
 //!
-//! All numbers come from `include/uapi/linux/dlr.h` through [`crate::bindings::dlr`].
+//! All numbers come from the header through [`dlr`]. The normative text is
+//! `Documentation/hardware/dlr-contract.rst`.
+//!
+//! C header: [`include/uapi/linux/dlr.h`](srctree/include/uapi/linux/dlr.h)
 //!
 //! | word | meaning |
 //! | --- | --- |
@@ -11,15 +14,15 @@
 //! | entry | eight bytes in a log ring |
 //! | section | one part of a device state stream |
 //!
-//! Everything in memory is little-endian. The driver supports little-endian machines only, so that words
-//! of shared memory are used as they are.
+//! Fields in shared memory are little-endian. The driver builds for little-endian machines only, so
+//! it uses them without conversion.
 
 #![forbid(unsafe_code)]
 
-use crate::bindings::dlr;
 use kernel::prelude::*;
 
 pub(crate) mod admin;
+pub(crate) mod dlr;
 pub(crate) mod identify;
 pub(crate) mod log;
 pub(crate) mod regs;
@@ -42,27 +45,39 @@ pub(crate) const PAGE_SHIFT: u32 = dlr::DLR_LOG_ENTRY_ADDR_SHIFT;
 pub(crate) const PCI_VENDOR_ID: u16 = dlr::DLR_PCI_VENDOR_ID as u16;
 /// PCI device id of its management function.
 pub(crate) const PCI_DEVICE_ID_MF: u16 = dlr::DLR_PCI_DEVICE_ID_MF as u16;
+/// PCI device id of its data functions: that of every modern virtio-net function.
+pub(crate) const PCI_DEVICE_ID_DF: u16 = dlr::DLR_PCI_DEVICE_ID_DF as u16;
+/// PCI subsystem vendor of its data functions.
+pub(crate) const PCI_SUBSYSTEM_VENDOR_ID_DF: u16 = dlr::DLR_PCI_SUBSYSTEM_VENDOR_ID_DF as u16;
+/// PCI subsystem id of its data functions, which sets them apart from other virtio-net functions.
+pub(crate) const PCI_SUBSYSTEM_ID_DF: u16 = dlr::DLR_PCI_SUBSYSTEM_ID_DF as u16;
 
-/// Most data functions of one NIC.
+/// Offset in the DVSEC of the low half of the nonce that ATTEST sets.
+pub(crate) const DVSEC_NONCE_LO: u32 = dlr::DLR_DVSEC_NONCE_LO;
+/// Offset in the DVSEC of the high half of that nonce.
+pub(crate) const DVSEC_NONCE_HI: u32 = dlr::DLR_DVSEC_NONCE_HI;
+
+/// Maximum number of data functions of one NIC.
 pub(crate) const MAX_FUNCTIONS: u32 = dlr::DLR_MAX_FUNCTIONS;
 
-/// Orders (log2 of the number of entries) that a log ring can have at all.
+/// Orders (log2 of the number of entries) that the contract allows for a log ring.
 pub(crate) const LOG_RING_ORDERS: core::ops::RangeInclusive<u32> =
     dlr::DLR_LOG_RING_MIN_ORDER..=dlr::DLR_LOG_RING_MAX_ORDER;
 
-/// What a data function does by itself (`enum dlr_fn_state`).
+/// Run state of a data function (`enum dlr_fn_state`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FnState {
-    /// Everything.
+    /// The function starts DMA and raises interrupts.
     Running,
-    /// Starts no DMA and no interrupt; still takes accesses from others.
+    /// The function starts no DMA and raises no interrupt. It still accepts accesses by others.
     RunningP2p,
-    /// Its internal state stands still.
+    /// In addition, the internal state of the function does not change: it ignores register writes
+    /// and answers reads.
     Stopped,
 }
 
 impl FnState {
-    /// The number on the wire.
+    /// Returns the value of the state in `struct dlr_level_params`.
     pub(crate) const fn raw(self) -> u32 {
         match self {
             Self::Running => dlr::DLR_FN_RUNNING,
@@ -72,17 +87,18 @@ impl FnState {
     }
 }
 
-/// Part of a function's IOVA space, both in bytes (`struct dlr_range`).
+/// A range of a function's IOVA space (`struct dlr_range`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Range {
-    /// First byte.
+    /// IOVA of the first byte.
     pub(crate) iova: u64,
-    /// Number of bytes.
+    /// Length in bytes.
     pub(crate) length: u64,
 }
 
 impl Range {
-    /// Whether the device can take it: whole granules, not empty, not beyond `1 << iova_bits`.
+    /// Returns whether the range is not empty, consists of whole granules and ends at or below
+    /// `1 << iova_bits`.
     pub(crate) fn is_valid(self, page_shift: u32, iova_bits: u32) -> bool {
         let Some(granule) = 1u64.checked_shl(page_shift) else {
             return false;
@@ -96,7 +112,7 @@ impl Range {
             && last.checked_shr(iova_bits).unwrap_or(0) == 0
     }
 
-    /// As in memory.
+    /// Returns the range as the buffers of LOG_START and LOG_ADD hold it.
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         zerocopy::transmute!(dlr::dlr_range {
             iova: self.iova,
@@ -105,16 +121,16 @@ impl Range {
     }
 }
 
-/// What a SYNC covers.
+/// Scope of a LOG_SYNC command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SyncScope {
-    /// Every tracked range; also re-arms the log after LOST.
+    /// All tracked ranges. The SYNC also re-arms the log after LOST.
     All,
     /// One range.
     Range(Range),
 }
 
-/// Bits of a SYNC's cookie.
+/// Number of bits of the cookie of a LOG_SYNC command.
 pub(crate) const COOKIE_BITS: u32 = dlr::DLR_LOG_COOKIE_BITS;
 
 #[kunit_tests(dlr_proto)]
@@ -144,5 +160,18 @@ mod tests {
         assert_eq!(bytes[0], 8);
         assert_eq!(bytes[7], 1);
         assert_eq!(bytes[9], 0x10);
+    }
+
+    #[test]
+    fn struct_layouts() {
+        assert_eq!(size_of::<dlr::dlr_sqe>(), 64);
+        assert_eq!(size_of::<dlr::dlr_cqe>(), 16);
+        assert_eq!(size_of::<dlr::dlr_level_params>(), 40);
+        assert_eq!(size_of::<dlr::dlr_attest_params>(), 40);
+        assert_eq!(size_of::<dlr::dlr_save_begin_params>(), 40);
+        assert_eq!(size_of::<dlr::dlr_log_start_params>(), 40);
+        assert_eq!(size_of::<dlr::dlr_log_sync_params>(), 40);
+        assert_eq!(size_of::<dlr::dlr_section>(), 32);
+        assert_eq!(size_of::<dlr::dlr_status_page>(), 64);
     }
 }

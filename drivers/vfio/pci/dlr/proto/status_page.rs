@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The status page: a block of host memory that the device keeps current.
+//! The status page: a block of host memory that the device keeps up to date ("Status page" in
+//! `dlr-contract.rst`).
 
-use crate::bindings::dlr;
+use crate::proto::dlr;
 use core::mem::offset_of;
 use kernel::{
     prelude::*,
@@ -12,38 +13,39 @@ use kernel::{
     },
 };
 
-/// Bytes of one page.
+/// Size of a status page in bytes.
 pub(crate) const SIZE: usize = dlr::DLR_STATUS_PAGE_SIZE as usize;
-/// The same in words.
+/// Size of a status page in words of eight bytes.
 pub(crate) const WORDS: usize = SIZE / 8;
-/// How often an update may get in the way of a reader that does not sleep.
+/// Number of attempts at a consistent read of the page before [`StatusPage::snapshot`] gives up.
 const MAX_TRIES: usize = 64;
 
 static_assert!(size_of::<dlr::dlr_status_page>() == SIZE);
 static_assert!(offset_of!(dlr::dlr_status_page, seq) == 0);
 
-/// A consistent view (`struct dlr_status_page`).
+/// A consistent copy of a status page (`struct dlr_status_page`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct StatusPage {
-    /// Bytes of the initial image to come.
+    /// Bytes of the initial image that the device has yet to deliver.
     pub(crate) initial_bytes: u64,
-    /// Bytes of changes to come after the initial image.
+    /// Bytes of later changes that the device has yet to deliver.
     pub(crate) dirty_bytes: u64,
-    /// Estimate of all that reading would deliver if the function stopped now.
+    /// Estimate of the bytes that SAVE_READ would deliver if the function stopped now.
     pub(crate) total_bytes: u64,
-    /// Grows each time the initial image starts anew inside a session.
+    /// Number of times that the device has restarted the initial image of a session.
     pub(crate) reinit_count: u32,
-    /// LOST entries since the function was made.
+    /// Number of LOST entries since the function was created.
     pub(crate) log_lost_count: u32,
-    /// The log failed for good.
+    /// The log has failed (`DLR_HEALTH_LOG_FAILED`).
     pub(crate) log_failed: bool,
     /// The save or load engine needs a reset.
     pub(crate) state_failed: bool,
 }
 
 impl StatusPage {
-    /// Reads a page by words of eight bytes, `word(i)` being one access to the memory that the device
-    /// writes. `None` when updates get in the way all the time.
+    /// Reads a page. `word(i)` loads the `i`th word of eight bytes in one access.
+    ///
+    /// Returns `None` if the device was updating the page on every attempt. Never sleeps.
     pub(crate) fn snapshot(mut word: impl FnMut(usize) -> u64) -> Option<Self> {
         for _ in 0..MAX_TRIES {
             let first = word(0);
@@ -51,14 +53,14 @@ impl StatusPage {
                 core::hint::spin_loop();
                 continue;
             }
-            // ORDERING: The contents after the sequence number; the device writes odd number, contents,
-            // even number.
+            // ORDERING: Loads the contents after the sequence number. The device writes an odd
+            // number, the contents, and an even number.
             dma_mb(Read);
             let mut words = [0u64; WORDS];
             for (i, w) in words.iter_mut().enumerate() {
                 *w = word(i);
             }
-            // ORDERING: The contents before the second look at the sequence number.
+            // ORDERING: Loads the contents before the second load of the sequence number.
             dma_mb(Read);
             let seq = word(0) as u32;
             if seq == first as u32 && words[0] as u32 == seq {
@@ -66,6 +68,11 @@ impl StatusPage {
             }
         }
         None
+    }
+
+    /// Returns the number of bytes that SAVE_READ without FINAL would deliver.
+    pub(crate) fn pending(&self) -> u64 {
+        self.initial_bytes.saturating_add(self.dirty_bytes)
     }
 
     fn decode(words: [u64; WORDS]) -> Self {

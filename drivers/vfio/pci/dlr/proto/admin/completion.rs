@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Completions of the admin queue.
+//! Completion entries of the admin queue.
 
-use crate::bindings::dlr;
+use crate::proto::dlr;
 use core::mem::offset_of;
 use kernel::prelude::*;
 
-/// Words of eight bytes of a completion entry.
+/// Length of a completion entry in words of eight bytes.
 pub(crate) const CQE_WORDS: usize = size_of::<dlr::dlr_cqe>() / 8;
 
 static_assert!(size_of::<dlr::dlr_cqe>() == 16);
-// The valid bit must stand in the half that is written last.
+// The device writes the second half of an entry last, so the phase bit must be in that half.
 static_assert!(offset_of!(dlr::dlr_cqe, phase) >= 8);
 
-/// A completion, decoded.
+/// A decoded completion entry (`struct dlr_cqe`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Completion {
-    /// Meaning depends on the command.
+    /// Result of the command. Its meaning depends on the command.
     pub(crate) result: u32,
-    /// SAVE_READ: nothing more just now.
+    /// SAVE_READ: the device has nothing more to deliver for now (`DLR_CQE_F_EMPTY`).
     pub(crate) empty: bool,
-    /// SAVE_READ: the last byte has been delivered.
+    /// SAVE_READ: the device has delivered the last byte of the stream (`DLR_CQE_F_END`).
     pub(crate) end: bool,
     /// Low 16 bits of the device's consumer count of the submission ring.
     pub(crate) sq_head: u16,
-    /// As given to the command.
+    /// Id of the command.
     pub(crate) id: u16,
-    /// See [`status_to_result`].
+    /// Status of the command (`enum dlr_status`), see [`status_to_result`].
     pub(crate) status: u16,
 }
 
 impl Completion {
-    /// Decodes an entry.
+    /// Decodes the words of an entry.
     pub(crate) fn decode(words: [u64; CQE_WORDS]) -> Self {
         let raw: dlr::dlr_cqe = zerocopy::transmute!(words);
         Self {
@@ -45,13 +45,14 @@ impl Completion {
     }
 }
 
-/// The phase bit of the second word of a completion entry.
+/// Returns the phase bit, given the second word of a completion entry.
 pub(crate) fn phase(second: u64) -> bool {
     const SHIFT: usize = 8 * (offset_of!(dlr::dlr_cqe, phase) - 8);
     second >> SHIFT & u64::from(dlr::DLR_CQE_PHASE) != 0
 }
 
-/// The errno of a completion's status, as the header defines it.
+/// Converts the status of a completion to the errno that `enum dlr_status` names for it. A status
+/// that the driver does not know is `EIO`.
 pub(crate) fn status_to_result(status: u16) -> Result {
     match u32::from(status) {
         dlr::DLR_STATUS_SUCCESS => Ok(()),
@@ -64,7 +65,7 @@ pub(crate) fn status_to_result(status: u16) -> Result {
         dlr::DLR_STATUS_BUSY => Err(EBUSY),
         dlr::DLR_STATUS_NO_RESOURCE => Err(ENOSPC),
         dlr::DLR_STATUS_NO_MEMORY | dlr::DLR_STATUS_TOO_BIG => Err(ENOMEM),
-        // DMA_FAULT is our fault, never the user's: no EFAULT.
+        // DMA_FAULT is a fault in the driver's own buffer, not in user memory, so it is not EFAULT.
         _ => Err(EIO),
     }
 }
