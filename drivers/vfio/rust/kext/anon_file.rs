@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Anonymous stream files: files without a name or a position, made by a driver and handed to a user.
+//! Anonymous stream files: files without a name or a position, made by a driver and handed to a
+//! user.
+//!
+//! C header: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
 
 use crate::bindings;
 use core::{
@@ -30,38 +33,40 @@ use kernel::{
     types::ForeignOwnable, //
 };
 
-/// Which way the data goes.
+/// Access mode of an anonymous file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
-    /// The user reads.
+    /// `O_RDONLY`: the user reads what the driver produces.
     Read,
-    /// The user writes.
+    /// `O_WRONLY`: the driver takes what the user writes.
     Write,
 }
 
-/// Operations of an anonymous file. The file owns its `Self`; several threads may call at once, because
-/// a stream file has no position lock.
+/// Operations of an anonymous file. The file owns its `Self`; several threads may call them at
+/// once, because a stream file has no position lock.
 #[vtable]
 pub(crate) trait AnonFile: Sized + Send + Sync + 'static {
-    /// `read()`. `nonblock`: the caller must not sleep for data.
+    /// Handles `read()`. With `nonblock` (`O_NONBLOCK`) it must not sleep for data.
     fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
         let _ = (dst, nonblock);
         kernel::build_assert::build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// `write()`.
+    /// Handles `write()`. With `nonblock` (`O_NONBLOCK`) it must not sleep for space.
     fn write(&self, src: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize> {
         let _ = (src, nonblock);
         kernel::build_assert::build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// `ioctl()`; the same for 32-bit callers, with `arg` converted as a pointer.
+    /// Handles `ioctl()`, also from 32-bit callers, whose `arg` `compat_ptr_ioctl()` has converted
+    /// as a pointer.
     fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
         let _ = (cmd, arg);
         kernel::build_assert::build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// `poll()`: registers with the queues that will be woken, then tells the `EPOLL*` events of now.
+    /// Handles `poll()`: adds `table` to the wait queues of the file, then returns the `EPOLL*`
+    /// events that are ready.
     fn poll(&self, file: &File, table: PollTable<'_>) -> u32 {
         let _ = (file, table);
         kernel::build_assert::build_error!(VTABLE_DEFAULT_ERROR)
@@ -72,7 +77,7 @@ struct Vtable<T>(PhantomData<T>);
 
 impl<T: AnonFile> Vtable<T> {
     const FOPS: kbindings::file_operations = kbindings::file_operations {
-        // Pins the module for as long as the file is open (contract K8).
+        // An open file pins the module whose functions it calls (contract K8).
         owner: this_module::<T::OwnerModule>().as_ptr(),
         release: Some(Self::release),
         read_iter: if T::HAS_READ {
@@ -104,19 +109,22 @@ impl<T: AnonFile> Vtable<T> {
     ///
     /// `file` is a valid file made by [`new`] for `T`.
     unsafe fn data<'a>(file: *mut kbindings::file) -> &'a T {
-        // SAFETY: `new` stored a `KBox<T>`, which is not freed before `release`; the caller has a
-        // reference to the file.
-        unsafe { <KBox<T> as ForeignOwnable>::borrow((*file).private_data) }
+        // SAFETY: `new` stored a `Pin<KBox<T>>`, which is not freed before `release`; the caller
+        // has a reference to the file.
+        unsafe { <Pin<KBox<T>> as ForeignOwnable>::borrow((*file).private_data) }.get_ref()
     }
 
     /// # Safety
     ///
     /// `iocb` is a valid iocb of a file made by [`new`] for `T`.
     unsafe fn nonblock(iocb: *mut kbindings::kiocb) -> bool {
-        // `IOCB_NOWAIT` needs no look: these files do not have `FMODE_NOWAIT`.
+        // `IOCB_NOWAIT` is never set: these files do not have `FMODE_NOWAIT`.
         //
-        // SAFETY: The iocb is valid, and so is its file.
-        unsafe { (*(*iocb).ki_filp).f_flags & flags::O_NONBLOCK != 0 }
+        // SAFETY: The iocb and its file are valid during the call that they were passed to. There
+        // is no active `fdget_pos` region: a stream file has none.
+        let file = unsafe { File::from_raw_file((*iocb).ki_filp) };
+        // `fcntl(F_SETFL)` may write the flags at the same time; `flags()` reads them volatile.
+        file.flags() & flags::O_NONBLOCK != 0
     }
 
     /// `file_operations.release`.
@@ -128,8 +136,9 @@ impl<T: AnonFile> Vtable<T> {
         _inode: *mut kbindings::inode,
         file: *mut kbindings::file,
     ) -> c_int {
-        // SAFETY: `new` stored a `KBox<T>`; the VFS calls this once, when no other call can come.
-        drop(unsafe { <KBox<T> as ForeignOwnable>::from_foreign((*file).private_data) });
+        // SAFETY: `new` stored a `Pin<KBox<T>>`; the VFS calls this once, when no other call can
+        // come.
+        drop(unsafe { <Pin<KBox<T>> as ForeignOwnable>::from_foreign((*file).private_data) });
         0
     }
 
@@ -196,8 +205,8 @@ impl<T: AnonFile> Vtable<T> {
         file: *mut kbindings::file,
         table: *mut kbindings::poll_table_struct,
     ) -> kbindings::__poll_t {
-        // SAFETY: The VFS passes our file, and a table that is null or valid for this call. There is no
-        // active `fdget_pos` region: a stream file has none.
+        // SAFETY: The VFS passes our file, and a table that is null or valid for this call. There
+        // is no active `fdget_pos` region: a stream file has none.
         let (this, file, table) = unsafe {
             (
                 Self::data(file),
@@ -217,14 +226,14 @@ fn size_or_errno(result: Result<usize>) -> isize {
     }
 }
 
-/// Makes a stream file that owns `data`. The name shows in `/proc/<pid>/fd`.
+/// Creates a stream file that owns `data`. `name` shows in `/proc/<pid>/fd`.
 ///
 /// # Errors
 ///
-/// `ENOMEM`, `ENFILE`; `data` is dropped then.
+/// `ENOMEM` or `ENFILE`; `data` is dropped before this returns.
 pub(crate) fn new<T: AnonFile>(
     name: &'static CStr,
-    data: KBox<T>,
+    data: Pin<KBox<T>>,
     direction: Direction,
 ) -> Result<ARef<File>> {
     let fops: &'static kbindings::file_operations = const { &Vtable::<T>::FOPS };
@@ -233,23 +242,30 @@ pub(crate) fn new<T: AnonFile>(
         Direction::Write => flags::O_WRONLY,
     };
     let private = data.into_foreign();
-    // SAFETY: `name` is a C string, `fops` is static and its functions expect the `KBox<T>` that `private`
-    // is.
+    // SAFETY: `name` is a C string, `fops` is static and its functions expect the `Pin<KBox<T>>`
+    // that `private` is.
     let file = from_err_ptr(unsafe {
         bindings::anon_inode_getfile(name.as_char_ptr(), fops, private, access as c_int)
     })
     .inspect_err(|_| {
         // SAFETY: On failure the file does not exist, so the box is still ours.
-        drop(unsafe { <KBox<T> as ForeignOwnable>::from_foreign(private) })
+        drop(unsafe { <Pin<KBox<T>> as ForeignOwnable>::from_foreign(private) })
     })?;
-    // SAFETY: The file is new and not shared yet. `stream_open()` ignores its inode and cannot fail.
+    // SAFETY: The file is new and not shared yet. `stream_open()` ignores its inode and cannot
+    // fail.
     unsafe { kbindings::stream_open((*file).f_inode, file) };
-    // SAFETY: `file` is not null and comes with one reference, which is ours. Nobody can be in an
-    // `fdget_pos` region of it.
+    // SAFETY: `file` is not null and comes with one reference, which is ours. No thread is in an
+    // `fdget_pos` region of it, because it has no descriptor yet.
     Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(file.cast::<File>())) })
 }
 
-#[kunit_tests(dlr_kext_anon_file)]
+/// Returns the module that files of `T` pin.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn owner<T: AnonFile>() -> *mut kbindings::module {
+    Vtable::<T>::FOPS.owner
+}
+
+#[kunit_tests(kext_anon_file)]
 mod tests {
     use super::*;
     use kernel::sync::{
@@ -263,8 +279,8 @@ mod tests {
     #[test]
     fn file_is_a_stream_with_one_direction() -> Result {
         let dropped = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
-        let data = KBox::new(Probe(dropped.clone()), GFP_KERNEL)?;
-        let file = new(c"[dlr-kunit]", data, Direction::Read)?;
+        let data = KBox::pin(Probe(dropped.clone()), GFP_KERNEL)?;
+        let file = new(c"[vfio-kunit]", data, Direction::Read)?;
         assert_eq!(file.flags() & flags::O_ACCMODE, flags::O_RDONLY);
         // SAFETY: The file is valid and private to this test.
         let seek = unsafe { kbindings::vfs_llseek(file.as_ptr(), 0, kbindings::SEEK_CUR as c_int) };
@@ -273,6 +289,33 @@ mod tests {
         Ok(())
     }
 
+    /// Each call gets the present flags of the file, which fcntl(2) may have changed.
+    #[test]
+    fn s5_nonblock_is_as_the_file_says_at_each_call() -> Result {
+        let dropped = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+        let data = KBox::pin(Probe(dropped.clone()), GFP_KERNEL)?;
+        let file = new(c"[dlr-kunit]", data, Direction::Read)?;
+        for nonblock in [false, true, false] {
+            let mut byte = 0u8;
+            // SAFETY: The file is valid and private to this test, `byte` is valid for writes of one
+            // byte, and a stream file takes no position.
+            let read = unsafe {
+                let flags = &raw mut (*file.as_ptr()).f_flags;
+                let others = *flags & !flags::O_NONBLOCK;
+                flags.write_volatile(others | if nonblock { flags::O_NONBLOCK } else { 0 });
+                kbindings::kernel_read(
+                    file.as_ptr(),
+                    (&raw mut byte).cast(),
+                    1,
+                    core::ptr::null_mut(),
+                )
+            };
+            assert_eq!((read, byte), (1, u8::from(nonblock)));
+        }
+        Ok(())
+    }
+
+    /// Returns one byte: whether the read is nonblocking.
     struct Probe(Arc<Atomic<u32>>);
 
     impl Drop for Probe {
@@ -283,8 +326,8 @@ mod tests {
 
     #[vtable]
     impl AnonFile for Probe {
-        fn read(&self, dst: &mut IovIterDest<'_>, _nonblock: bool) -> Result<usize> {
-            Ok(dst.copy_to_iter(b"x"))
+        fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
+            Ok(dst.copy_to_iter(&[u8::from(nonblock)]))
         }
     }
 }

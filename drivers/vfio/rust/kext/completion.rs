@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting with a deadline that a fatal signal ends.
+//! Completions whose waits have a timeout and end for a fatal signal.
 //!
-//! `kernel::sync::Completion` has neither, and `CondVar` waits are interruptible or without a deadline.
+//! `kernel::sync::Completion` has neither, and a wait on a `CondVar` is either interruptible by
+//! every signal or has no timeout.
+//!
+//! C header: [`include/linux/completion.h`](srctree/include/linux/completion.h)
 
 use kernel::{
     bindings,
@@ -18,11 +21,11 @@ use kernel::{
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wait {
-    /// What was waited for is there.
+    /// The completion was signalled.
     Done,
-    /// The deadline passed first.
+    /// The timeout passed first.
     TimedOut,
-    /// A fatal signal is pending.
+    /// A fatal signal is pending; for an interruptible wait any signal.
     Killed,
 }
 
@@ -39,7 +42,7 @@ unsafe impl Send for Completion {}
 unsafe impl Sync for Completion {}
 
 impl Completion {
-    /// Not complete.
+    /// Creates a completion that is not complete.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: `slot` is valid for writes, and pinned from then on.
@@ -47,13 +50,13 @@ impl Completion {
         })
     }
 
-    /// Wakes one waiter, now or later. From any context.
+    /// Signals one waiter, or the next one if none is waiting. Can be called from any context.
     pub(crate) fn complete(&self) {
         // SAFETY: `inner` was initialised in `new`.
         unsafe { bindings::complete(self.inner.get()) };
     }
 
-    /// Wakes all waiters, now and for ever. From any context.
+    /// Signals all present and future waiters. Can be called from any context.
     pub(crate) fn complete_all(&self) {
         // SAFETY: `inner` was initialised in `new`.
         unsafe { bindings::complete_all(self.inner.get()) };
@@ -61,7 +64,7 @@ impl Completion {
 
     /// Waits at most `timeout`, at least one jiffy.
     pub(crate) fn wait_killable_timeout(&self, timeout: Jiffies) -> Wait {
-        let timeout = timeout.clamp(1, c_long::MAX as Jiffies);
+        let timeout = clamp(timeout);
         // SAFETY: `inner` was initialised in `new`; the callers of this function may sleep.
         match unsafe { bindings::wait_for_completion_killable_timeout(self.inner.get(), timeout) } {
             0 => Wait::TimedOut,
@@ -70,26 +73,47 @@ impl Completion {
         }
     }
 
-    /// Waits at most `timeout`, at least one jiffy. Signals do not end it.
-    pub(crate) fn wait_timeout(&self, timeout: Jiffies) -> Wait {
+    /// Like [`Self::wait_killable_timeout`], but any signal ends the wait with [`Wait::Killed`].
+    pub(crate) fn wait_interruptible_timeout(&self, timeout: Jiffies) -> Wait {
+        let timeout = clamp(timeout);
         // SAFETY: `inner` was initialised in `new`; the callers of this function may sleep.
-        match unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout.max(1)) } {
+        let left = unsafe {
+            bindings::wait_for_completion_interruptible_timeout(self.inner.get(), timeout)
+        };
+        match left {
+            0 => Wait::TimedOut,
+            left if left < 0 => Wait::Killed,
+            _ => Wait::Done,
+        }
+    }
+
+    /// Waits at most `timeout`, at least one jiffy. Ignores signals.
+    pub(crate) fn wait_timeout(&self, timeout: Jiffies) -> Wait {
+        let timeout = clamp(timeout);
+        // SAFETY: `inner` was initialised in `new`; the callers of this function may sleep.
+        match unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout) } {
             0 => Wait::TimedOut,
             _ => Wait::Done,
         }
     }
 
-    /// Waits however long it takes.
+    /// Waits without a timeout and ignores signals.
     pub(crate) fn wait(&self) {
         // SAFETY: `inner` was initialised in `new`; the callers of this function may sleep.
         unsafe { bindings::wait_for_completion(self.inner.get()) };
     }
 }
 
-/// Something may have happened: look again.
+/// Limits a timeout to what `schedule_timeout()` accepts: it must not be negative as a `long`.
+fn clamp(timeout: Jiffies) -> Jiffies {
+    timeout.clamp(1, c_long::MAX as Jiffies)
+}
+
+/// A wake-up that coalesces: any number of signals before a wait wake one waiter once.
 ///
-/// Calls of [`Self::signal`] before a wait count as one; none is lost if what they announce was changed
-/// before. A wait may end without reason.
+/// The signaller changes the state first and calls [`Self::signal`] then; the waiter waits first
+/// and reads the state then. So no change is missed. A wait may end without a change, so the waiter
+/// checks the state again.
 #[pin_data]
 pub(crate) struct Event {
     pending: Atomic<bool>,
@@ -98,7 +122,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// Nothing has happened.
+    /// Creates an event that is not signalled.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             pending: Atomic::new(false),
@@ -106,7 +130,7 @@ impl Event {
         })
     }
 
-    /// Wakes one waiter, now or later. From any context.
+    /// Wakes the waiter, or makes the next wait return at once. Can be called from any context.
     pub(crate) fn signal(&self) {
         if !self.pending.xchg(true, Full) {
             self.done.complete();
@@ -115,17 +139,22 @@ impl Event {
 
     /// Waits at most `timeout`, at least one jiffy.
     pub(crate) fn wait_killable_timeout(&self, timeout: Jiffies) -> Wait {
-        let wait = self.done.wait_killable_timeout(timeout);
+        self.wait_by(|done| done.wait_killable_timeout(timeout))
+    }
+
+    /// Waits with `wait`, which gets the completion that [`Self::signal`] completes.
+    pub(crate) fn wait_by(&self, wait: impl FnOnce(&Completion) -> Wait) -> Wait {
+        let wait = wait(&self.done);
         if wait == Wait::Done {
-            // ORDERING: Full, so that the caller's look comes after this. A `signal` in between is not
-            // remembered, but what it announces is seen.
+            // ORDERING: Full, so that the caller reads the state after this. A `signal` between the
+            // wait and this exchange is not kept, but the caller sees the change that it announces.
             self.pending.xchg(false, Full);
         }
         wait
     }
 }
 
-#[kunit_tests(dlr_kext_completion)]
+#[kunit_tests(kext_completion)]
 mod tests {
     use super::*;
 
@@ -139,8 +168,23 @@ mod tests {
         done.complete_all();
         assert_eq!(done.wait_killable_timeout(1), Wait::Done);
         assert_eq!(done.wait_killable_timeout(Jiffies::MAX), Wait::Done);
+        assert_eq!(done.wait_interruptible_timeout(Jiffies::MAX), Wait::Done);
         done.wait();
         Ok(())
+    }
+
+    /// `schedule_timeout()` takes a `long`, and prints an error for a negative one.
+    #[test]
+    fn no_timeout_is_negative() {
+        assert_eq!(clamp(0), 1);
+        assert_eq!(clamp(7), 7);
+        for large in [
+            c_long::MAX as Jiffies,
+            c_long::MAX as Jiffies + 1,
+            Jiffies::MAX,
+        ] {
+            assert_eq!(clamp(large), c_long::MAX as Jiffies);
+        }
     }
 
     #[test]

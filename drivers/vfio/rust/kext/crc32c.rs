@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CRC-32C (Castagnoli), with the usual inversion before and after.
+//! CRC-32C (Castagnoli), with an initial value and a final XOR of all ones.
+//!
+//! C header: [`include/linux/crc32.h`](srctree/include/linux/crc32.h)
 
 use crate::bindings;
 use kernel::prelude::*;
 
-/// A checksum in the making.
+/// A checksum that is computed piece by piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Crc32c(u32);
 
 impl Crc32c {
-    /// The checksum of nothing.
+    /// Starts a checksum over no bytes.
     pub(crate) const fn new() -> Self {
         Self(!0)
     }
 
-    /// Goes on over `data`.
+    /// Adds `data` to the checksum.
     pub(crate) fn update(&mut self, data: &[u8]) {
         // SAFETY: `data` is valid for reads of its length.
         self.0 = unsafe { bindings::crc32c(self.0, data.as_ptr().cast(), data.len()) };
     }
 
-    /// The checksum of all bytes so far.
+    /// Returns the checksum of all bytes added so far.
     pub(crate) const fn value(self) -> u32 {
         !self.0
     }
@@ -33,14 +35,14 @@ impl Default for Crc32c {
     }
 }
 
-/// The checksum of `data`.
+/// Returns the checksum of `data`.
 pub(crate) fn crc32c(data: &[u8]) -> u32 {
     let mut crc = Crc32c::new();
     crc.update(data);
     crc.value()
 }
 
-#[kunit_tests(dlr_kext_crc32c)]
+#[kunit_tests(kext_crc32c)]
 mod tests {
     use super::*;
 

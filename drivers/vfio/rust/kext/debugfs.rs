@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One debugfs directory for the module, under which every device makes its own.
+//! The debugfs directory of the module, which has one directory for each device.
 
 use super::global::Global;
 use kernel::{
@@ -11,16 +11,16 @@ use kernel::{
 
 static ROOT: Global<Option<Dir>> = Global::new();
 
-/// Keeps the module's directory. Belongs into the module's struct, as its last field: it removes the
-/// directory when dropped.
+/// Owner of the module's directory, which it removes when dropped. It is the last field of the
+/// module's struct, so that the drivers are unregistered before.
 pub(crate) struct Root(());
 
 impl Root {
-    /// Makes the directory. Once per load of the module.
+    /// Creates the directory. Called once, when the module is loaded.
     ///
     /// # Errors
     ///
-    /// `EBUSY` when it was made before.
+    /// `EBUSY` on a second call.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         ROOT.init(Some(Dir::new(name)), c"debugfs_root", static_lock_class!())?;
         Ok(Self(()))
@@ -35,12 +35,12 @@ impl Drop for Root {
     }
 }
 
-/// The module's directory. `None` when there is none.
+/// Returns the module's directory, or `None` without a [`Root`].
 pub(crate) fn root() -> Option<Dir> {
     ROOT.lock().ok()?.clone()
 }
 
-/// A directory below the module's. `None` when the module has none.
+/// Creates a directory below the module's. `None` without a [`Root`].
 pub(crate) fn subdir(name: &CStr) -> Option<Dir> {
     Some(ROOT.lock().ok()?.as_ref()?.subdir(name))
 }

@@ -4,10 +4,7 @@
 
 use kernel::{
     bindings,
-    device::{
-        Bound,
-        Device, //
-    },
+    device::Device,
     prelude::*,
     sync::aref::ARef, //
 };
@@ -15,24 +12,24 @@ use kernel::{
 /// `DL_FLAG_STATELESS` of `linux/device.h`, a macro with a cast that bindgen does not see through.
 const STATELESS: u32 = 1 << 0;
 
-/// The consumer is suspended and shut down before its supplier, and resumed after it, for as long as this
-/// lives.
+/// A stateless device link. While it exists, the consumer is suspended and shut down before its
+/// supplier, and resumed after it.
 ///
-/// Stateless: the driver core does not unbind the consumer when the supplier's driver goes. A consumer whose
-/// user is to outlive the supplier's driver needs that (contract S10, K12).
+/// `DL_FLAG_STATELESS`: the driver core does not unbind the consumer when the supplier's driver is
+/// unbound, so that a user can keep the consumer open (contract S10, K12).
 pub(crate) struct DeviceLink {
     consumer: ARef<Device>,
     supplier: ARef<Device>,
 }
 
 impl DeviceLink {
-    /// Links two devices. Sleeps.
+    /// Links two devices. May sleep.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: the supplier is not registered, depends on the consumer, or is the consumer; or there is no
-    /// memory (the C function does not say which).
-    pub(crate) fn new(consumer: &Device<Bound>, supplier: &Device<Bound>) -> Result<Self> {
+    /// `EINVAL`: the supplier is not registered, depends on the consumer, or is the consumer; or
+    /// there is no memory (the C function does not say which).
+    pub(crate) fn new(consumer: &Device, supplier: &Device) -> Result<Self> {
         // SAFETY: Both devices are valid, and the link takes references of its own.
         let link =
             unsafe { bindings::device_link_add(as_raw(consumer), as_raw(supplier), STATELESS) };
@@ -40,24 +37,25 @@ impl DeviceLink {
             return Err(EINVAL);
         }
         Ok(Self {
-            consumer: ARef::from(&**consumer),
-            supplier: ARef::from(&**supplier),
+            consumer: ARef::from(consumer),
+            supplier: ARef::from(supplier),
         })
     }
 }
 
 impl Drop for DeviceLink {
     fn drop(&mut self) {
-        // Looks the link up, which is gone already if one of the devices is.
+        // The driver core has removed the link already if one of the devices was unregistered.
         //
-        // SAFETY: We hold references to both devices. The link, if there, is stateless and ours to put.
+        // SAFETY: We hold references to both devices. The link is stateless and `new` took its
+        // reference, which this gives back.
         unsafe {
             bindings::device_link_remove(as_raw(&self.consumer).cast(), as_raw(&self.supplier));
         }
     }
 }
 
-/// `Device` is a transparent wrapper.
+/// Returns the C device: `Device` is a transparent wrapper.
 fn as_raw(device: &Device) -> *mut bindings::device {
     core::ptr::from_ref(device).cast_mut().cast()
 }

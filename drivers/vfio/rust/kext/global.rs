@@ -2,8 +2,8 @@
 
 //! A lock for a `static`, usable without `unsafe`.
 //!
-//! `kernel::sync::global_lock!` leaves it to the user to initialise the lock in time. Here the lock is
-//! initialised by a safe call, and using it before is an error instead of undefined behaviour.
+//! `kernel::sync::global_lock!` has an `unsafe` initialiser, whose caller promises to call it in
+//! time. [`Global`] is initialised by a safe call; a use before that returns an error.
 
 use core::{
     cell::UnsafeCell,
@@ -28,8 +28,8 @@ const EMPTY: u32 = 0;
 const BUSY: u32 = 1;
 const READY: u32 = 2;
 
-/// A mutex for a `static`. A `static` is never dropped: leave nothing of value in it when the module
-/// goes.
+/// A mutex for a `static`. A `static` is never dropped, so its user must release what it holds
+/// before the module is unloaded.
 ///
 /// # Invariants
 ///
@@ -39,11 +39,12 @@ pub(crate) struct Global<T> {
     lock: UnsafeCell<MaybeUninit<Mutex<T>>>,
 }
 
-// SAFETY: The mutex gives one thread at a time access to `T`; `stage` lets exactly one thread initialise.
+// SAFETY: The mutex gives one thread at a time access to `T`; `stage` lets exactly one thread
+// initialise.
 unsafe impl<T: Send> Sync for Global<T> {}
 
 impl<T: Send> Global<T> {
-    /// Not initialised yet.
+    /// Creates a mutex that is not initialised.
     pub(crate) const fn new() -> Self {
         Self {
             stage: Atomic::new(EMPTY),
@@ -51,11 +52,12 @@ impl<T: Send> Global<T> {
         }
     }
 
-    /// Initialises the lock; the name and the key (`kernel::static_lock_class!()`) are for lockdep.
+    /// Initialises the mutex. The name and the key (`kernel::static_lock_class!()`) are for
+    /// lockdep.
     ///
     /// # Errors
     ///
-    /// `EBUSY` when this was done before.
+    /// `EBUSY` on a second call.
     pub(crate) fn init(
         &'static self,
         value: T,
@@ -66,14 +68,15 @@ impl<T: Send> Global<T> {
             return Err(EBUSY);
         }
         let slot = self.lock.get().cast::<Mutex<T>>();
-        // SAFETY: Only one thread ever gets here, `slot` is valid for writes, and a `static` never moves.
+        // SAFETY: `cmpxchg` lets only one thread get here, `slot` is valid for writes, and a
+        // `static` never moves.
         unsafe { pin_init::raw_init(slot, Mutex::new(value, name, key)) };
         // INVARIANT: `lock` was just initialised.
         self.stage.store(READY, Release);
         Ok(())
     }
 
-    /// Takes the lock.
+    /// Locks the mutex.
     ///
     /// # Errors
     ///
@@ -82,13 +85,14 @@ impl<T: Send> Global<T> {
         if self.stage.load(Acquire) != READY {
             return Err(ENXIO);
         }
-        // SAFETY: By the type invariant the mutex is initialised, and it is only used shared from then on.
+        // SAFETY: By the type invariant the mutex is initialised, and it is only used shared from
+        // then on.
         let lock: &'static Mutex<T> = unsafe { (*self.lock.get()).assume_init_ref() };
         Ok(lock.lock())
     }
 }
 
-#[kunit_tests(dlr_kext_global)]
+#[kunit_tests(kext_global)]
 mod tests {
     use super::*;
 
@@ -99,11 +103,11 @@ mod tests {
             // The suite runs a second time.
             return Ok(());
         }
-        VALUE.init(5, c"dlr_kunit", kernel::static_lock_class!())?;
+        VALUE.init(5, c"vfio_kunit", kernel::static_lock_class!())?;
         *VALUE.lock()? += 1;
         assert_eq!(*VALUE.lock()?, 6);
         assert!(VALUE
-            .init(7, c"dlr_kunit", kernel::static_lock_class!())
+            .init(7, c"vfio_kunit", kernel::static_lock_class!())
             .is_err());
         Ok(())
     }

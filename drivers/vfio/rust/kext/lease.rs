@@ -1,38 +1,58 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Access to a bound PCI device from objects that can outlive the binding, for users that sleep.
+//! Access to a bound PCI device for users that sleep, from objects that can outlive the binding.
 //!
-//! `Devres::try_access` gives such access under RCU, where one must not sleep. Here a user enters, may do
-//! anything, and leaves; revoking refuses new users and waits for those inside.
+//! `Devres::try_access` gives such access under RCU, where the user must not sleep. A user of a
+//! [`Lease`] enters it, may sleep, and leaves it. [`Lease::revoke`] refuses new users and waits for
+//! those inside. [`Lease::pause`] does the same until [`Lease::unpause`]; it is for a reset of the
+//! device, because an access to a function in reset is an SError on some machines.
 
-use super::completion::Completion;
+mod users;
+
+use self::users::Users;
+use super::{
+    completion::Completion,
+    dma_pool::{
+        Pool,
+        Slice, //
+    },
+};
 use core::{
     cell::UnsafeCell,
     ops::Deref, //
 };
 use kernel::{
+    alloc::Flags,
     device::{
         Bound,
         Device, //
     },
-    devres::Devres,
-    pci,
+    devres, pci,
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Full, //
+            Full,
+            Release, //
         },
         Arc, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
 };
 
-/// Added to the count of users when it is revoked.
-const REVOKED: i64 = 1 << 32;
-
+/// Interval at which [`Lease::pause`] checks whether all users have left.
+const PAUSE_POLL: Delta = Delta::from_millis(1);
 /// The device, its BAR, and what the driver keeps with them.
 pub(crate) struct Hardware<T, const SIZE: usize> {
-    // Dropped first: may own DMA memory of the device.
+    // Declared and so dropped first: it may own DMA memory of the device.
     data: T,
     mapped: Mapped<SIZE>,
 }
@@ -44,19 +64,20 @@ pub(crate) struct Mapped<const SIZE: usize> {
 }
 
 impl<const SIZE: usize> Mapped<SIZE> {
-    /// The registers.
+    /// Returns the registers.
     pub(crate) fn bar(&self) -> &pci::Bar<'_, SIZE> {
         &self.bar
     }
 
-    /// The device, for DMA.
-    pub(crate) fn device(&self) -> &Device<Bound> {
+    /// Returns the device, for messages. It is not a `Device<Bound>`, see the SAFETY comment in
+    /// [`Lease::new`].
+    pub(crate) fn device(&self) -> &Device {
         self.pdev.as_ref()
     }
 }
 
 impl<T, const SIZE: usize> Hardware<T, SIZE> {
-    /// What the driver keeps.
+    /// Returns the driver's data.
     pub(crate) fn data(&self) -> &T {
         &self.data
     }
@@ -70,21 +91,23 @@ impl<T, const SIZE: usize> Deref for Hardware<T, SIZE> {
     }
 }
 
-/// See the module.
+/// The BAR of a device and the driver's data, usable until the device is unbound.
 ///
 /// # Invariants
 ///
-/// `hardware` is `Some` from `new` until `users` has had [`REVOKED`] added and has then been exactly
-/// [`REVOKED`]; it is not changed before, and not looked at after.
+/// `hardware` is `Some` and does not change from `new` until `users` is revoked and has no user
+/// left. After that only `revoke_after` accesses it.
 #[pin_data]
 pub(crate) struct Lease<T, const SIZE: usize> {
-    users: Atomic<i64>,
     #[pin]
-    left: Completion,
+    users: Users,
     revoked: Atomic<bool>,
+    paused: Atomic<bool>,
     #[pin]
     gone: Completion,
     hardware: UnsafeCell<Option<Hardware<T, SIZE>>>,
+    /// Memory that users have allocated with [`Guard::alloc`].
+    pool: Arc<Pool>,
 }
 
 // SAFETY: `T` is sent with the lease; the BAR and the device may be used from any thread.
@@ -93,54 +116,68 @@ unsafe impl<T: Send, const SIZE: usize> Send for Lease<T, SIZE> {}
 unsafe impl<T: Send + Sync, const SIZE: usize> Sync for Lease<T, SIZE> {}
 
 impl<T: Send + Sync + 'static, const SIZE: usize> Lease<T, SIZE> {
-    /// Maps a BAR and makes the driver's part from it.
+    /// Maps a BAR and makes the driver's data with `data`. Devres revokes the lease when the device
+    /// is unbound, after it has released what is registered later.
     ///
-    /// The second value revokes the lease when dropped, at the latest when the device is unbound.
+    /// # Errors
+    ///
+    /// Those of `data` and of mapping the BAR; `ENOMEM`.
     pub(crate) fn new(
         pdev: &pci::Device<Bound>,
         bar: u32,
         name: &'static CStr,
-        data: impl FnOnce(&Mapped<SIZE>) -> Result<T>,
-    ) -> Result<(Arc<Self>, Devres<Revoker<T, SIZE>>)> {
-        // SAFETY: The reference goes into `Mapped`, which hands it out for its own lifetime only, and
-        // which is dropped before the device is unbound: by `revoke`, called by `Revoker`'s drop, which
-        // devres guarantees; or in this function.
+        data: impl FnOnce(&Mapped<SIZE>, &Device<Bound>) -> Result<T>,
+    ) -> Result<Arc<Self>> {
+        // SAFETY: The reference goes into `Mapped`, which is dropped before the device is unbound:
+        // by `revoke`, which devres calls when it drops `Revoker`, or on failure in this function.
+        // `Mapped` gives the device to users without `Bound`: a user may run while devres releases
+        // newer resources of the device, which `Bound` would claim to exist.
         let pdev: &'static pci::Device<Bound> = unsafe { &*core::ptr::from_ref(pdev) };
         let mapped = Mapped {
             bar: pdev.iomap_region_sized::<SIZE>(bar, name)?,
             pdev,
         };
-        let data = data(&mapped)?;
+        let data = data(&mapped, pdev.as_ref())?;
         let lease = Arc::pin_init(
             // INVARIANT: No user yet, not revoked.
-            pin_init!(Self {
-                users: Atomic::new(0),
-                left <- Completion::new(),
+            try_pin_init!(Self {
+                users <- Users::new(),
                 revoked: Atomic::new(false),
+                paused: Atomic::new(false),
                 gone <- Completion::new(),
                 hardware: UnsafeCell::new(Some(Hardware { data, mapped })),
-            }),
+                // SAFETY: `revoke` closes the pool, and devres calls `revoke` before the device is
+                // unbound. Only users of this lease allocate from the pool, and only for this
+                // device.
+                pool: unsafe { Pool::new()? },
+            }? Error),
             GFP_KERNEL,
         )?;
-        let revoker = Devres::new(
-            pdev.as_ref(),
-            Ok::<_, Error>(Revoker {
-                lease: lease.clone(),
-            }),
-        )?;
-        Ok((lease, revoker))
+        let revoker = Revoker(lease.clone());
+        devres::register::<_, Error>(pdev.as_ref(), Ok(revoker), GFP_KERNEL)?;
+        Ok(lease)
     }
 
-    /// Starts to use the hardware. `None` once revoked. From any context.
+    /// Enters as a user of the hardware. Returns `None` once revoked, while paused, or with 2^31 -
+    /// 1 users inside. Can be called from any context.
     pub(crate) fn enter(&self) -> Option<Guard<'_, T, SIZE>> {
-        // ORDERING: Full, pairs with the one in `revoke`: either this user is counted there or it sees
-        // the mark here.
-        if self.users.fetch_add(1, Full) >= REVOKED {
-            self.leave();
+        let guard = self.enter_in_pause()?;
+        // ORDERING: After the full `fetch_add` that counted this user, see `pause`.
+        if self.paused.load(Acquire) {
+            // Dropping the guard uncounts this user.
             return None;
         }
-        // SAFETY: This user is counted and the lease was not revoked before, so by the type invariant
-        // `hardware` is `Some` and does not change until `leave`.
+        Some(guard)
+    }
+
+    /// Like [`Self::enter`], but also while paused. For the bus callbacks of the device, one of
+    /// which called [`Self::pause`].
+    pub(crate) fn enter_in_pause(&self) -> Option<Guard<'_, T, SIZE>> {
+        if !self.users.enter() {
+            return None;
+        }
+        // SAFETY: This user is counted and the lease was not revoked before. So by the type
+        // invariant `hardware` is `Some` and does not change until the user leaves.
         let hardware = unsafe { &*self.hardware.get() }.as_ref();
         match hardware {
             Some(hardware) => Some(Guard {
@@ -148,50 +185,91 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Lease<T, SIZE> {
                 hardware,
             }),
             None => {
-                self.leave();
+                self.users.leave();
                 None
             }
         }
     }
 
-    fn leave(&self) {
-        if self.users.fetch_sub(1, Full) == REVOKED + 1 {
-            self.left.complete_all();
+    /// Refuses new users until [`Self::unpause`], and waits for those inside. Sleeps. The returned
+    /// guard is the only user. Returns `None` once revoked.
+    pub(crate) fn pause(&self) -> Option<Guard<'_, T, SIZE>> {
+        let guard = self.enter_in_pause()?;
+        // ORDERING: Full, pairs with the full `fetch_add` of a user: either `enter` sees the mark,
+        // or the loop below sees that user.
+        self.paused.xchg(true, Full);
+        while self.users.inside() > 1 {
+            fsleep(PAUSE_POLL);
         }
+        Some(guard)
     }
 
-    /// Refuses new users, waits for those inside, and drops the hardware. Sleeps. When it returns, all
-    /// that is done, whoever did it.
+    /// Returns the number of allocations of users that are not freed.
+    pub(crate) fn pieces_of_memory(&self) -> usize {
+        self.pool.count()
+    }
+
+    /// Ends a pause: [`Self::enter`] succeeds again.
+    pub(crate) fn unpause(&self) {
+        // ORDERING: Release, so that a user that enters sees what was done during the pause.
+        self.paused.store(false, Release);
+    }
+
+    /// Refuses new users, waits for those inside, and drops the hardware. Sleeps. A call that comes
+    /// second waits until the first is done.
     pub(crate) fn revoke(&self) {
+        self.revoke_after(|_| ());
+    }
+
+    /// Like [`Self::revoke`], but runs `last` on the hardware when no user is left. Does not run it
+    /// if the lease was revoked before.
+    pub(crate) fn revoke_after(&self, last: impl FnOnce(&Hardware<T, SIZE>)) {
         if self.revoked.xchg(true, Full) {
             self.gone.wait();
             return;
         }
-        if self.users.fetch_add(REVOKED, Full) != 0 {
-            self.left.wait();
+        self.users.revoke();
+        // SAFETY: The lease is revoked and has no user left, so that no user reads `hardware` any
+        // more. `revoked` lets only one thread get here.
+        let hardware = unsafe { &mut *self.hardware.get() }.take();
+        if let Some(hardware) = &hardware {
+            last(hardware);
         }
-        // SAFETY: Revoked and no user left, so nobody looks at `hardware` any more, and `revoked` lets
-        // one thread alone get here.
-        drop(unsafe { &mut *self.hardware.get() }.take());
+        drop(hardware);
+        self.pool.close();
         self.gone.complete_all();
     }
 }
 
-/// Revokes a lease when dropped.
-pub(crate) struct Revoker<T: Send + Sync + 'static, const SIZE: usize> {
-    lease: Arc<Lease<T, SIZE>>,
-}
+/// Revokes a lease when dropped. Only devres owns one.
+struct Revoker<T: Send + Sync + 'static, const SIZE: usize>(Arc<Lease<T, SIZE>>);
 
 impl<T: Send + Sync + 'static, const SIZE: usize> Drop for Revoker<T, SIZE> {
     fn drop(&mut self) {
-        self.lease.revoke();
+        self.0.revoke();
     }
 }
 
-/// A user inside.
+/// A user of a [`Lease`], who leaves when this is dropped.
 pub(crate) struct Guard<'a, T: Send + Sync + 'static, const SIZE: usize> {
     lease: &'a Lease<T, SIZE>,
     hardware: &'a Hardware<T, SIZE>,
+}
+
+impl<T: Send + Sync + 'static, const SIZE: usize> Guard<'_, T, SIZE> {
+    /// Allocates coherent DMA memory for `len` values. Revoking the lease frees it; the [`Slice`]
+    /// then returns `ENOTCONN`. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a length of 0, `ENOMEM`.
+    pub(crate) fn alloc<U>(&self, len: usize, flags: Flags) -> Result<Slice<U>>
+    where
+        U: AsBytes + FromBytes + Send + 'static,
+    {
+        // `revoke` waits for this user, and unbinding the device waits for `revoke`.
+        self.lease.pool.alloc(self.mapped.pdev.as_ref(), len, flags)
+    }
 }
 
 impl<T: Send + Sync + 'static, const SIZE: usize> Deref for Guard<'_, T, SIZE> {
@@ -204,6 +282,13 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Deref for Guard<'_, T, SIZE> {
 
 impl<T: Send + Sync + 'static, const SIZE: usize> Drop for Guard<'_, T, SIZE> {
     fn drop(&mut self) {
-        self.lease.leave();
+        self.lease.users.leave();
     }
 }
+
+// A user must not get a `Device<Bound>`: with it safe code could use resources that devres has
+// already released.
+super::assert_not_impl!(Guard<'static, (), 1>: AsRef<Device<Bound>>);
+super::assert_not_impl!(Mapped<1>: AsRef<Device<Bound>>);
+super::assert_not_impl!(Mapped<1>: Deref<Target = pci::Device<Bound>>);
+const _: fn(&Mapped<1>) -> &Device = Mapped::<1>::device;

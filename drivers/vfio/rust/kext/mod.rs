@@ -1,34 +1,80 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Gaps of the `kernel` crate, each file upstreamable by itself. Knows nothing of VFIO or of the vendor.
+//! What the `kernel` crate lacks. No file depends on VFIO or on the vendor's driver.
 //!
 //! | file | what the `kernel` crate lacks |
 //! | --- | --- |
 //! | `anon_file` | anonymous files made by a driver |
-//! | `completion` | waits that are killable and have a deadline |
+//! | `budget` | a time limit for clean-ups that signals do not interrupt |
+//! | `completion` | waits that are killable and have a timeout |
 //! | `crc32c` | the CRC-32C library |
-//! | `debugfs` | one debugfs root for the whole module |
+//! | `debugfs` | one debugfs directory for the module |
 //! | `device_link` | suspend and shutdown order of devices that are not parent and child |
-//! | `dma` | safe start and stop of a function's DMA |
-//! | `global` | a global lock that needs no `unsafe` at its user |
+//! | `dma` | safe functions for DMA mask, bus mastering and reset |
+//! | `dma_pool` | DMA memory that is freed before its device is unbound |
+//! | `gfp` | allocation flags that give up before the OOM killer |
+//! | `global` | a global lock without `unsafe` at its user |
+//! | `iommu` | whether two devices share an IOMMU group |
 //! | `irq` | threaded MSI-X handlers without `unsafe` at their user |
+//! | `killable` | killable and interruptible locking of a mutex |
 //! | `lease` | access to a bound device for users that sleep |
-//! | `pci` | capability lookup, ids of arbitrary vendors |
-//! | `testing` | a device for KUnit |
+//! | `memcg` | charging memory to a user's cgroup from another thread |
+//! | `pci` | capability lookup, ids of any vendor, enabling undone by devres, the PF of a VF |
+//! | `pci_driver` | a PCI driver with error handlers, power management, shutdown and SR-IOV |
+//! | `pm` | runtime PM references |
+//! | `probe` | `dev_err_probe()` |
+//! | `random` | random numbers |
+//! | `registry` | services that the driver of a PF offers to the drivers of its VFs |
+//! | `signal` | `fatal_signal_pending()` |
+//! | `sriov` | enabling and disabling VFs |
+//! | `testing` | a DMA device and user memory for KUnit |
 //! | `trace` | tracepoints of an out-of-tree module |
 //! | `user` | user copies of structs that derive zerocopy |
 
 pub(crate) mod anon_file;
+#[cfg(dlr_bench)]
+pub(crate) mod bench;
+pub(crate) mod budget;
 pub(crate) mod completion;
 pub(crate) mod crc32c;
 pub(crate) mod debugfs;
 pub(crate) mod device_link;
 pub(crate) mod dma;
+pub(crate) mod dma_pool;
+pub(crate) mod gfp;
 pub(crate) mod global;
+pub(crate) mod iommu;
 pub(crate) mod irq;
+pub(crate) mod killable;
 pub(crate) mod lease;
+pub(crate) mod memcg;
 pub(crate) mod pci;
+pub(crate) mod pci_driver;
+pub(crate) mod pm;
+pub(crate) mod probe;
+pub(crate) mod random;
+pub(crate) mod registry;
+pub(crate) mod signal;
+pub(crate) mod sriov;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod testing;
 pub(crate) mod trace;
 pub(crate) mod user;
+
+/// Fails the build if a type implements a trait.
+///
+/// If it does, `item` has two candidates and type inference fails.
+macro_rules! assert_not_impl {
+    ($type:ty: $($bound:tt)+) => {
+        const _: fn() = || {
+            trait Candidate<A> {
+                fn item() {}
+            }
+            struct Other;
+            impl<T: ?Sized> Candidate<()> for T {}
+            impl<T: ?Sized + $($bound)+> Candidate<Other> for T {}
+            let _ = <$type as Candidate<_>>::item;
+        };
+    };
+}
+pub(crate) use assert_not_impl;

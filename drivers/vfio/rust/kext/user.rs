@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! User copies of structs that derive the zerocopy traits, and clearing user memory.
+//! Copies of structs from and to user memory, and clearing of user memory.
 
 use kernel::{
     prelude::*,
@@ -10,7 +10,7 @@ use kernel::{
     },
 };
 
-/// Reads a struct from user memory at `addr`, once.
+/// Copies a struct from user memory at `addr`. Each byte is read once.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ pub(crate) fn read<T: FromBytes + IntoBytes + zerocopy::FromZeros>(addr: usize) 
     Ok(value)
 }
 
-/// Writes a struct to user memory at `addr`.
+/// Copies a struct to user memory at `addr`.
 ///
 /// # Errors
 ///

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading configuration space with parts of it hidden.
+//! Accesses to configuration space with hidden ranges.
 //!
-//! VMMs compare configuration space across hosts. Words that identify one particular device would fail
-//! a migration at its very end, so the user reads zeros in their place.
+//! A VMM compares the configuration space of source and destination. Words that identify one
+//! particular device would make a migration fail at its end, so the user reads them as zeros.
+//! Writes to them are dropped, because the driver pairs the device with a management function by
+//! these words.
 
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// A byte range of configuration space, not empty.
+/// A byte range of configuration space that is not empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ConfigRange {
     start: u32,
@@ -16,7 +18,7 @@ pub(crate) struct ConfigRange {
 }
 
 impl ConfigRange {
-    /// Bytes `start` up to but not including `end`.
+    /// Makes a range of the bytes from `start` up to but not including `end`.
     ///
     /// # Errors
     ///
@@ -32,16 +34,16 @@ impl ConfigRange {
     }
 }
 
-/// What comes next in a read: this many bytes of one kind.
+/// A part of an access whose bytes are all visible or all hidden, by its length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Piece {
-    /// From the device.
+    /// Bytes that the device reads or writes.
     Visible(usize),
-    /// Zeros.
+    /// Bytes that read as zeros and are not written.
     Hidden(usize),
 }
 
-/// The first piece of the read of `len` bytes at `pos`. `None` when `len` is zero.
+/// Returns the first piece of an access of `len` bytes at `pos`, or `None` if `len` is zero.
 pub(super) fn next_piece(hidden: &[ConfigRange], pos: u64, len: usize) -> Option<Piece> {
     if len == 0 {
         return None;
@@ -60,7 +62,33 @@ pub(super) fn next_piece(hidden: &[ConfigRange], pos: u64, len: usize) -> Option
     Some(Piece::Visible(clamp(visible_until - pos)))
 }
 
-#[kunit_tests(dlr_vfio_config_space)]
+/// Reads or writes `len` bytes at `pos` piece by piece. `access` gets the offset of the piece from
+/// `pos` and the piece, and returns what read(2) and write(2) return.
+///
+/// Returns what vfio-pci-core returns for configuration space: an error even if earlier pieces were
+/// done. An access that crosses the end is such an error (`EFAULT`).
+pub(super) fn in_pieces(
+    hidden: &[ConfigRange],
+    pos: u64,
+    len: usize,
+    mut access: impl FnMut(usize, Piece) -> isize,
+) -> isize {
+    let mut done = 0usize;
+    // OVERFLOW: `done <= len`, and `pos + len` is a range of a file.
+    while let Some(piece) = next_piece(hidden, pos + done as u64, len - done) {
+        let (Piece::Visible(wanted) | Piece::Hidden(wanted)) = piece;
+        let got = access(done, piece);
+        match usize::try_from(got) {
+            Ok(bytes) if bytes == wanted => done += bytes,
+            // CAST: The VFS limits a transfer to `MAX_RW_COUNT`, which fits.
+            Ok(bytes) => return (done + bytes.min(wanted)) as isize,
+            Err(_) => return got,
+        }
+    }
+    done as isize
+}
+
+#[kunit_tests(vfio_config_space)]
 mod tests {
     use super::*;
 
@@ -93,6 +121,60 @@ mod tests {
                 assert_eq!(pos, start + len as u64);
             }
         }
+        Ok(())
+    }
+
+    /// Of a write that covers hidden and visible words, only the visible words reach the device.
+    #[test]
+    fn hidden_words_are_not_written() -> Result {
+        let hidden = [ConfigRange::new(4..8)?];
+        let mut space = [0u8; 12];
+        let written = in_pieces(&hidden, 2, 8, |at, piece| match piece {
+            Piece::Visible(len) => {
+                space[2 + at..2 + at + len].fill(0xff);
+                len as isize
+            }
+            Piece::Hidden(len) => len as isize,
+        });
+        assert_eq!(written, 8);
+        assert_eq!(space, [0, 0, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
+        Ok(())
+    }
+
+    /// The core fails a read that crosses the end with `EFAULT` as a whole.
+    #[test]
+    fn a_read_across_the_end_is_an_error() -> Result {
+        let hidden = [ConfigRange::new(4..8)?];
+        let efault = EFAULT.to_errno() as isize;
+        let mut touched = 0;
+        let result = in_pieces(&hidden, 0, 32, |at, piece| match piece {
+            Piece::Hidden(len) => len as isize,
+            Piece::Visible(len) => {
+                touched += 1;
+                if at + len > 16 {
+                    efault
+                } else {
+                    len as isize
+                }
+            }
+        });
+        assert_eq!((result, touched), (efault, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn short_and_whole_reads_count_what_was_read() -> Result {
+        let hidden = [ConfigRange::new(4..8)?];
+        let all = |_, piece| match piece {
+            Piece::Hidden(len) | Piece::Visible(len) => len as isize,
+        };
+        assert_eq!(in_pieces(&hidden, 0, 16, all), 16);
+        assert_eq!(in_pieces(&hidden, 0, 0, all), 0);
+        let short = |at, piece| match piece {
+            Piece::Visible(_) if at == 8 => 3,
+            Piece::Hidden(len) | Piece::Visible(len) => len as isize,
+        };
+        assert_eq!(in_pieces(&hidden, 0, 16, short), 11);
         Ok(())
     }
 

@@ -1,80 +1,121 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DMA logging: what a vendor implements, and the VFIO callbacks.
+//! DMA logging: the traits of a driver, and the callbacks of `struct vfio_log_ops`.
+//!
+//! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
 
+pub(crate) use super::hooks::LoggingOps as Ops;
 use super::{
-    device::{
-        Device,
-        OpenDevice, //
+    dirty::{
+        log::Log,
+        tracker::Tracker, //
     },
+    hooks::LoggingOps,
     interval_tree,
     iova_bitmap::{
         IovaBitmap,
         IovaRange, //
     },
-    pci::Operations, //
+    pci::{Device, OpenDevice, Operations},
 };
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
     error::from_result,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
-/// Logging of DMA writes. Independent of the migration state (contract L19); calls may come at any time,
-/// from several threads at once, and in any order (contract F11).
+/// Logging of DMA writes. It is independent of the migration state (contract L19). VFIO may call
+/// the functions at any time, in any order and from several threads at once (contract F11).
 pub(crate) trait DmaLogging: Operations {
-    /// How many ranges the hardware can track. More of them are merged before [`Self::start`], smallest
-    /// gaps first (contract L4).
+    /// Returns the number of ranges that the hardware can track. If the user passes more, the layer
+    /// merges them before [`Self::start`], smallest gaps first (contract L4).
     fn max_ranges(&self) -> usize;
 
-    /// Starts to log writes to `ranges`: ascending, disjoint, aligned to `page_size`. `page_size` is what
-    /// the user would like, a power of two; returns the one that is used. When that is larger the ranges
-    /// are widened outward (contract L6).
+    /// Starts to log writes to `ranges`, which are ascending, disjoint and aligned to `page_size`.
+    /// `page_size` is the user's hint, a power of two. Returns the page size that is used; if it is
+    /// larger, the ranges are widened outward (contract L6).
     ///
     /// # Errors
     ///
-    /// * `EINVAL`: active already; the running log is not disturbed (contract L7).
-    /// * `EOPNOTSUPP`, `ENOSPC`, `ENOMEM`: more than the hardware or the driver can track (L8).
+    /// * `EINVAL`: logging is active already; the running log is not changed (contract L7).
+    /// * `EOPNOTSUPP`, `ENOSPC`, `ENOMEM`: the hardware or the driver cannot track the ranges
+    ///   (contract L8).
     fn start(dev: &OpenDevice<'_, Self>, ranges: &[IovaRange], page_size: u64) -> Result<u64>;
 
-    /// Stops, and forgets what was not reported. Success when there is nothing to stop. Also called when
-    /// the device is closed.
+    /// Stops logging and discards what was not reported. Succeeds when logging is not active. Also
+    /// called when the device is closed.
     ///
     /// # Errors
     ///
-    /// Any; the log must be stopped as far as the user can see all the same.
+    /// Any error is returned to the user. The log must be inactive for the user even then.
     fn stop(dev: &OpenDevice<'_, Self>) -> Result;
 
-    /// Marks in `dirty` what was written in `range` since the last report, and clears just that.
+    /// Marks in `dirty` what was written in `range` since the last report, and clears it in the log
+    /// after that. When marking fails, the log is not cleared and the report fails with that error,
+    /// so that a later report, possibly of another process that has the device open, still returns
+    /// the bits.
     ///
-    /// `range` need not be aligned to the page size of the log (contract L10). Too much is allowed,
-    /// too little never; anything unknown is dirty or an error.
+    /// `range` need not be aligned to the page size of the log (contract L10). The report may mark
+    /// more than was written, but never less: what is not known is marked dirty or is an error.
     ///
     /// # Errors
     ///
-    /// * `EINVAL`: not active.
-    /// * Anything else means that the log is corrupt, and must stay until stop (contract L18).
+    /// * `EINVAL`: logging is not active.
+    /// * The error of [`DirtySink::set_run`](super::iova_bitmap::DirtySink::set_run): the log is
+    ///   complete, and the next report may succeed.
+    /// * Any other error means that the log is incomplete, and every report must fail with it until
+    ///   [`Self::stop`] (contract L18).
     fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result;
 }
 
-/// Proof that `T` implements [`DmaLogging`], for [`Operations::DMA_LOGGING`].
-pub(crate) struct Ops<T: Operations> {
-    pub(super) vtable: &'static bindings::vfio_log_ops,
-    /// Stops logging of a device that is being closed.
-    ///
-    /// # Safety
-    ///
-    /// The device is open.
-    pub(super) close: unsafe fn(&Device<T>),
+/// A device whose DMA writes a [`Tracker`] logs and a [`Log`] keeps. Implements [`DmaLogging`].
+pub(crate) trait Logged: Operations {
+    /// The tracker of the hardware.
+    type Tracker: Tracker + Send + 'static;
+
+    /// Returns the log of the device.
+    fn log(&self) -> &Arc<Log<Self::Tracker>>;
+
+    /// Calls `f` with the context of the tracker: `f(dev)` if the context is the [`OpenDevice`]
+    /// itself.
+    fn with_context<R>(
+        dev: &OpenDevice<'_, Self>,
+        f: impl FnOnce(&<Self::Tracker as Tracker>::Context<'_>) -> R,
+    ) -> R;
 }
 
-impl<T: DmaLogging> Ops<T> {
-    /// The callbacks of `T`.
+impl<T: Logged> DmaLogging for T {
+    /// Returns `LOG_MAX_RANGES` of the VFIO core for pages of 4 KiB: the log itself merges the
+    /// ranges, after it has widened them.
+    fn max_ranges(&self) -> usize {
+        256
+    }
+
+    fn start(dev: &OpenDevice<'_, Self>, ranges: &[IovaRange], page_size: u64) -> Result<u64> {
+        let log = dev.data().get_ref().log().as_arc_borrow();
+        T::with_context(dev, |cx| log.start(cx, ranges, page_size))
+    }
+
+    fn stop(dev: &OpenDevice<'_, Self>) -> Result {
+        let log = dev.data().get_ref().log();
+        T::with_context(dev, |cx| log.stop(cx))
+    }
+
+    fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result {
+        let log = dev.data().get_ref().log();
+        T::with_context(dev, |cx| log.report(cx, range, dirty))
+    }
+}
+
+impl<T: DmaLogging> LoggingOps<T> {
+    /// Makes the table of the callbacks of `T`.
     pub(crate) const fn new() -> Self {
         Self {
             vtable: const { &Vtable::<T>::OPS },
             close: Vtable::<T>::close,
+            driver: PhantomData,
         }
     }
 }
@@ -90,10 +131,10 @@ impl<T: DmaLogging> Vtable<T> {
 
     /// # Safety
     ///
-    /// The device is open.
-    unsafe fn close(device: &Device<T>) {
-        // SAFETY: By the promise of the caller.
-        let dev = unsafe { OpenDevice::new(device) };
+    /// `vdev` is an open device of `T`.
+    unsafe fn close(vdev: *mut bindings::vfio_device) {
+        // SAFETY: By the requirements of this function.
+        let dev = unsafe { OpenDevice::new(Device::<T>::from_raw(vdev)) };
         if T::stop(&dev).is_err() {
             dev_warn!(dev.pdev(), "stopping the DMA log failed\n");
         }
@@ -115,15 +156,16 @@ impl<T: DmaLogging> Vtable<T> {
             let dev = unsafe { OpenDevice::new(Device::<T>::from_raw(vdev)) };
             // SAFETY: `page_size` points to the caller's variable.
             let hint = unsafe { *page_size };
-            // The core has only checked the ranges against it (contract L2).
+            // The core has only checked that the ranges are aligned to it (contract L2).
             if !hint.is_power_of_two() {
                 return Err(EINVAL);
             }
-            // SAFETY: VFIO passes a tree of `nnodes` interval nodes, ours for this call.
+            // SAFETY: VFIO passes a tree of `nnodes` interval nodes that nothing else uses during
+            // this call.
             let ranges =
                 unsafe { interval_tree::copy_out(ranges, nnodes, dev.data().max_ranges())? };
             let chosen = T::start(&dev, &ranges, hint)?;
-            // SAFETY: As above.
+            // SAFETY: `page_size` points to the caller's variable.
             unsafe { *page_size = chosen };
             Ok(0)
         })
@@ -157,7 +199,7 @@ impl<T: DmaLogging> Vtable<T> {
         from_result(|| {
             // SAFETY: VFIO calls this from an ioctl of an open device of `T`.
             let dev = unsafe { OpenDevice::new(Device::<T>::from_raw(vdev)) };
-            // The core lets length 0 through (contract L10).
+            // `new` refuses length 0, which the core does not check (contract L10).
             let range = IovaRange::new(iova as u64, length as u64)?;
             // SAFETY: VFIO made the bitmap for this range and this call.
             let mut dirty = unsafe { IovaBitmap::from_raw(dirty, range) };

@@ -1,77 +1,61 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PCI driver that an [`Adapter`] registers (contract P1 to P3, P9 to P11, P13).
+//! The PCI driver of an [`Operations`]: probe, remove, and the error handlers of the PCI core
+//! (Documentation/contract.rst, items P1 to P3, P9 to P11, P13).
 //!
-//! `kernel::pci::Adapter` cannot be used: it puts its own data into drvdata, where vfio-pci-core must find
-//! its device.
+//! [`pci_driver::Driver`](crate::kext::pci_driver::Driver) cannot be used: it stores its own data
+//! in drvdata, where vfio-pci-core expects its device.
 
 use super::{
-    device::Device,
     ops::DeviceOps,
-    pci::{
-        Adapter,
-        ChannelState,
-        Operations, //
+    pci::{ChannelState, Device, Operations},
+};
+use crate::{
+    bindings,
+    kext::pci_driver::{
+        drvdata,
+        RawDriver, //
     },
 };
-use crate::bindings;
 use core::{
     alloc::Layout,
-    mem::offset_of,
+    marker::PhantomData,
     ptr, //
 };
 use kernel::{
     bindings as kbindings,
-    driver,
     error::{
         from_err_ptr,
         from_result,
         to_result, //
     },
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
 
-// SAFETY: `DriverType` is a C driver with its `device_driver` at the offset given. `probe` leaves drvdata NULL
-// when it fails and `remove` when it returns, so `post_unbind` never takes anything for a `DriverData`.
-unsafe impl<T: Operations> driver::DriverLayout for Adapter<T> {
-    type DriverType = kbindings::pci_driver;
+/// The [`RawDriver`] of `T`.
+pub(crate) struct Driver<T>(PhantomData<T>);
+
+// SAFETY: The callbacks below are those of a PCI driver. Drvdata is NULL when `probe` has failed
+// and when `remove` has returned, so that the PCI core never takes a `DriverData` out of it.
+unsafe impl<T: Operations> RawDriver for Driver<T> {
     type DriverData<'bound> = ();
-    const DEVICE_DRIVER_OFFSET: usize = offset_of!(Self::DriverType, driver);
-}
 
-// SAFETY: `unregister` undoes `register`.
-unsafe impl<T: Operations> driver::RegistrationOps for Adapter<T> {
-    unsafe fn register(
-        reg: &Opaque<Self::DriverType>,
-        name: &'static CStr,
-        module: &'static ThisModule,
-    ) -> Result {
-        let driver = reg.get();
-        let err_handlers: &'static kbindings::pci_error_handlers = const { &Self::ERR_HANDLERS };
-        // SAFETY: The driver is not registered yet, so this is the only access to it.
-        unsafe {
-            (*driver).name = name.as_char_ptr();
-            (*driver).id_table = T::ID_TABLE.as_ptr();
-            (*driver).probe = Some(Self::probe);
-            (*driver).remove = Some(Self::remove);
-            (*driver).err_handler = err_handlers;
-            // Else the PCI core takes the DMA ownership that VFIO users need (contract P2).
-            (*driver).driver_managed_dma = true;
-        }
-        // SAFETY: The driver is complete, and lives until it is unregistered.
-        to_result(unsafe {
-            kbindings::__pci_register_driver(driver, module.as_ptr(), name.as_char_ptr())
-        })
+    fn ids() -> *const kbindings::pci_device_id {
+        T::ID_TABLE.as_ptr()
     }
 
-    unsafe fn unregister(reg: &Opaque<Self::DriverType>) {
-        // SAFETY: Registered by `register`.
-        unsafe { kbindings::pci_unregister_driver(reg.get()) }
-    }
+    const OPS: kbindings::pci_driver = kbindings::pci_driver {
+        probe: Some(Self::probe),
+        remove: Some(Self::remove),
+        err_handler: const { &Self::ERR_HANDLERS },
+        // Otherwise the driver core claims the DMA ownership of the group for the kernel, and VFIO
+        // users could not get it (contract P2).
+        driver_managed_dma: true,
+        ..pin_init::zeroed()
+    };
 }
 
-impl<T: Operations> Adapter<T> {
+impl<T: Operations> Driver<T> {
     const ERR_HANDLERS: kbindings::pci_error_handlers = kbindings::pci_error_handlers {
         error_detected: Some(Self::error_detected),
         reset_prepare: Some(Self::reset_prepare),
@@ -79,23 +63,25 @@ impl<T: Operations> Adapter<T> {
         ..pin_init::zeroed()
     };
 
-    /// The device of a PCI function that this driver is bound to. `None` between probe and remove of the
-    /// device only.
+    /// Returns the device of a PCI function that is bound to this driver. Returns `None` before
+    /// `probe` has stored it and after `remove` has cleared it.
     ///
     /// # Safety
     ///
-    /// `pdev` is bound to this driver, and stays so for `'a`.
+    /// `pdev` is bound to this driver and stays so for `'a`, with its device lock held.
     unsafe fn device<'a>(pdev: *mut kbindings::pci_dev) -> Option<&'a Device<T>> {
-        // SAFETY: `pdev` is valid.
-        let drvdata = unsafe { kbindings::dev_get_drvdata(&raw const (*pdev).dev) };
-        if drvdata.is_null() {
-            return None;
-        }
+        // SAFETY: By the requirements of this function.
+        let drvdata = unsafe { drvdata(pdev)? };
         // SAFETY: `probe` stored the device, whose reference it keeps until `remove`.
-        Some(unsafe { Device::from_raw(drvdata.cast()) })
+        Some(unsafe { Device::from_raw(drvdata.as_ptr().cast()) })
     }
 
-    extern "C" fn probe(
+    /// `pci_driver.probe`.
+    ///
+    /// # Safety
+    ///
+    /// The PCI core calls it with the device lock held, for a device that has no driver data.
+    unsafe extern "C" fn probe(
         pdev: *mut kbindings::pci_dev,
         _id: *const kbindings::pci_device_id,
     ) -> c_int {
@@ -106,16 +92,24 @@ impl<T: Operations> Adapter<T> {
             let size = Layout::new::<Device<T>>().pad_to_align().size();
             // SAFETY: `Device<T>` has the `vfio_device` at offset 0, and `ops` are those of `T`.
             let vdev = from_err_ptr(unsafe { bindings::_vfio_alloc_device(size, dev, ops) })?;
-            // Before registering: from there on anybody may look (contract P9, P11).
+            // Set drvdata before registering: from then on `vfio_pci_core_aer_err_detected()` and
+            // runtime PM use it (contract P9, P11).
             //
-            // SAFETY: `dev` is valid, and this driver is the one that owns its drvdata.
+            // SAFETY: `dev` is valid, and drvdata belongs to this driver during probe.
             unsafe { kbindings::dev_set_drvdata(dev, vdev.cast()) };
             // SAFETY: `vdev` is initialised, and starts with its core device.
             let ret = unsafe { bindings::vfio_pci_core_register_device(vdev.cast()) };
             to_result(ret).inspect_err(|_| {
-                // SAFETY: As above; we own the one reference to `vdev`.
+                // SAFETY: `vdev` is initialised, and we own its only reference.
+                let device = unsafe { Device::<T>::from_raw(vdev) };
+                // SAFETY: Probe runs, so the function still counts as bound. No user has seen the
+                // device.
+                T::unbind(device.data(), unsafe { device.function() });
+                // SAFETY: `dev` is valid. The device is not registered. The reference is ours, and
+                // `device` is not used any more.
                 unsafe {
                     kbindings::dev_set_drvdata(dev, ptr::null_mut());
+                    Device::<T>::end(vdev);
                     bindings::vfio_put_device(vdev);
                 }
             })?;
@@ -123,31 +117,46 @@ impl<T: Operations> Adapter<T> {
         })
     }
 
-    extern "C" fn remove(pdev: *mut kbindings::pci_dev) {
-        // SAFETY: The PCI core calls this for a device that `probe` bound.
+    /// `pci_driver.remove`.
+    ///
+    /// # Safety
+    ///
+    /// The PCI core calls it with the device lock held, for a device that `probe` has bound.
+    unsafe extern "C" fn remove(pdev: *mut kbindings::pci_dev) {
+        // SAFETY: By the requirements of this function.
         let Some(device) = (unsafe { Self::device(pdev) }) else {
             return;
         };
-        // SAFETY: `probe` registered it. Waits for the users (contract K9).
-        unsafe { bindings::vfio_pci_core_unregister_device(device.core()) };
+        let core = device.core();
+        // SAFETY: `probe` registered the device. This waits until its users have closed it
+        // (contract K9).
+        unsafe { bindings::vfio_pci_core_unregister_device(core) };
         // SAFETY: Remove runs, so the function is still bound.
-        let bound = unsafe { device.pdev() };
-        // SAFETY: `device` is valid, and nobody changes these any more.
-        let core = unsafe { &*device.core() };
-        let reset = core.needs_reset && core.reset_works();
-        // The last close resets the function, but only tries its lock, which this unbind has held while it
-        // waited for that close. The next driver must not find a function that a user has stopped.
+        let bound = unsafe { device.function() };
+        // SAFETY: `core` is valid. The fields are read through the raw pointer, because a reference
+        // would claim that no other thread writes the device. The last close of another device of
+        // the set may write `needs_reset` under `dev_set->lock`, which we do not hold, hence the
+        // volatile read; if it reads the old value, the function is only reset once more.
+        // `reset_works` is written only by opens, and none can come any more.
+        let reset = unsafe {
+            (&raw const (*core).needs_reset).read_volatile()
+                && bindings::vfio_pci_core_device::reset_works_raw(core)
+        };
+        // The last close resets the function only if it gets the device lock by
+        // `pci_dev_trylock()`. This unbind held that lock while it waited for the close, so reset
+        // the function here: the next driver must not find it as the user left it.
         //
         // SAFETY: `pdev` is valid, and remove runs with its device lock held.
         if reset && unsafe { kbindings::pci_reset_function_locked(pdev) } != 0 {
             dev_warn!(bound, "cannot be reset\n");
         }
         T::unbind(device.data(), bound);
-        // SAFETY: `pdev` is valid. The reference is the one that `probe` kept, and `device` is not used any
-        // more.
+        // SAFETY: `pdev` is valid. The device is unregistered, and without drvdata no bus callback
+        // finds it. The reference is the one that `probe` kept, and `device` is not used any more.
         unsafe {
             kbindings::dev_set_drvdata(&raw mut (*pdev).dev, ptr::null_mut());
-            bindings::vfio_put_device(device.core().cast());
+            Device::<T>::end(core.cast());
+            bindings::vfio_put_device(core.cast());
         }
     }
 
@@ -160,15 +169,14 @@ impl<T: Operations> Adapter<T> {
         pdev: *mut kbindings::pci_dev,
         state: kbindings::pci_channel_state_t,
     ) -> kbindings::pci_ers_result_t {
-        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this driver.
-        if let Some(device) = unsafe { Self::device(pdev) } {
-            device.data.error_detected(match state {
-                kbindings::pci_channel_io_normal => ChannelState::Normal,
-                kbindings::pci_channel_io_frozen => ChannelState::Frozen,
-                _ => ChannelState::PermanentFailure,
-            });
-        }
-        // SAFETY: As above; drvdata is the core device.
+        // SAFETY: By the requirements of this function.
+        let Some(device) = (unsafe { Self::device(pdev) }) else {
+            // Without a device the driver has no vote.
+            return kbindings::pci_ers_result_PCI_ERS_RESULT_NONE;
+        };
+        device.data.error_detected(ChannelState::from_raw(state));
+        // SAFETY: By the requirements of this function; drvdata is not NULL and so is the core
+        // device.
         unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
     }
 
@@ -178,9 +186,13 @@ impl<T: Operations> Adapter<T> {
     ///
     /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn reset_prepare(pdev: *mut kbindings::pci_dev) {
-        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this driver.
+        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this
+        // driver.
         if let Some(device) = unsafe { Self::device(pdev) } {
             device.data.reset_prepare();
+            if let Some(ops) = DeviceOps::migration(device) {
+                (ops.before_reset)(&device.data);
+            }
         }
     }
 
@@ -190,12 +202,78 @@ impl<T: Operations> Adapter<T> {
     ///
     /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn reset_done(pdev: *mut kbindings::pci_dev) {
-        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this driver.
+        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this
+        // driver.
         if let Some(device) = unsafe { Self::device(pdev) } {
             device.data.reset_done();
             if let Some(ops) = DeviceOps::migration(device) {
-                (ops.vtable.reset_done)(&device.data);
+                (ops.reset_done)(&device.data);
             }
         }
+    }
+}
+
+/// Registers the driver of `T` with the PCI core, as `kernel::driver::Registration<Adapter<T>>`.
+pub(crate) type Adapter<T> = crate::kext::pci_driver::Registered<Driver<T>>;
+
+#[kunit_tests(vfio_driver)]
+mod tests {
+    use super::{
+        super::{
+            id::{
+                DeviceId,
+                IdTable, //
+            },
+            PciFunction, //
+        },
+        *,
+    };
+    use kernel::device_id::IdArray;
+
+    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
+
+    /// A driver without devices.
+    struct Unasked;
+
+    impl Operations for Unasked {
+        type OpenData = ();
+        const ID_TABLE: IdTable = &NO_DEVICE;
+        const NAME: &'static CStr = c"vfio-kunit";
+
+        fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
+            Err::<Self, _>(ENODEV)
+        }
+
+        fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
+            Ok::<_, Error>(())
+        }
+
+        fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
+    }
+
+    /// Bus callbacks may come while there is no device, and must not call vfio-pci-core, which
+    /// would dereference it.
+    #[test]
+    fn s8_a_function_without_a_device_has_nothing_to_say() -> Result {
+        let pdev = KBox::<kbindings::pci_dev>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+        // SAFETY: All zeros is valid for this C struct, which is plain data and raw pointers.
+        let mut pdev = unsafe { pdev.assume_init() };
+        let pdev = &raw mut *pdev;
+        for state in [
+            kbindings::pci_channel_io_normal,
+            kbindings::pci_channel_io_frozen,
+            kbindings::pci_channel_io_perm_failure,
+        ] {
+            // SAFETY: Drvdata is NULL, so only drvdata is read.
+            let vote = unsafe { Driver::<Unasked>::error_detected(pdev, state) };
+            assert_eq!(vote, kbindings::pci_ers_result_PCI_ERS_RESULT_NONE);
+        }
+        // SAFETY: Drvdata is NULL, so only drvdata is read.
+        unsafe {
+            Driver::<Unasked>::reset_prepare(pdev);
+            Driver::<Unasked>::reset_done(pdev);
+            Driver::<Unasked>::remove(pdev);
+        }
+        Ok(())
     }
 }

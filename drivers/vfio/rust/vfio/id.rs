@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI ids that bind only by `driver_override` (contract P1).
+//! PCI ids for drivers that bind only by `driver_override` (contract P1).
+//!
+//! C header: [`include/linux/mod_devicetable.h`](srctree/include/linux/mod_devicetable.h),
+//! `PCI_ID_F_VFIO_DRIVER_OVERRIDE`
 
 use core::mem::offset_of;
 use kernel::{
@@ -13,8 +16,8 @@ use kernel::{
 
 /// An id that the PCI core matches only for a device whose `driver_override` names the driver.
 ///
-/// `modinfo` shows it as an alias `vfio_pci:…`, which is how management software finds the variant driver
-/// of a device. Any vendor number may be used, unlike with `kernel::pci::DeviceId`.
+/// `modinfo` shows it as an alias `vfio_pci:`, by which management software finds the variant
+/// driver of a device. Any vendor number may be used, unlike with `kernel::pci::DeviceId`.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(crate) struct DeviceId(bindings::pci_device_id);
@@ -22,11 +25,23 @@ pub(crate) struct DeviceId(bindings::pci_device_id);
 impl DeviceId {
     /// Matches any subsystem of `vendor:device`.
     pub(crate) const fn new(vendor: u32, device: u32) -> Self {
+        let any = bindings::PCI_ANY_ID as u32;
+        Self::with_subsystem(vendor, device, any, any)
+    }
+
+    /// Matches one subsystem of `vendor:device`. Management software prefers the alias with the
+    /// fewest wildcards, so such an id wins over one that matches any subsystem.
+    pub(crate) const fn with_subsystem(
+        vendor: u32,
+        device: u32,
+        subvendor: u32,
+        subdevice: u32,
+    ) -> Self {
         Self(bindings::pci_device_id {
             vendor,
             device,
-            subvendor: bindings::PCI_ANY_ID as u32,
-            subdevice: bindings::PCI_ANY_ID as u32,
+            subvendor,
+            subdevice,
             class: 0,
             class_mask: 0,
             driver_data: 0,

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading the tree of ranges that VFIO passes when logging starts.
+//! The interval tree of ranges that VFIO passes when logging starts.
+//!
+//! C header: [`include/linux/interval_tree.h`](srctree/include/linux/interval_tree.h)
 
 use super::iova_bitmap::IovaRange;
-use crate::bindings;
+use crate::{
+    bindings,
+    kext::gfp, //
+};
 use kernel::{
     bindings as kbindings,
     prelude::*, //
 };
 
-/// Copies the ranges out, ascending and merged to at most `max` (contract L3 to L5).
+/// Copies the ranges of a tree into a list, in ascending order and merged to at most `max`
+/// (contract L3 to L5).
 ///
 /// # Errors
 ///
-/// `EINVAL` for a range without length, or when `max` is 0. `ENOMEM`.
+/// `EINVAL` for a range of length 0 and when `max` is 0, `ENOMEM`.
 ///
 /// # Safety
 ///
-/// `root` is a tree of `nnodes` `struct interval_tree_node` that nobody else uses.
+/// `root` is a tree of `nnodes` `struct interval_tree_node` that no other thread uses.
 pub(super) unsafe fn copy_out(
     root: *mut kbindings::rb_root_cached,
     nnodes: u32,
@@ -27,8 +33,8 @@ pub(super) unsafe fn copy_out(
     if max == 0 {
         return Err(EINVAL);
     }
-    // Before merging, which would hide them: zero-length ranges come as an inverted interval, or as the
-    // whole space for {0, 0}.
+    // Refuse ranges of length 0 before merging hides them. The core passes such a range as an
+    // interval whose end is before its start, or as the whole space for {0, 0}.
     //
     // SAFETY: As promised by the caller.
     unsafe {
@@ -44,23 +50,24 @@ pub(super) unsafe fn copy_out(
         // SAFETY: As promised by the caller; `max` is not 0.
         unsafe { bindings::vfio_combine_iova_ranges(root, nnodes, max) };
     }
-    let mut ranges = KVec::with_capacity(nnodes.min(max) as usize, GFP_KERNEL_ACCOUNT)?;
+    let mut ranges = KVec::with_capacity(nnodes.min(max) as usize, gfp::USER)?;
     // SAFETY: As promised by the caller.
     unsafe {
         for_each(root, |start, last| {
             let length = (last - start) as u64 + 1;
-            Ok(ranges.push(IovaRange::new(start as u64, length)?, GFP_KERNEL_ACCOUNT)?)
+            Ok(ranges.push(IovaRange::new(start as u64, length)?, gfp::USER)?)
         })?;
     }
     Ok(ranges)
 }
 
-/// Calls `f(start, last)` for every node, ascending. After merging the tree only allows walking it from
-/// one end to the other.
+/// Calls `f(start, last)` for each node in ascending order. This also works after
+/// `vfio_combine_iova_ranges()`, which leaves the tree fit only for a walk from one end to the
+/// other.
 ///
 /// # Safety
 ///
-/// `root` is a tree of `struct interval_tree_node` that nobody else uses.
+/// `root` is a tree of `struct interval_tree_node` that no other thread uses.
 unsafe fn for_each(
     root: *mut kbindings::rb_root_cached,
     mut f: impl FnMut(usize, usize) -> Result,
@@ -71,13 +78,13 @@ unsafe fn for_each(
         // SAFETY: The tree holds valid nodes.
         let (start, last) = unsafe { ((*node).start, (*node).last) };
         f(start, last)?;
-        // SAFETY: As above.
+        // SAFETY: `node` is a node of the tree.
         node = unsafe { bindings::interval_tree_iter_next(node, 0, usize::MAX) };
     }
     Ok(())
 }
 
-#[kunit_tests(dlr_vfio_interval_tree)]
+#[kunit_tests(vfio_interval_tree)]
 mod tests {
     use super::*;
 
@@ -118,10 +125,10 @@ mod tests {
             nodes.push(KBox::new(node, GFP_KERNEL)?, GFP_KERNEL)?;
         }
         for node in &mut nodes {
-            // SAFETY: Tree and nodes are ours; boxed nodes do not move while the tree is used.
+            // SAFETY: Only this function uses the tree and the nodes; boxed nodes do not move.
             unsafe { bindings::interval_tree_insert(&raw mut **node, &raw mut root) };
         }
-        // SAFETY: As above.
+        // SAFETY: The tree holds `ranges.len()` valid nodes and no other thread uses it.
         unsafe { copy_out(&raw mut root, ranges.len() as u32, max) }
     }
 }

@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges of I/O virtual addresses, and the user's bitmap in which dirty ones are marked.
+//! Ranges of I/O virtual addresses, and the user's bitmap in which a report marks dirty ones.
+//!
+//! C header: [`include/linux/iova_bitmap.h`](srctree/include/linux/iova_bitmap.h)
 
-use crate::bindings;
-use kernel::prelude::*;
+use crate::{
+    bindings,
+    kext::signal, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
 
 /// A range of I/O virtual addresses.
 ///
 /// # Invariants
 ///
-/// Not empty, and `iova + length` does not overflow.
+/// `length` is not 0, and `iova + length` does not overflow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct IovaRange {
     iova: u64,
@@ -17,11 +25,11 @@ pub(crate) struct IovaRange {
 }
 
 impl IovaRange {
-    /// `length` bytes from `iova`.
+    /// Makes a range of `length` bytes from `iova`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when empty, `EOVERFLOW` when the end is not below 2^64.
+    /// `EINVAL` when `length` is 0, `EOVERFLOW` when the end is not below 2^64.
     pub(crate) fn new(iova: u64, length: u64) -> Result<Self> {
         if length == 0 {
             return Err(EINVAL);
@@ -30,23 +38,23 @@ impl IovaRange {
         Ok(Self { iova, length })
     }
 
-    /// First address.
+    /// Returns the first address.
     pub(crate) fn iova(&self) -> u64 {
         self.iova
     }
 
-    /// Bytes, not 0.
+    /// Returns the length in bytes, which is not 0.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// First address after the range.
+    /// Returns the first address after the range.
     pub(crate) fn end(&self) -> u64 {
         // By the type invariant this does not wrap.
         self.iova.wrapping_add(self.length)
     }
 
-    /// The part that lies in `other` too.
+    /// Returns the part that also lies in `other`, if there is one.
     pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
         let iova = self.iova.max(other.iova);
         let end = self.end().min(other.end());
@@ -57,48 +65,146 @@ impl IovaRange {
     }
 }
 
-/// Where a report puts what is dirty. A trait so that the harvest can be tested on a plain list.
+/// The destination of a report of dirty ranges. It is a trait so that tests can collect a report in
+/// a list.
 pub(crate) trait DirtySink {
-    /// `length` bytes from `iova` are dirty. Cheapest when called with ascending addresses and long
+    /// Marks `length` bytes from `iova` dirty. This is cheapest with ascending addresses and long
     /// runs (contract X5, X6). What lies outside of the reported range is ignored.
-    fn set_run(&mut self, iova: u64, length: u64);
+    ///
+    /// # Errors
+    ///
+    /// This run or an earlier one of the same report may not have reached the user. The caller
+    /// clears nothing in the log and fails the report.
+    fn set_run(&mut self, iova: u64, length: u64) -> Result;
+
+    /// Completes the report. Called after the last run and before anything is cleared in the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::set_run`].
+    fn finish(&mut self) -> Result {
+        Ok(())
+    }
 }
 
-/// The bitmap of one REPORT, in user memory.
+/// The bitmap of one `VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT`, in user memory.
 pub(crate) struct IovaBitmap<'a> {
     raw: &'a mut bindings::iova_bitmap,
     range: IovaRange,
+    /// Number of runs set so far, modulo 2^32.
+    runs: u32,
 }
+
+/// Number of runs between two checks for a fatal signal.
+const LOOK_EVERY: u32 = 1024;
 
 impl<'a> IovaBitmap<'a> {
     /// # Safety
     ///
-    /// `raw` is the bitmap that VFIO passed for a report of `range`, valid for `'a`.
+    /// `raw` is the bitmap that VFIO passed for a report of `range`, and is valid for `'a`.
     pub(super) unsafe fn from_raw(raw: *mut bindings::iova_bitmap, range: IovaRange) -> Self {
         Self {
-            // SAFETY: By the promise of the caller. VFIO made the bitmap for this one call.
+            // SAFETY: By the requirements of this function. VFIO made the bitmap for this call
+            // only.
             raw: unsafe { &mut *raw },
             range,
+            runs: 0,
         }
+    }
+}
+
+/// Clamps a run of `length` bytes from `iova` to `range`. A run whose end would wrap reaches to the
+/// end of `range`.
+///
+/// `iova_bitmap_set()` ignores all of a run that starts below the range, and writes behind the
+/// user's array for a run that ends above it (contract L14).
+fn clamp(range: &IovaRange, iova: u64, length: u64) -> Option<IovaRange> {
+    let end = iova.saturating_add(length).min(range.end());
+    let iova = iova.max(range.iova());
+    let length = end.checked_sub(iova)?;
+    IovaRange::new(iova, length).ok()
+}
+
+/// The return type of `iova_bitmap_set()`: `()`, or an errno in a kernel with the patch in
+/// `Documentation/upstream`.
+trait Answer {
+    /// Whether the type can express an error.
+    #[cfg(CONFIG_KUNIT = "y")]
+    const TELLS: bool;
+
+    fn to_result(self) -> Result;
+}
+
+impl Answer for () {
+    #[cfg(CONFIG_KUNIT = "y")]
+    const TELLS: bool = false;
+
+    fn to_result(self) -> Result {
+        Ok(())
+    }
+}
+
+impl Answer for c_int {
+    #[cfg(CONFIG_KUNIT = "y")]
+    const TELLS: bool = true;
+
+    fn to_result(self) -> Result {
+        to_result(self)
     }
 }
 
 impl DirtySink for IovaBitmap<'_> {
-    fn set_run(&mut self, iova: u64, length: u64) {
-        // `iova_bitmap_set()` drops a run that starts too low whole, and writes past the user's array for
-        // one that ends too high: clamp (contract L14). A run whose end wraps reaches to the top.
-        let end = iova.saturating_add(length).min(self.range.end());
-        let iova = iova.max(self.range.iova());
-        if iova < end {
+    /// `iova_bitmap_set()` pins the user's pages. Pinning may fail, which the function does not
+    /// return without the patch in `Documentation/upstream`. Without it the only failure that this
+    /// can detect is a fatal signal, with which pinning fails from then on.
+    ///
+    /// If without the patch pages of the bitmap cannot be pinned for lack of memory, or because the
+    /// user unmaps them during the call, the report succeeds and the user sees zeros for dirty
+    /// pages.
+    fn set_run(&mut self, iova: u64, length: u64) -> Result {
+        if let Some(run) = clamp(&self.range, iova, length) {
             // SAFETY: The bitmap is valid and the run inside its range.
-            unsafe { bindings::iova_bitmap_set(self.raw, iova as usize, (end - iova) as usize) };
+            unsafe {
+                bindings::iova_bitmap_set(self.raw, run.iova() as usize, run.length() as usize)
+            }
+            .to_result()?;
+            // End a long report early when its thread is being killed.
+            self.runs = self.runs.wrapping_add(1);
+            if self.runs % LOOK_EVERY == 0 {
+                return self.finish();
+            }
         }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result {
+        // One check at the end is enough: a fatal signal stays pending.
+        if signal::fatal_pending() {
+            return Err(EINTR);
+        }
+        Ok(())
     }
 }
 
-#[kunit_tests(dlr_vfio_iova_range)]
+/// Returns whether `iova_bitmap_set()` of this kernel returns errors.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn tells_errors() -> bool {
+    fn of<A: Answer>(
+        _: unsafe extern "C" fn(*mut bindings::iova_bitmap, usize, usize) -> A,
+    ) -> bool {
+        A::TELLS
+    }
+    of(bindings::iova_bitmap_set)
+}
+
+#[kunit_tests(vfio_iova_range)]
 mod tests {
     use super::*;
+    use crate::{
+        kext::testing::UserMemory,
+        vfio::user_bitmap::UserBitmap, //
+    };
+    use kernel::page::PAGE_SIZE;
 
     #[test]
     fn bounds() -> Result {
@@ -120,6 +226,74 @@ mod tests {
             Some(expected)
         );
         assert_eq!(a.intersection(&a), Some(a));
+        Ok(())
+    }
+
+    #[test]
+    fn runs_are_clamped_at_both_ends() -> Result {
+        let range = IovaRange::new(0x12_1000, 0x3000)?;
+        let within = |iova, length| clamp(&range, iova, length).map(|r| (r.iova(), r.end()));
+        // A granule of 64 KiB that begins below and ends above.
+        assert_eq!(within(0x12_0000, 0x1_0000), Some((0x12_1000, 0x12_4000)));
+        // One end each.
+        assert_eq!(within(0x12_0000, 0x2000), Some((0x12_1000, 0x12_2000)));
+        assert_eq!(within(0x12_3000, 0x2000), Some((0x12_3000, 0x12_4000)));
+        assert_eq!(within(0x12_2000, 0x1000), Some((0x12_2000, 0x12_3000)));
+        // Outside, empty, to the top and beyond.
+        assert_eq!(within(0x12_0000, 0x1000), None);
+        assert_eq!(within(0x12_4000, 0x1000), None);
+        assert_eq!(within(0x12_2000, 0), None);
+        assert_eq!(within(0, u64::MAX), Some((0x12_1000, 0x12_4000)));
+        assert_eq!(within(0x12_3000, u64::MAX), Some((0x12_3000, 0x12_4000)));
+        let top = IovaRange::new(0, u64::MAX)?;
+        let all = clamp(&top, 0x1000, u64::MAX).map(|r| (r.iova(), r.end()));
+        assert_eq!(all, Some((0x1000, u64::MAX)));
+        Ok(())
+    }
+
+    /// The run sets bits 32766 and 32767 in the first page and bit 32768 in a second page that is
+    /// not mapped.
+    #[test]
+    fn m2_what_cannot_be_pinned_is_an_error_where_the_core_tells() -> Result {
+        let mut memory = UserMemory::new(2 * PAGE_SIZE)?;
+        memory.truncate(PAGE_SIZE)?;
+        let mut bitmap = UserBitmap::new(IovaRange::new(0, 1 << 28)?, &memory)?;
+        let told = bitmap.sink().set_run(0x7ffe << 12, 3 << 12);
+        assert_eq!(told, if tells_errors() { Err(EFAULT) } else { Ok(()) });
+        drop(bitmap);
+        let bytes = memory.read()?;
+        assert_eq!(bytes.last(), Some(&0xc0));
+        assert!(bytes.iter().rev().skip(1).all(|byte| *byte == 0));
+        Ok(())
+    }
+
+    #[test]
+    fn m2_nothing_is_pinned_for_a_bitmap_that_is_not_there() -> Result {
+        let mut memory = UserMemory::new(PAGE_SIZE)?;
+        memory.truncate(0)?;
+        let mut bitmap = UserBitmap::new(IovaRange::new(0, 1 << 27)?, &memory)?;
+        for run in [0, 0x7fff << 12] {
+            let told = bitmap.sink().set_run(run, 4096);
+            assert_eq!(told, if tells_errors() { Err(EFAULT) } else { Ok(()) });
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bits_arrive() -> Result {
+        let memory = UserMemory::new(2 * PAGE_SIZE)?;
+        let mut bitmap = UserBitmap::new(IovaRange::new(0x10_0000, 1 << 28)?, &memory)?;
+        let mut sink = bitmap.sink();
+        sink.set_run(0x10_0000 + (9 << 12), 2 << 12)?;
+        sink.set_run(0x10_0000 + (0x7fff << 12), 2 << 12)?;
+        drop(bitmap);
+        let bytes = memory.read()?;
+        assert_eq!(bytes.get(1), Some(&0x06));
+        assert_eq!(
+            bytes.get(PAGE_SIZE - 1..PAGE_SIZE + 1),
+            Some(&[0x80, 0x01][..])
+        );
+        assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 3);
         Ok(())
     }
 }

@@ -1,262 +1,241 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Migration v2: the states, the arcs between them, and what a vendor implements.
+//! VFIO migration protocol v2: the traits of a driver, and the state machine, sessions and files
+//! that the layer builds on them.
+//!
+//! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `struct vfio_migration_ops`.
+//!
+//! A driver implements [`Engine`] for its devices, keeps a [`Machine`] of it in its registration
+//! data, and implements [`Migratable`]. The VFIO callbacks call [`Migration`]; a driver whose
+//! hardware does not fit an [`Engine`] can implement [`Migration`] itself.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `state` | states, run levels and arcs |
+//! | `plan` | the actions of each arc, and their inverses |
+//! | `generation` | detects a reset during an operation |
+//! | `debt` | sessions that the device may still have after the driver has dropped them |
+//! | `accounting`, `queue`, `pipeline` | data that a save session reads ahead, and pre-copy info |
+//! | `save`, `load` | the traits of a driver's sessions |
+//! | `image` | sessions for devices whose whole state is read at once |
+//! | `engine` | the trait of a device that migrates |
+//! | `files` | the trait that makes the files of sessions |
+//! | `bounce`, `save_session`, `reader` | a save session and its file |
+//! | `load_session` | a load session and its file |
+//! | `view` | the sessions as seen without the state lock |
+//! | `machine`, `arcs` | the state lock and sessions of a device, and the execution of an arc |
 
-use super::{
-    device::OpenDevice,
-    migration_file::MigrationFile,
-    pci::Operations,
-    state_lock::StateLock, //
+pub(crate) mod accounting;
+mod arcs;
+mod bounce;
+mod debt;
+pub(crate) mod engine;
+pub(crate) mod files;
+pub(crate) mod generation;
+pub(crate) mod image;
+pub(crate) mod load;
+pub(super) mod load_session;
+pub(crate) mod machine;
+pub(crate) mod pipeline;
+#[cfg(CONFIG_KUNIT = "y")]
+mod pipeline_tests;
+pub(crate) mod plan;
+pub(crate) mod queue;
+mod reader;
+pub(crate) mod save;
+pub(super) mod save_session;
+pub(crate) mod state;
+pub(crate) mod view;
+
+use self::{
+    engine::Engine,
+    files::Files,
+    machine::{
+        Machine,
+        Sessions, //
+    },
+    state::{
+        Failure,
+        Move,
+        Opening,
+        ResetCause, //
+    },
 };
-use crate::bindings;
-use core::marker::PhantomData;
-use kernel::prelude::*;
+pub(crate) use super::hooks::MigrationOps as Ops;
+use super::{
+    migration_file::{
+        self,
+        MigrationFile,
+        Resume,
+        Save, //
+    },
+    pci::{OpenDevice, Operations},
+    state_lock::{
+        StateLock,
+        StateMirror, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
-/// State of the migration state machine. Names and meaning are those of `enum vfio_device_mig_state`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub(crate) enum State {
-    /// The device has failed; only a reset leaves this state.
-    Error = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR,
-    /// No DMA, no interrupts, internal state does not change.
-    Stop = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP,
-    /// Normal operation.
-    Running = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING,
-    /// As `Stop`, and the device's state can be read.
-    StopCopy = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY,
-    /// As `Stop`, and the device's state can be written.
-    Resuming = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING,
-    /// As `Running`, but the device starts no peer-to-peer DMA.
-    RunningP2p = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P,
-    /// As `Running`, and state can be read while it still changes.
-    PreCopy = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY,
-    /// As `RunningP2p` and `PreCopy` together.
-    PreCopyP2p = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P,
-}
-
-impl State {
-    /// The value of the user API.
-    pub(crate) const fn to_raw(self) -> u32 {
-        self as u32
-    }
-
-    /// All of them, in the order of the uAPI.
-    pub(crate) const ALL: [State; 8] = [
-        State::Error,
-        State::Stop,
-        State::Running,
-        State::StopCopy,
-        State::Resuming,
-        State::RunningP2p,
-        State::PreCopy,
-        State::PreCopyP2p,
-    ];
-
-    /// Whether this is one of the two pre-copy states.
-    pub(crate) const fn is_precopy(self) -> bool {
-        matches!(self, State::PreCopy | State::PreCopyP2p)
-    }
-
-    /// Name for logs and debugfs.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            State::Error => "ERROR",
-            State::Stop => "STOP",
-            State::Running => "RUNNING",
-            State::StopCopy => "STOP_COPY",
-            State::Resuming => "RESUMING",
-            State::RunningP2p => "RUNNING_P2P",
-            State::PreCopy => "PRE_COPY",
-            State::PreCopyP2p => "PRE_COPY_P2P",
-        }
-    }
-}
-
-impl TryFrom<u32> for State {
-    type Error = Error;
-
-    fn try_from(raw: u32) -> Result<Self> {
-        State::ALL
-            .into_iter()
-            .find(|state| state.to_raw() == raw)
-            .ok_or(EINVAL)
-    }
-}
-
-/// One hop of the state machine. The VFIO core splits a request of the user into hops.
-///
-/// With P2P and PRE_COPY there are exactly fifteen (contract S1):
-/// `Running`↔`RunningP2p`, `RunningP2p`↔`Stop`, `Stop`↔`StopCopy`, `Stop`↔`Resuming`,
-/// `Running`↔`PreCopy`, `PreCopy`↔`PreCopyP2p`, `RunningP2p`↔`PreCopyP2p` and
-/// `PreCopyP2p`→`StopCopy`. Without P2P also `Running`↔`Stop` and `PreCopy`→`StopCopy`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Step {
-    /// Where the device is.
-    pub(crate) from: State,
-    /// Where it goes.
-    pub(crate) to: State,
-}
-
-impl Step {
-    /// Whether this step starts a data transfer, and so returns a file (contract S6).
-    pub(crate) const fn returns_file(self) -> bool {
-        matches!(
-            (self.from, self.to),
-            (State::Running, State::PreCopy)
-                | (State::RunningP2p, State::PreCopyP2p)
-                | (State::Stop, State::StopCopy)
-                | (State::Stop, State::Resuming)
-        )
-    }
-}
-
-/// Optional parts of the state machine that a device offers. STOP_COPY is not optional.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Flags {
-    /// RUNNING_P2P, and PRE_COPY_P2P when `pre_copy` is there too.
-    pub(crate) p2p: bool,
-    /// PRE_COPY.
-    pub(crate) pre_copy: bool,
-}
-
-impl Flags {
-    /// The value of the user API.
-    pub(crate) const fn to_raw(self) -> u32 {
-        let mut raw = bindings::VFIO_MIGRATION_STOP_COPY;
-        if self.p2p {
-            raw |= bindings::VFIO_MIGRATION_P2P;
-        }
-        if self.pre_copy {
-            raw |= bindings::VFIO_MIGRATION_PRE_COPY;
-        }
-        raw
-    }
-}
-
-/// Why a step failed, and where that leaves the device.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Failure {
-    /// The device is still in the state that the step started from.
-    Stay(Error),
-    /// The device is in no valid state any more: the state becomes [`State::Error`].
-    Broken(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Stay(error)
-    }
-}
-
-/// What makes a session and everything that belongs to it end at once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ResetCause {
-    /// The function was reset (`VFIO_DEVICE_RESET`, hot reset, sysfs): it is running, with nothing left
-    /// of its former state.
-    FunctionReset,
-    /// The first user is opening the device, which was just reset.
-    Open,
-    /// The last user closed the device; a reset follows.
-    Close,
-}
-
-/// Migration of a device. The layer owns the state machine; the vendor does the steps.
+/// Migration of a device. The layer owns the state machine; the driver carries out its arcs.
 pub(crate) trait Migration: Operations {
-    /// What the state lock protects besides the state itself: the sessions.
+    /// The data under the state lock besides the state itself: the sessions.
     type State: Send + Unpin;
 
-    /// The lock that orders everything that changes the migration state.
+    /// Returns the state lock, under which the migration state changes. Every call returns the same
+    /// lock.
     fn state_lock(&self) -> &StateLock<Self::State>;
 
-    /// Makes one step. Complete when it returns (contract S8); the layer then stores `step.to`.
-    ///
-    /// The four steps for which [`Step::returns_file`] holds return the file of the new session (see
-    /// [`OpenDevice::save_file`] and [`OpenDevice::resume_file`]), all others `None`. A step that leaves a
-    /// session must leave its file dead: reads and writes fail from then on.
-    ///
-    /// Make the file first: when that fails nothing has happened yet.
+    /// Carries out an arc that opens a session, and returns the file of the session (see
+    /// [`DeviceFiles`]). The arc is complete when this returns; the layer then stores the new
+    /// state.
     ///
     /// # Errors
     ///
-    /// See [`Failure`]. A step that was interrupted by a signal (`ERESTARTSYS`) must be repeatable.
-    fn step(
+    /// See [`Failure`]. An arc that was interrupted by a signal (`ERESTARTSYS`) must be repeatable.
+    fn begin(
         dev: &OpenDevice<'_, Self>,
         state: &mut Self::State,
-        step: Step,
-    ) -> Result<Option<MigrationFile>, Failure>;
+        opening: Opening,
+    ) -> Result<MigrationFile, Failure>;
 
-    /// Ends the session, if any: marks its file dead, wakes its sleepers, frees its buffers. The state
-    /// is RUNNING afterwards. Cannot fail.
-    ///
-    /// May run with `memory_lock` held for writing: must not wait for a lock under which user memory is
-    /// copied (see the module's page). Hardware is reached only within a bounded time.
-    fn reset(&self, state: &mut Self::State, cause: ResetCause);
-
-    /// Bytes that a stop-copy would transfer if it started now. In every state, quickly, never 0 for a
-    /// device that works, and without leaving anything behind (contract F9).
+    /// Carries out an arc that makes no file. An arc that ends a session must also end its file,
+    /// whose reads and writes fail from then on.
     ///
     /// # Errors
     ///
-    /// Any errno for the user.
+    /// As for [`Self::begin`].
+    fn step(dev: &OpenDevice<'_, Self>, state: &mut Self::State, step: Move)
+        -> Result<(), Failure>;
+
+    /// Called at the end of a request that makes no file, also if the device was in the requested
+    /// state already. Succeeds if the device really is at the run level of that state.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the request and leaves the state as it is.
+    fn arrived(dev: &OpenDevice<'_, Self>, state: &mut Self::State) -> Result {
+        let _ = (dev, state);
+        Ok(())
+    }
+
+    /// Called before the function is reset. The caller may hold any lock.
+    fn before_reset(&self) {}
+
+    /// Called after the function was reset. [`Self::reset`] follows, at once or when the holder of
+    /// the state lock releases it. The caller may hold any lock.
+    fn after_reset(&self) {}
+
+    /// Ends the session, if there is one: its file fails from then on, its sleepers are woken, and
+    /// its buffers are freed. The layer sets the state to RUNNING after it.
+    ///
+    /// It may run with `memory_lock` held for writing, so it must not wait for a lock under which
+    /// user memory is copied (see the page of [`vfio`](super)). Its waits for the hardware must be
+    /// bounded.
+    fn reset(&self, state: &mut Self::State, cause: ResetCause);
+
+    /// Returns the number of bytes that a stop-copy would transfer if it started now
+    /// (`VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`). It works in every state, is quick and has no side
+    /// effects. It is never 0 for a device that works.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
     fn data_size(dev: &OpenDevice<'_, Self>) -> Result<u64>;
 }
 
-/// Proof that `T` implements [`Migration`], for [`Operations::MIGRATION`].
-pub(crate) struct Ops<T: Operations> {
-    pub(super) vtable: super::migration_ops::Callbacks<T>,
-    _driver: PhantomData<T>,
+/// Makes the files for the sessions of a device.
+pub(crate) struct DeviceFiles<'a, 'b, T: Operations> {
+    dev: &'a OpenDevice<'b, T>,
+    state: Arc<StateMirror>,
 }
 
-impl<T: Migration> Ops<T> {
-    /// The callbacks of `T`.
-    pub(crate) const fn new() -> Self {
+impl<'a, 'b, T: Migration> DeviceFiles<'a, 'b, T> {
+    /// Makes files for sessions of `dev`.
+    pub(crate) fn new(dev: &'a OpenDevice<'b, T>) -> Self {
         Self {
-            vtable: super::migration_ops::Callbacks::new(),
-            _driver: PhantomData,
+            dev,
+            state: dev.data().get_ref().state_lock().mirror(),
         }
     }
 }
 
-#[kunit_tests(dlr_vfio_migration)]
-mod tests {
-    use super::*;
+impl<T: Operations> Files for DeviceFiles<'_, '_, T> {
+    type File = MigrationFile;
 
-    #[test]
-    fn raw_values_round_trip() -> Result {
-        for raw in 0..8 {
-            assert_eq!(State::try_from(raw)?.to_raw(), raw);
-        }
-        assert!(State::try_from(8).is_err());
-        assert!(State::try_from(u32::MAX).is_err());
-        Ok(())
+    fn save<S: Save>(&self, session: Arc<S>) -> Result<MigrationFile> {
+        migration_file::save(session, self.dev.link().clone(), self.state.clone())
     }
 
-    #[test]
-    fn four_steps_return_a_file() -> Result {
-        let mut count = 0;
-        for from in 0..8 {
-            for to in 0..8 {
-                let step = Step {
-                    from: State::try_from(from)?,
-                    to: State::try_from(to)?,
-                };
-                if step.returns_file() {
-                    count += 1;
-                }
-            }
-        }
-        assert_eq!(count, 4);
-        Ok(())
+    fn load<R: Resume>(&self, session: Arc<R>) -> Result<MigrationFile> {
+        migration_file::resume(session)
+    }
+}
+
+/// A device whose migration is a [`Machine`] of an [`Engine`]. Implements [`Migration`].
+pub(crate) trait Migratable: Operations {
+    /// The engine of the device.
+    type Engine: Engine;
+
+    /// Returns the migration of the device.
+    fn machine(&self) -> &Machine<Self::Engine>;
+
+    /// Calls `f` with the context of the engine: `f(dev)` if the context is the [`OpenDevice`]
+    /// itself.
+    fn with_engine<R>(
+        dev: &OpenDevice<'_, Self>,
+        f: impl FnOnce(&<Self::Engine as Engine>::Context<'_>) -> R,
+    ) -> R;
+}
+
+impl<T: Migratable> Migration for T {
+    type State = Sessions<T::Engine>;
+
+    fn state_lock(&self) -> &StateLock<Self::State> {
+        self.machine().state_lock()
     }
 
-    #[test]
-    fn flags_always_have_stop_copy() {
-        let stop_copy = bindings::VFIO_MIGRATION_STOP_COPY;
-        assert_eq!(Flags::default().to_raw(), stop_copy);
-        let all = Flags {
-            p2p: true,
-            pre_copy: true,
-        };
-        assert_eq!(all.to_raw(), 7);
+    fn begin(
+        dev: &OpenDevice<'_, Self>,
+        state: &mut Self::State,
+        opening: Opening,
+    ) -> Result<MigrationFile, Failure> {
+        let machine = dev.data().get_ref().machine();
+        let files = DeviceFiles::new(dev);
+        T::with_engine(dev, |cx| machine.open(cx, state, opening, &files))
+    }
+
+    fn step(
+        dev: &OpenDevice<'_, Self>,
+        state: &mut Self::State,
+        step: Move,
+    ) -> Result<(), Failure> {
+        let machine = dev.data().get_ref().machine();
+        T::with_engine(dev, |cx| machine.step(cx, state, step))
+    }
+
+    fn arrived(dev: &OpenDevice<'_, Self>, state: &mut Self::State) -> Result {
+        let machine = dev.data().get_ref().machine();
+        T::with_engine(dev, |cx| machine.arrived(cx, state))
+    }
+
+    fn before_reset(&self) {
+        self.machine().reset_prepare();
+    }
+
+    fn after_reset(&self) {
+        self.machine().reset_done();
+    }
+
+    fn reset(&self, state: &mut Self::State, cause: ResetCause) {
+        self.machine().reset(state, cause);
+    }
+
+    fn data_size(dev: &OpenDevice<'_, Self>) -> Result<u64> {
+        let machine = dev.data().get_ref().machine();
+        T::with_engine(dev, |cx| machine.data_size(cx))
     }
 }

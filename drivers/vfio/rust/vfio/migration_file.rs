@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file through which device state is read or written (contract D1 to D20).
+//! The file through which the user reads or writes device state (`data_fd` in
+//! `include/uapi/linux/vfio.h`; contract D1 to D20).
 //!
-//! A file outlives the state that made it, the close of the device and even the binding. So it owns an
-//! `Arc` of the vendor's session, and a session that has ended must say so by itself (`ENODEV`).
+//! A file can outlive the state that made it, the close of the device and the binding of the
+//! driver. So it owns an `Arc` of the driver's session, whose methods return `ENODEV` once the
+//! session has ended.
 
 use super::{
-    device::Link,
+    link::Link,
     state_lock::StateMirror, //
 };
 use crate::{
@@ -17,6 +19,8 @@ use crate::{
             AnonFile,
             Direction, //
         },
+        gfp::USER,
+        killable::lock_interruptible,
         user, //
     },
 };
@@ -28,6 +32,7 @@ use kernel::{
         IovIterDest,
         IovIterSource, //
     },
+    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
@@ -35,11 +40,16 @@ use kernel::{
             PollCondVar,
             PollTable, //
         },
-        Arc, //
+        Arc,
+        Mutex, //
     },
+    ModuleMetadata, //
 };
 
-/// The file of a new session, on its way to the user.
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests_of_files;
+
+/// The file of a new session, before VFIO gives it to the user.
 pub(crate) struct MigrationFile(ARef<File>);
 
 impl MigrationFile {
@@ -48,78 +58,96 @@ impl MigrationFile {
     }
 }
 
-/// What `poll()` tells.
+/// The state of a session for `poll()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Readiness {
-    /// Nothing to read just now.
+    /// A read would have no data now.
     Idle,
-    /// A read returns data, or the end of the stream.
+    /// A read returns data or the end of the stream.
     Readable,
-    /// The session has ended; a read fails.
+    /// The session has ended and a read fails.
     Dead,
 }
 
-/// Answer to `VFIO_MIG_GET_PRECOPY_INFO`.
+/// The answer to `VFIO_MIG_GET_PRECOPY_INFO`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct PrecopyInfo {
-    /// Bytes of the initial image still to be read.
+    /// Bytes of the initial image that the user has not read.
     pub(crate) initial_bytes: u64,
-    /// Bytes of changes after it still to be read.
+    /// Bytes of later changes that the user has not read.
     pub(crate) dirty_bytes: u64,
-    /// A new initial image has begun; only told to users of version 2.
+    /// A new initial image has begun. Only users of version 2 are told.
     pub(crate) reinit: bool,
 }
 
-/// A session that the user reads device state from.
+/// A session from which the user reads device state.
 ///
-/// All methods may be called by several threads at once, and after the session has ended. A lock that
-/// [`Migration::reset`](super::migration::Migration::reset) takes must not be held while `dst` is filled:
-/// take the data out under the lock, copy it afterwards.
+/// Several threads may call the methods at once, also after the session has ended. A lock that
+/// [`Migration::reset`](super::migration::Migration::reset) takes must not be held while data is
+/// copied to `dst`: take the data out of the session under the lock, and copy it after releasing
+/// the lock.
 pub(crate) trait Save: Send + Sync + 'static {
-    /// Copies the next bytes of the stream. Never returns 0 but at the end of a stop-copy stream
-    /// (contract D7 to D9); a short read is fine.
+    /// The module that has the code of the methods. The open file pins it.
+    type OwnerModule: ModuleMetadata;
+
+    /// Copies the next bytes of the stream to `dst`. Returns 0 only at the end of a stop-copy
+    /// stream (contract D7 to D9). Short reads are allowed.
     ///
     /// # Errors
     ///
-    /// * `ENOMSG`: pre-copy, and nothing to read just now.
-    /// * `EAGAIN`: stop-copy, nothing to read yet, and `nonblock`.
+    /// * `ENOMSG`: in pre-copy, there is no data now.
+    /// * `EAGAIN`: in stop-copy and with `nonblock`, there is no data yet.
     /// * `ERESTARTSYS`: a signal came while waiting for data.
-    /// * `EFAULT`: nothing at all could be copied. When something could, its size is returned.
+    /// * `EFAULT`: no byte could be copied. If some could, their number is returned instead.
     /// * `ENODEV`: the session has ended.
     fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize>;
 
-    /// Notified on every change of [`Self::readiness`].
+    /// Returns the queue that is notified on every change of [`Self::readiness`].
     fn poll_queue(&self) -> &PollCondVar;
 
-    /// For `poll()` (contract D10).
+    /// Returns the state of the session for `poll()` (contract D10).
     fn readiness(&self) -> Readiness;
 
-    /// Bytes to come; asked in pre-copy only, by VMMs thousands of times a second. Without `v2` the user
-    /// does not know about `reinit`: what belongs to a later initial image counts as dirty
-    /// (contract D14, D15).
+    /// Returns the number of bytes that the user has not read. Only called in pre-copy, where a VMM
+    /// may call it thousands of times a second. Without `v2` the user does not know `reinit`, so
+    /// the bytes of a later initial image count as dirty (contract D14, D15). A set `reinit` is
+    /// returned again until [`Self::precopy_told`].
     ///
     /// # Errors
     ///
     /// * `ENODEV`: the session has ended.
     fn precopy_info(&self, v2: bool) -> Result<PrecopyInfo>;
+
+    /// Called when the user has received the last answer of [`Self::precopy_info`], whose `reinit`
+    /// is not returned again. The caller lets no other call of either method come in between.
+    fn precopy_told(&self);
 }
 
-/// A session that the user writes device state to. Rules as for [`Save`].
+/// A session to which the user writes device state. The rules of [`Save`] apply.
 pub(crate) trait Resume: Send + Sync + 'static {
-    /// Takes the next bytes of the stream, split anywhere. Checks all of them (contract R1 to R8).
+    /// See [`Save::OwnerModule`].
+    type OwnerModule: ModuleMetadata;
+
+    /// Takes the next bytes of the stream, which the user may have split anywhere, and checks them
+    /// all (contract R1 to R8).
     ///
     /// # Errors
     ///
     /// * `ENODEV`: the session has ended, or an earlier write failed.
-    /// * `EFAULT`: nothing at all could be copied.
-    /// * Others when the stream is bad; the session is dead from then on.
+    /// * `EFAULT`: no byte could be copied.
+    /// * Other errors: the stream is invalid, and later writes fail with `ENODEV`.
     fn write(&self, src: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize>;
 }
 
+#[pin_data]
 struct SaveFile<S> {
     session: Arc<S>,
     link: Arc<Link>,
     state: Arc<StateMirror>,
+    /// Held from [`Save::precopy_info`] until the answer is in user memory, so a page fault may
+    /// block its holder. Only the ioctl takes it.
+    #[pin]
+    asking: Mutex<()>,
 }
 
 pub(super) fn save<S: Save>(
@@ -127,19 +155,23 @@ pub(super) fn save<S: Save>(
     link: Arc<Link>,
     state: Arc<StateMirror>,
 ) -> Result<MigrationFile> {
-    let data = KBox::new(
-        SaveFile {
+    let data = KBox::pin_init(
+        pin_init!(SaveFile {
             session,
             link,
             state,
-        },
-        GFP_KERNEL_ACCOUNT,
+            asking <- new_mutex!((), "vfio_precopy_info"),
+        }),
+        USER,
     )?;
     anon_file::new(c"[vfio-save]", data, Direction::Read).map(MigrationFile)
 }
 
 #[vtable]
 impl<S: Save> AnonFile for SaveFile<S> {
+    // The file must pin the module of the driver, whose code this `impl` of the layer calls.
+    type OwnerModule = S::OwnerModule;
+
     fn read(&self, dst: &mut IovIterDest<'_>, nonblock: bool) -> Result<usize> {
         if dst.is_empty() {
             return Ok(0);
@@ -153,7 +185,7 @@ impl<S: Save> AnonFile for SaveFile<S> {
     }
 
     fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
-        precopy_ioctl(&*self.session, &self.link, &self.state, cmd, arg)
+        self.precopy(cmd, arg)
     }
 }
 
@@ -162,12 +194,14 @@ struct ResumeFile<R> {
 }
 
 pub(super) fn resume<R: Resume>(session: Arc<R>) -> Result<MigrationFile> {
-    let data = KBox::new(ResumeFile { session }, GFP_KERNEL_ACCOUNT)?;
+    let data = KBox::pin(ResumeFile { session }, USER)?;
     anon_file::new(c"[vfio-resume]", data, Direction::Write).map(MigrationFile)
 }
 
 #[vtable]
 impl<R: Resume> AnonFile for ResumeFile<R> {
+    type OwnerModule = R::OwnerModule;
+
     fn write(&self, src: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize> {
         if src.is_empty() {
             return Ok(0);
@@ -185,7 +219,7 @@ fn poll_events(readiness: Readiness) -> u32 {
     }
 }
 
-/// The user's struct of the precopy ioctl.
+/// `struct vfio_precopy_info` of the uAPI.
 #[derive(FromBytes, IntoBytes, zerocopy_derive::Immutable, Clone, Copy)]
 #[repr(C)]
 struct RawPrecopyInfo {
@@ -203,41 +237,51 @@ const _: () = {
     assert!(offset_of!(RawPrecopyInfo, dirty_bytes) == offset_of!(c, dirty_bytes));
 };
 
-/// What the inline `vfio_check_precopy_ioctl()` does, and the rest of the ioctl (contract D11 to D13).
-fn precopy_ioctl<S: Save>(
-    session: &S,
-    link: &Link,
-    state: &StateMirror,
-    cmd: u32,
-    arg: usize,
-) -> Result<isize> {
-    if cmd != PRECOPY_INFO {
-        return Err(ENOTTY);
-    }
-    let mut info: RawPrecopyInfo = user::read(arg)?;
-    if (info.argsz as usize) < size_of::<RawPrecopyInfo>() {
-        return Err(EINVAL);
-    }
-    if !state.get().is_precopy() {
-        return Err(EINVAL);
-    }
-    let v2 = link.precopy_info_v2();
-    let answer = session.precopy_info(v2)?;
-    info.initial_bytes = answer.initial_bytes;
-    info.dirty_bytes = answer.dirty_bytes;
-    // Without the opt-in the user gets back what was passed in, as ever.
-    if v2 {
-        info.flags = if answer.reinit {
-            PRECOPY_INFO_REINIT
-        } else {
-            0
+impl RawPrecopyInfo {
+    /// Fills in the answer to `self`, which the user passed. Without version 2 the flags stay as
+    /// passed, as before version 2 existed (contract D13).
+    fn answered(self, answer: &PrecopyInfo, v2: bool) -> Self {
+        let flags = match (v2, answer.reinit) {
+            (false, _) => self.flags,
+            (true, true) => PRECOPY_INFO_REINIT,
+            (true, false) => 0,
         };
+        Self {
+            flags,
+            initial_bytes: answer.initial_bytes,
+            dirty_bytes: answer.dirty_bytes,
+            ..self
+        }
     }
-    user::write(arg, &info)?;
-    Ok(0)
 }
 
-/// `VFIO_MIG_GET_PRECOPY_INFO`; the C macro is beyond bindgen.
+impl<S: Save> SaveFile<S> {
+    /// Handles `VFIO_MIG_GET_PRECOPY_INFO`, with the checks of the inline
+    /// `vfio_check_precopy_ioctl()` (contract D11 to D13).
+    fn precopy(&self, cmd: u32, arg: usize) -> Result<isize> {
+        if cmd != PRECOPY_INFO {
+            return Err(ENOTTY);
+        }
+        let info: RawPrecopyInfo = user::read(arg)?;
+        if (info.argsz as usize) < size_of::<RawPrecopyInfo>() {
+            return Err(EINVAL);
+        }
+        if !self.state.get().is_precopy() {
+            return Err(EINVAL);
+        }
+        let v2 = self.link.precopy_info_v2();
+        // `reinit` must reach the user exactly once: also if writing an answer fails, and also with
+        // two calls at once.
+        let asking = lock_interruptible(&self.asking)?;
+        let answer = self.session.precopy_info(v2)?;
+        user::write(arg, &info.answered(&answer, v2))?;
+        self.session.precopy_told();
+        drop(asking);
+        Ok(0)
+    }
+}
+
+/// `VFIO_MIG_GET_PRECOPY_INFO`, a macro that bindgen does not evaluate.
 const PRECOPY_INFO: u32 = kernel::ioctl::_IO(bindings::VFIO_TYPE as u32, bindings::VFIO_BASE + 21);
 /// `VFIO_PRECOPY_INFO_REINIT`.
 const PRECOPY_INFO_REINIT: u32 = 1 << 0;

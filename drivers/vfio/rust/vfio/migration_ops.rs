@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The migration callbacks of VFIO: from a request of the user to the steps of the vendor.
+//! The callbacks of `struct vfio_migration_ops`.
+//!
+//! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
 
 use super::{
-    device::{
+    hooks::MigrationOps,
+    migration::{
+        state::{
+            ResetCause,
+            State,
+            Transition, //
+        },
+        Migration, //
+    },
+    pci::{
         Device,
         OpenDevice, //
     },
-    migration::{
-        Failure,
-        Migration,
-        ResetCause,
-        State,
-        Step, //
-    },
-    pci::Operations,
     state_lock::ResetState,
     transition::{
         next_state,
         transition, //
     },
 };
-use crate::{
-    bindings,
-    kext::trace, //
-};
+use crate::bindings;
 use core::{
     marker::PhantomData,
     ptr, //
@@ -35,23 +35,19 @@ use kernel::{
     prelude::*, //
 };
 
-/// Everything that the layer calls of a migratable device.
-pub(super) struct Callbacks<T: Operations> {
-    pub(super) vtable: &'static bindings::vfio_migration_ops,
-    /// The function was reset. May run in any context that may sleep.
-    pub(super) reset_done: fn(&T),
-    /// Open or close: waits for the state lock.
-    pub(super) reset: fn(&T, ResetCause),
-}
-
-impl<T: Migration> Callbacks<T> {
-    pub(super) const fn new() -> Self {
+impl<T: Migration> MigrationOps<T> {
+    /// Makes the table of the callbacks of `T`.
+    pub(crate) const fn new() -> Self {
         Self {
             vtable: const { &Vtable::<T>::OPS },
-            reset_done: |data| data.state_lock().request_reset(data),
+            before_reset: T::before_reset,
+            reset_done: |data| {
+                data.after_reset();
+                data.state_lock().request_reset(data);
+            },
             reset: |data, cause| {
                 let mut locked = data.state_lock().lock(data);
-                data.reset(locked.data_mut(), cause);
+                data.reset(&mut locked, cause);
                 locked.set_state(State::Running);
             },
         }
@@ -85,21 +81,22 @@ impl<T: Migration> Vtable<T> {
         // SAFETY: VFIO calls this from an ioctl of an open device of `T`.
         let dev = unsafe { OpenDevice::new(Device::<T>::from_raw(vdev)) };
         let data = dev.data().get_ref();
-        let mut locked = data.state_lock().lock(data);
+        // Killable, because another thread may hold the lock during a state change that waits for
+        // several commands of the device.
+        let mut locked = match data.state_lock().lock_killable(data) {
+            Ok(locked) => locked,
+            Err(error) => return error.to_ptr(),
+        };
         let next = |from, to| {
             // SAFETY: `vdev` is valid.
             unsafe { next_state(vdev, from, to) }
         };
-        let run = |state: &mut T::State, step: Step| {
-            let result = T::step(&dev, state, step);
-            let errno = match &result {
-                Ok(_) => 0,
-                Err(Failure::Stay(error) | Failure::Broken(error)) => error.to_errno(),
-            };
-            trace::migration_step(dev.name(), step.from.to_raw(), step.to.to_raw(), errno);
-            result
+        let run = |state: &mut T::State, arc| match arc {
+            Transition::Open(opening) => T::begin(&dev, state, opening).map(Some),
+            Transition::Move(step) => T::step(&dev, state, step).map(|()| None),
         };
-        match transition(&mut locked, target, next, run) {
+        let arrived = |state: &mut T::State| T::arrived(&dev, state);
+        match transition(locked.locked(), target, next, run, arrived) {
             Ok(Some(file)) => file.into_raw(),
             Ok(None) => ptr::null_mut(),
             Err(error) => error.to_ptr(),
@@ -117,10 +114,13 @@ impl<T: Migration> Vtable<T> {
     ) -> c_int {
         // SAFETY: VFIO passes a device of `T` that is at least registered (contract F10).
         let device = unsafe { Device::<T>::from_raw(vdev) };
-        let current = device.data.state_lock().lock(&device.data).state();
-        // SAFETY: `state` points to the caller's variable.
-        unsafe { *state = current.to_raw() };
-        0
+        from_result(|| {
+            // Killable, as in `set_state`.
+            let locked = device.data.state_lock().lock_killable(&*device.data)?;
+            // SAFETY: `state` points to the caller's variable.
+            unsafe { *state = locked.state().to_raw() };
+            Ok(0)
+        })
     }
 
     /// `vfio_migration_ops.migration_get_data_size`.

@@ -2,52 +2,75 @@
 
 //! Safe VFIO for variant drivers.
 //!
-//! A vendor implements [`pci::Operations`] for its per-device type, and [`migration::Migration`] and
-//! [`dma_logging::DmaLogging`] when the hardware can do these; an
-//! [`Adapter`](pci::Adapter)`<Driver>` registration in the module does the rest. Nothing of that needs
-//! `unsafe`.
+//! A driver implements [`pci::Operations`] for its per-device type. If the hardware can migrate, it
+//! also implements [`migration::Migratable`]; if the hardware can log DMA writes,
+//! [`dma_logging::Logged`]. It registers an [`Adapter`] of the type. None of this needs `unsafe`.
 //!
-//! # Who lives how long
+//! C header: [`include/linux/vfio_pci_core.h`](srctree/include/linux/vfio_pci_core.h)
 //!
-//! * The **registration data** is the type that implements [`pci::Operations`]. It is made in probe
-//!   before the device becomes visible to users and dropped when the last reference to the VFIO device
-//!   goes, which may be after unbind. So it is `'static`, and its `Drop` must not touch hardware.
-//! * The **open data** is made when the first user opens the device and dropped after the last one
-//!   closed it.
-//! * [`OpenDevice`] is a callback-scoped view of both: it exists only while a call of
-//!   an open device runs, which is also why it can lend a bound [`kernel::pci::Device`].
-//! * A **migration file** outlives all of these. It owns an `Arc` of the vendor's session and never
-//!   follows a pointer to the device (contract K7).
+//! # Lifetimes
+//!
+//! * The **registration data** is the type that implements [`pci::Operations`]. It is created in
+//!   probe, before users can see the device, and dropped at unbind, when no user is left. The
+//!   memory of the VFIO device may be freed later, even after the module is unloaded; it then has
+//!   no data of the driver.
+//! * The **open data** is created when the first user opens the device and dropped after the last
+//!   user has closed it.
+//! * [`OpenDevice`] is a view of both that exists only during a callback of an open device. Its
+//!   [`PciFunction`] is not a `Device<Bound>`, because DMA memory mapped for the function would not
+//!   be in the user's IOMMU domain.
+//! * A **migration file** may outlive all of these. It owns an `Arc` of the driver's session, and
+//!   accesses the device only through a `Link`, which unbind cuts (contract K7).
 //!
 //! # Contexts and locks
 //!
-//! | call | locks held by the callers | may sleep |
+//! | call | locks held by the caller | may sleep |
 //! | --- | --- | --- |
 //! | `new` | device lock | yes |
 //! | `open`, `close` | `dev_set->lock` | yes |
 //! | `Migration::step` | the state lock | yes |
 //! | `Migration::reset` | the state lock, and possibly `memory_lock` for writing | yes, bounded |
-//! | `DmaLogging::*` | none | yes |
-//! | `Save::*`, `Resume::*` | none, and several threads at once | yes |
+//! | `DmaLogging::*` | none; `dev_set->lock` when `close` stops logging | yes |
+//! | `Save::*`, `Resume::*` | none; several threads may call at once | yes |
 //! | `reset_prepare`, `reset_done`, `error_detected` | any | see the trait |
 //!
-//! `Migration::reset` can run while a page fault on the same device waits for `memory_lock`. It must
-//! therefore never wait for a lock under which somebody copies to or from user memory (contract K2).
+//! `Migration::reset` can run while a page fault on a BAR of the device waits for `memory_lock`. So
+//! it must not wait for a lock whose holder copies to or from user memory, as that copy may cause
+//! such a page fault (contract K2).
 
+pub(crate) mod bar;
+#[cfg(dlr_bench)]
+pub(crate) mod bench;
+pub(crate) mod call;
 pub(crate) mod config_space;
 pub(crate) mod device;
+#[cfg(CONFIG_KUNIT = "y")]
+mod device_tests;
+pub(crate) mod dirty;
 pub(crate) mod dma_logging;
 mod driver;
+pub(crate) mod function;
+mod hooks;
 pub(crate) mod id;
 mod interval_tree;
 pub(crate) mod iova_bitmap;
+mod link;
 pub(crate) mod migration;
 pub(crate) mod migration_file;
 mod migration_ops;
 mod ops;
 pub(crate) mod pci;
+pub(crate) mod prelude;
+pub(crate) mod region;
+mod region_ops;
 pub(crate) mod state_lock;
+#[cfg(CONFIG_KUNIT = "y")]
+mod testing;
 mod transition;
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) mod user_bitmap;
 
-pub(crate) use device::OpenDevice;
+pub(crate) use driver::Adapter;
+pub(crate) use function::PciFunction;
 pub(crate) use id::{DeviceId, IdTable};
+pub(crate) use pci::OpenDevice;

@@ -1,32 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct vfio_device_ops` of a driver: life of the device, open and close, and reads of configuration
-//! space. Everything else goes to vfio-pci-core (contract P4 to P8).
+//! `struct vfio_device_ops` of a driver: creation, open and close of the device. The callbacks for
+//! regions are in `region_ops`; all others are functions of vfio-pci-core (contract P4 to P8).
+//!
+//! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
 
 use super::{
-    config_space::{
-        next_piece,
-        Piece, //
+    function::PciFunction,
+    hooks::{
+        LoggingOps,
+        MigrationOps, //
     },
-    device::{
-        Device,
-        Link, //
+    link::Link,
+    migration::state::ResetCause,
+    pci::{Device, Operations},
+    region_ops::{
+        trap,
+        RegionOps, //
     },
-    migration::ResetCause,
-    pci::Operations, //
 };
 use crate::{
     bindings,
-    kext::user, //
+    kext::gfp::USER, //
 };
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::{
-        self,
-        NonNull, //
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
     },
+    ptr::NonNull, //
 };
 use kernel::{
     device::Bound,
@@ -38,27 +42,21 @@ use kernel::{
     prelude::*, //
 };
 
-/// BARs may be exported as dma-bufs, so that a VMM can map them for peer-to-peer DMA (contract P12).
-#[cfg(CONFIG_VFIO_PCI_DMABUF)]
-static PCI_OPS: bindings::vfio_pci_device_ops = bindings::vfio_pci_device_ops {
-    get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
-};
-
 pub(super) struct DeviceOps<T>(PhantomData<T>);
 
 impl<T: Operations> DeviceOps<T> {
     pub(super) const OPS: bindings::vfio_device_ops = bindings::vfio_device_ops {
         name: kernel::str::as_char_ptr_in_const_context(T::NAME).cast_mut(),
         init: Some(Self::init),
-        release: Some(Self::release),
+        release: Some(bindings::vfio_pci_core_release_dev),
         open_device: Some(Self::open_device),
         close_device: Some(Self::close_device),
-        ioctl: Some(bindings::vfio_pci_core_ioctl),
-        get_region_info_caps: Some(bindings::vfio_pci_ioctl_get_region_info),
+        ioctl: Some(RegionOps::<T>::ioctl),
+        get_region_info_caps: Some(RegionOps::<T>::region_info),
         device_feature: Some(bindings::vfio_pci_core_ioctl_feature),
-        read: Some(Self::read),
-        write: Some(bindings::vfio_pci_core_write),
-        mmap: Some(bindings::vfio_pci_core_mmap),
+        read: Some(RegionOps::<T>::read),
+        write: Some(RegionOps::<T>::write),
+        mmap: Some(RegionOps::<T>::mmap),
         request: Some(bindings::vfio_pci_core_request),
         match_: Some(bindings::vfio_pci_core_match),
         match_token_uuid: Some(bindings::vfio_pci_core_match_token_uuid),
@@ -69,7 +67,7 @@ impl<T: Operations> DeviceOps<T> {
         ..pin_init::zeroed()
     };
 
-    /// Called by `_vfio_alloc_device()` on fresh memory, inside probe.
+    /// `vfio_device_ops.init`: called by `_vfio_alloc_device()` on zeroed memory, in probe.
     ///
     /// # Safety
     ///
@@ -78,7 +76,7 @@ impl<T: Operations> DeviceOps<T> {
         from_result(|| {
             // SAFETY: VFIO passes the new device.
             to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) })?;
-            // SAFETY: As above; the core part is initialised, ours is not.
+            // SAFETY: The device is new; its core part is initialised, the Rust fields are not.
             if let Err(error) = unsafe { Self::init_ours(vdev) } {
                 // VFIO does not call `release` when `init` fails.
                 //
@@ -90,63 +88,48 @@ impl<T: Operations> DeviceOps<T> {
         })
     }
 
-    /// Initialises the Rust fields of the device, and what it tells VFIO about itself.
+    /// Initialises the Rust fields of the device, and the fields that tell VFIO what it supports.
     ///
     /// # Safety
     ///
-    /// `vdev` is a new `Device<T>` whose core part alone is initialised, inside probe.
+    /// `vdev` is a new `Device<T>` of which only the core part is initialised. Probe of the device
+    /// runs.
     unsafe fn init_ours(vdev: *mut bindings::vfio_device) -> Result {
         let this = vdev.cast::<Device<T>>();
         let core = vdev.cast::<bindings::vfio_pci_core_device>();
         // SAFETY: `vfio_pci_core_init_dev()` set `pdev`, and probe runs, so it counts as bound.
-        let pdev = unsafe { &*(*core).pdev.cast::<pci::Device<Bound>>() };
+        let pdev = PciFunction::new(unsafe { &*(*core).pdev.cast::<pci::Device<Bound>>() });
         let vdev_ptr = NonNull::new(vdev).ok_or(EINVAL)?;
-        // SAFETY: `release` cuts the link before the device is freed; so does the error path below, by
-        // dropping it before any file could get it.
+        // SAFETY: `Device::end` cuts the link before the device is freed. If this function fails,
+        // it drops the link before a file can get it.
         let link = unsafe { Link::new(vdev_ptr)? };
         // SAFETY: `data` is valid for writes and not initialised; the allocation never moves.
-        unsafe { pin_init::raw_try_init(&raw mut (*this).data, T::new(pdev))? };
+        unsafe { pin_init::raw_try_init((&raw mut (*this).data).cast::<T>(), T::new(pdev))? };
         // SAFETY: The fields are valid for writes and not initialised. Nothing below can fail.
         unsafe {
-            (&raw mut (*this).link).write(link);
+            (&raw mut (*this).link).write(ManuallyDrop::new(link));
             (&raw mut (*this).open).write(UnsafeCell::new(MaybeUninit::uninit()));
         }
-        // SAFETY: All fields are initialised now.
+        // SAFETY: All fields are initialised.
         let capabilities = unsafe { (*this).data.capabilities() };
         if let (Some(flags), Some(ops)) = (capabilities.migration, T::MIGRATION.as_ref()) {
-            // SAFETY: The device is not registered yet, so this is where these fields may be set.
+            // SAFETY: The device is not registered yet, so these fields may be set.
             unsafe {
                 (*vdev).migration_flags = flags.to_raw();
-                (*vdev).mig_ops = ops.vtable.vtable;
+                (*vdev).mig_ops = ops.vtable;
             }
         }
         if let (true, Some(ops)) = (capabilities.dma_logging, T::DMA_LOGGING.as_ref()) {
-            // SAFETY: As above.
+            // SAFETY: The device is not registered yet, so this field may be set.
             unsafe { (*vdev).log_ops = ops.vtable };
         }
         #[cfg(CONFIG_VFIO_PCI_DMABUF)]
-        // SAFETY: As above; the core only reads the table, which is static.
+        // SAFETY: The device is not registered yet, and the core only reads the table, which is
+        // static.
         unsafe {
-            (*core).pci_ops = &PCI_OPS;
+            (*core).pci_ops = const { &RegionOps::<T>::PCI_OPS };
         }
         Ok(())
-    }
-
-    /// Called when the last reference goes, possibly after unbind (contract K10). VFIO frees the memory.
-    ///
-    /// # Safety
-    ///
-    /// VFIO calls it, on a device of `T`.
-    unsafe extern "C" fn release(vdev: *mut bindings::vfio_device) {
-        let this = vdev.cast::<Device<T>>();
-        // SAFETY: `init` succeeded, and nobody else has the device any more. `open` holds nothing, since the
-        // device is closed.
-        unsafe {
-            (*this).link.cut();
-            ptr::drop_in_place(&raw mut (*this).data);
-            ptr::drop_in_place(&raw mut (*this).link);
-            bindings::vfio_pci_core_release_dev(vdev);
-        }
     }
 
     /// `vfio_device_ops.open_device`.
@@ -158,31 +141,41 @@ impl<T: Operations> DeviceOps<T> {
         from_result(|| {
             // SAFETY: VFIO passes an initialised device of `T`.
             let device = unsafe { Device::<T>::from_raw(vdev) };
-            // Resets the function, so `reset_done` runs in here (contract S13).
+            // This resets the function, which calls `reset_done` (contract S13).
             //
-            // SAFETY: `core` is the core of an initialised device, and VFIO holds the lock of its set.
+            // SAFETY: `core` is the core of an initialised device, and VFIO holds the lock of its
+            // set.
             to_result(unsafe { bindings::vfio_pci_core_enable(device.core()) })?;
             if let Err(error) = Self::open_ours(device) {
                 // SAFETY: Undoes the enable above.
                 unsafe { bindings::vfio_pci_core_disable(device.core()) };
                 return Err(error);
             }
-            // SAFETY: The device is enabled.
-            unsafe { bindings::vfio_pci_core_finish_enable(device.core()) };
+            // `vfio_pci_core_finish_enable()` determines which BARs can be mapped, so trap BARs
+            // after it.
+            //
+            // SAFETY: The device is enabled, and no user can reach it before this returns.
+            unsafe {
+                bindings::vfio_pci_core_finish_enable(device.core());
+                trap(device.core(), device.data.trapped_bars());
+            }
             Ok(0)
         })
     }
 
     fn open_ours(device: &Device<T>) -> Result {
         if let Some(ops) = Self::migration(device) {
-            (ops.vtable.reset)(&device.data, ResetCause::Open);
+            (ops.reset)(&device.data, ResetCause::Open);
         }
         // SAFETY: Opening a device keeps it bound.
-        let pdev = unsafe { device.pdev() };
-        let open = KBox::pin_init(T::open(device.data(), pdev), GFP_KERNEL)?;
+        let pdev = unsafe { device.function() };
+        // Allocate before `T::open`: if the allocation failed after it, `close` would not be
+        // called.
+        let place = KBox::new_uninit(USER)?;
+        let open = place.write_pin_init(T::open(device.data(), pdev))?;
         // INVARIANT: The device is being opened.
         //
-        // SAFETY: VFIO calls open and close one at a time, and nothing else before open has returned.
+        // SAFETY: VFIO serialises open and close, and calls nothing else before open has returned.
         unsafe { (*device.open.get()).write(open) };
         Ok(())
     }
@@ -195,27 +188,29 @@ impl<T: Operations> DeviceOps<T> {
     unsafe extern "C" fn close_device(vdev: *mut bindings::vfio_device) {
         // SAFETY: VFIO passes an initialised, open device of `T`.
         let device = unsafe { Device::<T>::from_raw(vdev) };
+        T::closing(device.data());
         if let Some(ops) = Self::dma_logging(device) {
             // SAFETY: The device is still open.
-            unsafe { (ops.close)(device) };
+            unsafe { (ops.close)(vdev) };
         }
         if let Some(ops) = Self::migration(device) {
-            (ops.vtable.reset)(&device.data, ResetCause::Close);
+            (ops.reset)(&device.data, ResetCause::Close);
         }
-        // INVARIANT: The device is being closed, and `open` is moved out of.
+        // INVARIANT: The device is being closed, and this moves the value out of `open`.
         //
-        // SAFETY: `open_device` succeeded, so it is initialised; no other call of an open device can run.
+        // SAFETY: `open_device` succeeded, so `open` is initialised; no other callback of an open
+        // device can run.
         let open = unsafe { (*device.open.get()).assume_init_read() };
         // SAFETY: Unbinding waits for this close.
-        T::close(device.data(), unsafe { device.pdev() }, open.as_ref());
+        T::close(device.data(), unsafe { device.function() }, open.as_ref());
         drop(open);
-        // SAFETY: Pairs with the enable in `open_device`.
+        // SAFETY: Undoes the enable in `open_device`.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
     }
 
-    /// The migration callbacks, if this device offers migration.
-    pub(super) fn migration(device: &Device<T>) -> Option<super::migration::Ops<T>> {
-        // SAFETY: Written in `init` only.
+    /// Returns the migration callbacks if the device offers migration.
+    pub(super) fn migration(device: &Device<T>) -> Option<MigrationOps<T>> {
+        // SAFETY: The field is only written in `init`.
         let offered = unsafe { !(*device.core()).vdev.mig_ops.is_null() };
         if offered {
             T::MIGRATION
@@ -224,9 +219,9 @@ impl<T: Operations> DeviceOps<T> {
         }
     }
 
-    /// The logging callbacks, if this device offers logging.
-    fn dma_logging(device: &Device<T>) -> Option<super::dma_logging::Ops<T>> {
-        // SAFETY: Written in `init` only.
+    /// Returns the logging callbacks if the device offers DMA logging.
+    fn dma_logging(device: &Device<T>) -> Option<LoggingOps<T>> {
+        // SAFETY: The field is only written in `init`.
         let offered = unsafe { !(*device.core()).vdev.log_ops.is_null() };
         if offered {
             T::DMA_LOGGING
@@ -234,63 +229,78 @@ impl<T: Operations> DeviceOps<T> {
             None
         }
     }
-
-    /// Reads a region. In configuration space the hidden parts read as zeros: their bytes are never
-    /// copied out, not even for a moment.
-    ///
-    /// # Safety
-    ///
-    /// VFIO calls it, on a device of `T`.
-    unsafe extern "C" fn read(
-        vdev: *mut bindings::vfio_device,
-        buf: *mut c_char,
-        count: usize,
-        ppos: *mut kernel::bindings::loff_t,
-    ) -> isize {
-        // SAFETY: VFIO passes an initialised device of `T`.
-        let device = unsafe { Device::<T>::from_raw(vdev) };
-        let hidden = device.data.hidden_config();
-        // SAFETY: `ppos` points to the caller's variable.
-        let region = unsafe { *ppos } >> VFIO_PCI_OFFSET_SHIFT;
-        if hidden.is_empty() || region != i64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX) {
-            // SAFETY: The arguments are those that VFIO passed.
-            return unsafe { bindings::vfio_pci_core_read(vdev, buf, count, ppos) };
-        }
-        let mut done = 0;
-        loop {
-            // SAFETY: As above.
-            let pos = unsafe { *ppos } & VFIO_PCI_OFFSET_MASK;
-            let Some(piece) = next_piece(hidden, pos.unsigned_abs(), count - done) else {
-                return done as isize;
-            };
-            let at = buf.wrapping_add(done);
-            let (wanted, got) = match piece {
-                Piece::Visible(len) => {
-                    // SAFETY: A part of the buffer and of the range that VFIO passed.
-                    (len, unsafe {
-                        bindings::vfio_pci_core_read(vdev, at, len, ppos)
-                    })
-                }
-                Piece::Hidden(len) => match user::clear(at.cast(), len) {
-                    Ok(()) => {
-                        // SAFETY: As above.
-                        unsafe { *ppos += len as i64 };
-                        (len, len as isize)
-                    }
-                    Err(error) => (len, error.to_errno() as isize),
-                },
-            };
-            match usize::try_from(got) {
-                Ok(got) if got == wanted => done += got,
-                // A short read ends it; so does an error, which counts only when nothing was read.
-                Ok(got) => return (done + got) as isize,
-                Err(_) if done > 0 => return done as isize,
-                Err(_) => return got,
-            }
-        }
-    }
 }
 
-/// `VFIO_PCI_OFFSET_SHIFT` and its mask: the file offset holds the region above the offset in it.
-const VFIO_PCI_OFFSET_SHIFT: u32 = 40;
-const VFIO_PCI_OFFSET_MASK: i64 = (1 << VFIO_PCI_OFFSET_SHIFT) - 1;
+#[kunit_tests(vfio_ops)]
+mod tests {
+    use super::{
+        super::id::{
+            DeviceId,
+            IdTable, //
+        },
+        *,
+    };
+    use kernel::{
+        bindings as kbindings,
+        device_id::IdArray,
+        sync::{
+            atomic::{
+                Atomic,
+                Relaxed, //
+            },
+            Arc, //
+        }, //
+    };
+
+    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
+
+    /// A size that cannot be allocated.
+    struct Huge(#[expect(dead_code)] [u8; 1 << 30]);
+
+    /// A driver that counts its opens.
+    struct Opened(Arc<Atomic<u32>>);
+
+    impl Operations for Opened {
+        type OpenData = Huge;
+        const ID_TABLE: IdTable = &NO_DEVICE;
+        const NAME: &'static CStr = c"vfio-kunit";
+
+        fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
+            Err::<Self, _>(ENODEV)
+        }
+
+        fn open(this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<Huge, Error> {
+            this.0.fetch_add(1, Relaxed);
+            // SAFETY: The closure initialises nothing and returns an error.
+            unsafe { pin_init::pin_init_from_closure(|_| Err(EIO)) }
+        }
+
+        fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&Huge>) {}
+    }
+
+    /// If the memory for the open data cannot be allocated, `open` is not called, because `close`
+    /// would not follow.
+    #[test]
+    fn s8_an_open_without_memory_has_not_begun() -> Result {
+        let flags = GFP_KERNEL | __GFP_ZERO;
+        let mut pdev = KBox::<kbindings::pci_dev>::new_uninit(flags)?;
+        let mut memory = KBox::<MaybeUninit<Device<Opened>>>::new_uninit(flags)?;
+        let device = memory.as_mut_ptr().cast::<Device<Opened>>();
+        let opens = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        // SAFETY: The core device is never accessed through the link.
+        let link = unsafe { Link::new(NonNull::new(device.cast()).ok_or(EINVAL)?)? };
+        // SAFETY: The fields are valid for writes and dropped once. The core device is all zeros
+        // except `pdev`, and no other field of it is used.
+        let opened = unsafe {
+            (*device.cast::<bindings::vfio_pci_core_device>()).pdev = pdev.as_mut_ptr().cast();
+            (&raw mut (*device).link).write(ManuallyDrop::new(link));
+            (&raw mut (*device).data).write(ManuallyDrop::new(Opened(opens.clone())));
+            let opened = DeviceOps::open_ours(&*device);
+            Device::<Opened>::end(device.cast());
+            opened
+        };
+        assert_eq!(opened, Err(ENOMEM));
+        assert_eq!(opens.load(Relaxed), 0);
+        Ok(())
+    }
+}

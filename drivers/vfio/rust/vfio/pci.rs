@@ -1,106 +1,209 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a variant driver implements, and the PCI driver that is made of it.
+//! The trait of a vfio-pci variant driver.
 
 use super::{
+    bar::BarSet,
+    call::{
+        Described,
+        Ioctl,
+        Mmap,
+        RegionInfo, //
+    },
     config_space::ConfigRange,
-    dma_logging,
+    device,
+    function::PciFunction,
+    hooks::{
+        LoggingOps,
+        MigrationOps, //
+    },
     id::IdTable,
-    migration, //
+    migration::state::Flags,
+    region::{
+        Read,
+        Write, //
+    },
 };
-use core::marker::PhantomData;
-use kernel::{
-    device::Bound,
-    pci,
-    prelude::*, //
-};
+pub(crate) use crate::kext::pci_driver::ChannelState;
 
-/// What one device turned out to be able to do. Fixed before the device becomes visible.
+use kernel::prelude::*;
+
+/// A device of the driver `T`.
+pub(super) type Device<T> = device::Device<T, <T as Operations>::OpenData>;
+
+/// An open device of the driver `T`, as its callbacks get it; see [`device::OpenDevice`].
+pub(crate) type OpenDevice<'a, T> = device::OpenDevice<'a, T, <T as Operations>::OpenData>;
+
+/// Features of a device, fixed before it is registered.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Capabilities {
-    /// Migration, with the optional parts of the state machine; `None`: not migratable.
-    pub(crate) migration: Option<migration::Flags>,
-    /// Whether DMA writes can be logged.
+    /// The optional states of migration, or `None` if the device cannot migrate.
+    pub(crate) migration: Option<Flags>,
+    /// Whether the device can log DMA writes.
     pub(crate) dma_logging: bool,
 }
 
-/// How far a PCI channel is gone, see Documentation/PCI/pci-error-recovery.rst.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ChannelState {
-    /// I/O works.
-    Normal,
-    /// I/O is blocked, the function will be reset.
-    Frozen,
-    /// The function is lost for good.
-    PermanentFailure,
-}
-
-/// A vfio-pci variant driver. `Self` is the registration data: one value per bound device.
+/// A vfio-pci variant driver. `Self` is the registration data, of which each bound device has one.
+///
+/// # Examples
+///
+/// A driver that binds to one device and changes nothing of what vfio-pci-core does:
+///
+/// ```ignore
+/// kernel::module_device_table!("pci", DeviceId, TABLE, (), [(DeviceId::new(0x1234, 0x11e8), ())]);
+///
+/// struct Edu;
+///
+/// impl Operations for Edu {
+///     type OpenData = ();
+///     const ID_TABLE: IdTable = &TABLE;
+///     const NAME: &'static CStr = c"edu-vfio-pci";
+///
+///     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
+///         Ok::<_, Error>(Self)
+///     }
+///
+///     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
+///         Ok::<_, Error>(())
+///     }
+///
+///     fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
+/// }
+/// ```
+///
+/// The module registers it as `kernel::driver::Registration<Adapter<Edu>>`.
 pub(crate) trait Operations: Sized + Send + Sync + 'static {
-    /// Lives from the first open to the last close. Use `()` when there is nothing.
+    /// Data that exists from the first open to the last close, or `()`.
     type OpenData: Send + Sync + 'static;
 
-    /// The functions to bind to, by `driver_override` only.
+    /// The ids of the functions to bind to, which match only with `driver_override`.
     const ID_TABLE: IdTable;
 
-    /// Name of the VFIO driver, as users see it in the group and in sysfs.
+    /// The name of the VFIO driver (`vfio_device_ops.name`).
     const NAME: &'static CStr;
 
-    /// `Some(migration::Ops::new())` for a type that implements [`migration::Migration`].
-    const MIGRATION: Option<migration::Ops<Self>> = None;
+    /// `Some(migration::Ops::new())` for a type that implements
+    /// [`Migration`](super::migration::Migration).
+    const MIGRATION: Option<MigrationOps<Self>> = None;
 
-    /// `Some(dma_logging::Ops::new())` for a type that implements [`dma_logging::DmaLogging`].
-    const DMA_LOGGING: Option<dma_logging::Ops<Self>> = None;
+    /// `Some(dma_logging::Ops::new())` for a type that implements
+    /// [`DmaLogging`](super::dma_logging::DmaLogging).
+    const DMA_LOGGING: Option<LoggingOps<Self>> = None;
 
-    /// Makes the registration data, in probe and before any user can see the device.
+    /// Creates the registration data, in probe and before users can see the device.
     ///
     /// # Errors
     ///
-    /// Any; the device is then not bound.
-    fn new(pdev: &pci::Device<Bound>) -> impl PinInit<Self, Error>;
+    /// Any error leaves the device unbound.
+    fn new(pdev: PciFunction<'_>) -> impl PinInit<Self, Error>;
 
-    /// What this device can do. Asked once, directly after [`Self::new`].
+    /// Returns the features of the device. Called once, directly after [`Self::new`].
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
 
-    /// Parts of configuration space that users read as zeros: what identifies this very device. The
-    /// ranges are ascending and do not overlap.
+    /// Returns the ranges of configuration space that the user reads as zeros and cannot write,
+    /// such as an id of this particular device. The ranges are ascending and do not overlap.
     fn hidden_config(&self) -> &[ConfigRange] {
         &[]
     }
 
-    /// The first user opens the device. It has been reset and enabled, the BARs are mapped.
+    /// Returns the BARs that the user can access only through [`Self::read`] and [`Self::write`].
+    /// They cannot be mapped or exported as dma-bufs, and the device offers no ioeventfds, by which
+    /// vfio-pci-core would write to a BAR itself. Every call returns the same set.
+    fn trapped_bars(&self) -> BarSet {
+        BarSet::NONE
+    }
+
+    /// Called when the user reads a region. Several threads may call this and the other hooks at
+    /// once. Returns the number of bytes read.
     ///
     /// # Errors
     ///
-    /// Any; the open fails with it.
-    fn open(this: Pin<&Self>, pdev: &pci::Device<Bound>) -> impl PinInit<Self::OpenData, Error>;
+    /// Any error is returned to the user.
+    fn read(dev: &OpenDevice<'_, Self>, read: Read<'_>) -> Result<usize> {
+        let _ = dev;
+        read.forward()
+    }
 
-    /// The last user closed the device. Logging was stopped and the migration state torn down before
-    /// this call. `open` is dropped after it.
-    fn close(this: Pin<&Self>, pdev: &pci::Device<Bound>, open: Pin<&Self::OpenData>);
+    /// Called when the user writes a region. Returns the number of bytes written.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
+    fn write(dev: &OpenDevice<'_, Self>, write: Write<'_>) -> Result<usize> {
+        let _ = dev;
+        write.forward()
+    }
 
-    /// The driver is being unbound; users are gone and none can come any more. Last chance to let go of
-    /// what belongs to other devices.
-    fn unbind(this: Pin<&Self>, pdev: &pci::Device<Bound>) {
+    /// Called for an ioctl other than those for features and region infos.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
+    fn ioctl(dev: &OpenDevice<'_, Self>, ioctl: Ioctl<'_>) -> Result<c_long> {
+        let _ = dev;
+        ioctl.forward()
+    }
+
+    /// Called when the user maps a region that is not trapped, with the user's `mmap_lock` held for
+    /// writing: it must not access user memory.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
+    fn mmap(dev: &OpenDevice<'_, Self>, mmap: Mmap<'_>) -> Result {
+        let _ = dev;
+        mmap.forward()
+    }
+
+    /// Called when the user asks for the description of a region.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
+    fn region_info<'a>(dev: &OpenDevice<'_, Self>, info: RegionInfo<'a>) -> Result<Described<'a>> {
+        let _ = dev;
+        info.forward()
+    }
+
+    /// Called when the first user opens the device, after vfio-pci-core has enabled and reset it.
+    ///
+    /// # Errors
+    ///
+    /// The open fails with the error.
+    fn open(this: Pin<&Self>, pdev: PciFunction<'_>) -> impl PinInit<Self::OpenData, Error>;
+
+    /// Called first when the last user closes the device. After this the layer stops logging, ends
+    /// the migration sessions and calls [`Self::close`]. All of it runs with `dev_set->lock` held,
+    /// for which other tasks wait uninterruptibly.
+    fn closing(this: Pin<&Self>) {
+        let _ = this;
+    }
+
+    /// Called when the last user closes the device, after logging was stopped and the migration
+    /// sessions ended. `open` is dropped after this.
+    fn close(this: Pin<&Self>, pdev: PciFunction<'_>, open: Pin<&Self::OpenData>);
+
+    /// Called when the driver is being unbound and the device has no user any more. Release here
+    /// what belongs to other devices. It is also called if registering the device fails in probe.
+    fn unbind(this: Pin<&Self>, pdev: PciFunction<'_>) {
         let _ = (this, pdev);
     }
 
-    /// The PCI channel failed. Only set flags and wake sleepers: the caller may hold any lock, the
-    /// hardware may not answer (contract S17). The VFIO core tells the user.
+    /// Called after an error on the PCI channel. It may only set flags and wake sleepers: the
+    /// caller may hold any lock, and the hardware may not respond (contract S17). vfio-pci-core
+    /// signals the user's error eventfd after this.
     fn error_detected(&self, state: ChannelState) {
         let _ = state;
     }
 
-    /// The function is about to be reset. The caller may hold any lock; do not wait for users.
+    /// Called before the function is reset. The caller may hold any lock, so it must not wait for
+    /// users.
     fn reset_prepare(&self) {}
 
-    /// The function was reset. The caller may hold any lock (contract S15). What belongs to the
-    /// migration state goes into [`Migration::reset`](migration::Migration::reset), which is run after
-    /// this, now or as soon as the state lock is released.
+    /// Called after the function was reset. The caller may hold any lock (contract S15). The
+    /// migration state is reset by [`Migration::reset`](super::migration::Migration::reset), which
+    /// runs after this, at once or when the holder of the state lock releases it.
     fn reset_done(&self) {}
 }
-
-/// Registers the driver of `T` with the PCI core, as `kernel::driver::Registration<Adapter<T>>`.
-pub(crate) struct Adapter<T: Operations>(PhantomData<T>);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lock of the migration state, with resets deferred to its holder (contract K2 to K4).
+//! The lock of the migration state, which defers resets to its holder (contract K2 to K4).
 //!
-//! A reset runs with `memory_lock` held for writing. Whoever holds the state lock may be waiting for
-//! memory that a page fault brings in, and a page fault on the device's BAR waits for `memory_lock`. So
-//! a reset must not wait for the state lock: it leaves a note, and whoever releases the lock does the
-//! reset first. The note is written and the lock released under one spinlock, so that none is lost.
+//! A reset by vfio-pci-core runs with `memory_lock` held for writing. A page fault on a BAR of the
+//! device waits for `memory_lock`, and the holder of the state lock may wait for such a page fault.
+//! So a reset must not wait for the state lock. It sets `reset_pending` instead, and the holder of
+//! the lock resets the state before it releases the lock. A spinlock covers both setting the flag
+//! and releasing the lock, so that no reset is lost.
 
-use super::migration::State;
+use super::migration::state::State;
+use crate::kext::killable::lock_killable;
 use core::{
     mem::ManuallyDrop,
     ops::{
@@ -31,26 +33,27 @@ use kernel::{
     },
 };
 
-/// The state, readable without the lock, for who may only look and not hold a device: migration files.
+/// A copy of the state that migration files read without the state lock.
 pub(crate) struct StateMirror(Atomic<u32>);
 
 impl StateMirror {
-    /// The state, as of the last step.
+    /// Returns the state after the last finished step.
     pub(crate) fn get(&self) -> State {
         State::try_from(self.0.load(Acquire)).unwrap_or(State::Error)
     }
 }
 
-/// What the lock protects: the state of the state machine and the vendor's part.
-pub(crate) struct Locked<S> {
+/// The data under the lock: the migration state and the driver's part. Guards never give out a
+/// `&mut` to the whole, so that safe code cannot swap it between two locks.
+pub(super) struct Locked<S> {
     state: State,
     mirror: Arc<StateMirror>,
     data: S,
 }
 
 impl<S> Locked<S> {
-    /// Where the device is.
-    pub(crate) fn state(&self) -> State {
+    /// Returns the migration state.
+    pub(super) fn state(&self) -> State {
         self.state
     }
 
@@ -64,42 +67,28 @@ impl<S> Locked<S> {
     }
 }
 
-impl<S> Deref for Locked<S> {
-    type Target = S;
-
-    fn deref(&self) -> &S {
-        &self.data
-    }
-}
-
-impl<S> DerefMut for Locked<S> {
-    fn deref_mut(&mut self) -> &mut S {
-        &mut self.data
-    }
-}
-
-/// Does what a reset means for the vendor's data `S`.
+/// Resets the driver's data `S` under a [`StateLock`].
 ///
-/// A second trait next to [`Migration`](super::migration::Migration) so that the lock can be tested
-/// without a device.
+/// It is a trait of its own, apart from [`Migration`](super::migration::Migration), so that the
+/// lock can be tested without a device.
 pub(crate) trait ResetState<S> {
-    /// Brings `data` back to what it is in a freshly reset, running device.
+    /// Sets `data` to its value for a running device that was just reset.
     fn reset_state(&self, data: &mut S);
 }
 
-/// See the module's page.
+/// The lock of the migration state of a device.
 #[pin_data]
 pub(crate) struct StateLock<S> {
     #[pin]
     locked: Mutex<Locked<S>>,
-    /// Whether a reset waits for the holder of `locked`. Taken inside `locked`.
+    /// Whether the holder of `locked` must reset the state before it releases the lock.
     #[pin]
     reset_pending: SpinLock<bool>,
     mirror: Arc<StateMirror>,
 }
 
 impl<S: Send + Unpin> StateLock<S> {
-    /// A lock of a running device.
+    /// Makes the lock of a running device.
     ///
     /// # Errors
     ///
@@ -125,7 +114,8 @@ impl<S: Send + Unpin> StateLock<S> {
         self.mirror.clone()
     }
 
-    /// Takes the lock. Releasing the guard runs the resets that came meanwhile, on `owner`.
+    /// Takes the lock. Dropping the guard runs the resets that were requested while it was held, on
+    /// `owner`.
     pub(crate) fn lock<'a, R: ResetState<S>>(&'a self, owner: &'a R) -> Guard<'a, S, R> {
         Guard {
             lock: self,
@@ -134,8 +124,25 @@ impl<S: Send + Unpin> StateLock<S> {
         }
     }
 
-    /// The function was reset: resets the state now, or leaves it to the holder of the lock. Never
-    /// waits for the lock.
+    /// Like [`Self::lock`], but a fatal signal ends the wait: the holder may wait for several
+    /// commands of the device.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when a fatal signal is pending.
+    pub(super) fn lock_killable<'a, R: ResetState<S>>(
+        &'a self,
+        owner: &'a R,
+    ) -> Result<Guard<'a, S, R>> {
+        Ok(Guard {
+            lock: self,
+            owner,
+            guard: ManuallyDrop::new(lock_killable(&self.locked)?),
+        })
+    }
+
+    /// Resets the state after a reset of the function, at once or by the holder of the lock. Does
+    /// not wait for the lock.
     pub(super) fn request_reset<R: ResetState<S>>(&self, owner: &R) {
         let mut pending = self.reset_pending.lock();
         *pending = true;
@@ -150,8 +157,8 @@ impl<S: Send + Unpin> StateLock<S> {
         loop {
             let mut pending = self.reset_pending.lock();
             if !*pending {
-                // Inside the spinlock: a reset that comes now either sees the lock free or is seen by
-                // the next pass of this loop.
+                // Release the lock with the spinlock held: a reset that comes now waits for the
+                // spinlock and then finds the lock free.
                 drop(guard);
                 return;
             }
@@ -163,36 +170,53 @@ impl<S: Send + Unpin> StateLock<S> {
     }
 }
 
-/// Holds a [`StateLock`].
+/// The guard of a [`StateLock`].
 pub(crate) struct Guard<'a, S: Send + Unpin, R: ResetState<S>> {
     lock: &'a StateLock<S>,
     owner: &'a R,
     guard: ManuallyDrop<MutexGuard<'a, Locked<S>>>,
 }
 
-impl<S: Send + Unpin, R: ResetState<S>> Deref for Guard<'_, S, R> {
-    type Target = Locked<S>;
+impl<S: Send + Unpin, R: ResetState<S>> Guard<'_, S, R> {
+    /// Returns the migration state.
+    pub(crate) fn state(&self) -> State {
+        self.guard.state()
+    }
 
-    fn deref(&self) -> &Locked<S> {
-        &self.guard
+    /// Sets the migration state.
+    pub(super) fn set_state(&mut self, state: State) {
+        self.guard.set_state(state);
+    }
+
+    /// Returns state and data, for the steps of a transition.
+    pub(super) fn locked(&mut self) -> &mut Locked<S> {
+        &mut self.guard
+    }
+}
+
+impl<S: Send + Unpin, R: ResetState<S>> Deref for Guard<'_, S, R> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.guard.data
     }
 }
 
 impl<S: Send + Unpin, R: ResetState<S>> DerefMut for Guard<'_, S, R> {
-    fn deref_mut(&mut self) -> &mut Locked<S> {
-        &mut self.guard
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.guard.data
     }
 }
 
 impl<S: Send + Unpin, R: ResetState<S>> Drop for Guard<'_, S, R> {
     fn drop(&mut self) {
-        // SAFETY: `guard` is not used again: this is the destructor of the value that owns it.
+        // SAFETY: `guard` is not used again, because this is the destructor of its owner.
         let guard = unsafe { ManuallyDrop::take(&mut self.guard) };
         self.lock.release(self.owner, guard);
     }
 }
 
-#[kunit_tests(dlr_vfio_state_lock)]
+#[kunit_tests(vfio_state_lock)]
 mod tests {
     use super::*;
     use kernel::sync::atomic::Relaxed;
@@ -205,7 +229,7 @@ mod tests {
         lock.request_reset(&resets);
         assert_eq!(resets.count(), 1);
         assert_eq!(lock.lock(&resets).state(), State::Running);
-        assert_eq!(**lock.lock(&resets), 0);
+        assert_eq!(*lock.lock(&resets), 0);
         Ok(())
     }
 
@@ -229,9 +253,21 @@ mod tests {
     fn nothing_to_do_without_a_reset() -> Result {
         let resets = Resets::new();
         let lock = KBox::pin_init(StateLock::new(7u32), GFP_KERNEL)?;
-        **lock.lock(&resets) += 1;
-        assert_eq!(**lock.lock(&resets), 8);
+        *lock.lock(&resets) += 1;
+        assert_eq!(*lock.lock(&resets), 8);
         assert_eq!(resets.count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_killable_lock_defers_resets_as_well() -> Result {
+        let resets = Resets::new();
+        let lock = KBox::pin_init(StateLock::new(7u32), GFP_KERNEL)?;
+        let guard = lock.lock_killable(&resets)?;
+        lock.request_reset(&resets);
+        assert_eq!(resets.count(), 0);
+        drop(guard);
+        assert_eq!(resets.count(), 1);
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The way from one migration state to another, hop by hop.
+//! Changes of the migration state, one arc of the VFIO state machine at a time.
 
+#[cfg(CONFIG_KUNIT = "y")]
+use super::migration::state::Flags;
 use super::{
-    migration::{
+    migration::state::{
         Failure,
         State,
-        Step, //
+        Transition, //
     },
     state_lock::Locked, //
 };
@@ -16,35 +18,37 @@ use kernel::{
     prelude::*, //
 };
 
-/// The next hop on the way from `from` to `to`, as the VFIO core sees it.
+/// Returns the next state on the path from `from` to `to`, by `vfio_mig_get_next_state()`.
 ///
 /// # Errors
 ///
-/// `EINVAL` when there is no way.
+/// `EINVAL` when there is no path.
 ///
 /// # Safety
 ///
-/// `vdev` is valid, with the migration flags that it is or will be registered with.
+/// `vdev` is valid and has the migration flags with which it is or will be registered.
 pub(super) unsafe fn next_state(
     vdev: *mut bindings::vfio_device,
     from: State,
     to: State,
 ) -> Result<State> {
     let mut hop = 0;
-    // SAFETY: As promised by the caller; `hop` is a place for the answer.
+    // SAFETY: By the requirements of this function; `hop` is valid for writes.
     to_result(unsafe {
         bindings::vfio_mig_get_next_state(vdev, from.to_raw(), to.to_raw(), &mut hop)
     })?;
     State::try_from(hop)
 }
 
-/// Goes from the current state to `target`, hop by hop as `next` says, with `run` for each. Stores the
-/// state after each hop and stops at the first that fails (contract S2 to S6).
+/// Moves from the current state to `target` on the path that `next` gives, and calls `run` for each
+/// arc. Stores the state after each arc and stops at the first that fails (contract S2 to S6). A
+/// path that makes no file, also one without an arc, ends with `arrived`.
 pub(super) fn transition<S, F>(
     locked: &mut Locked<S>,
     target: u32,
     next: impl Fn(State, State) -> Result<State>,
-    mut run: impl FnMut(&mut S, Step) -> Result<Option<F>, Failure>,
+    mut run: impl FnMut(&mut S, Transition) -> Result<Option<F>, Failure>,
+    arrived: impl FnOnce(&mut S) -> Result,
 ) -> Result<Option<F>> {
     let target = State::try_from(target)?;
     if target == State::Error {
@@ -53,12 +57,13 @@ pub(super) fn transition<S, F>(
     while locked.state() != target {
         let from = locked.state();
         if from == State::Error {
-            // Asking the core for a way out of here is a WARN (contract S3).
+            // `vfio_mig_get_next_state()` warns (WARN_ON) if asked for a path from ERROR (contract
+            // S3).
             return Err(EIO);
         }
         let to = next(from, target)?;
-        let step = Step { from, to };
-        let file = match run(locked, step) {
+        let arc = Transition::new(from, to).ok_or(EINVAL)?;
+        let file = match run(locked.data_mut(), arc) {
             Ok(file) => file,
             Err(Failure::Stay(error)) => return Err(error),
             Err(Failure::Broken(error)) => {
@@ -67,25 +72,53 @@ pub(super) fn transition<S, F>(
             }
         };
         locked.set_state(to);
-        match (file, step.returns_file(), to == target) {
-            (None, false, _) => (),
-            (Some(file), true, true) => return Ok(Some(file)),
-            // A file where there must be none, or none where there must be one, or one inside a path: the
-            // user could never get it. Dropping it is all that can be done.
-            _ => {
-                pr_err!(
-                    "wrong use of the data file from {} to {}\n",
-                    from.name(),
-                    to.name()
-                );
+        match file {
+            Some(file) if to == target => return Ok(Some(file)),
+            // An arc inside a path made a file. The core's paths have no such arc, and the user
+            // could not get the file, so drop it.
+            Some(_) => {
+                pr_err!("a data file from {} to {}\n", from.name(), to.name());
                 return Err(EIO);
             }
+            None => (),
         }
     }
+    arrived(locked.data_mut())?;
     Ok(None)
 }
 
-#[kunit_tests(dlr_vfio_transition)]
+/// The paths of the VFIO core for a device with given flags, for tests.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(super) struct CoreTable(KBox<bindings::vfio_device>);
+
+#[cfg(CONFIG_KUNIT = "y")]
+impl CoreTable {
+    /// Makes a VFIO device of which only the migration flags are set.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(flags: Flags) -> Result<Self> {
+        let vdev = KBox::<bindings::vfio_device>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+        // SAFETY: All zeros is valid for this C struct, which is plain data and raw pointers.
+        let mut vdev = unsafe { vdev.assume_init() };
+        vdev.migration_flags = flags.to_raw();
+        Ok(Self(vdev))
+    }
+
+    /// See [`next_state`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when there is no path.
+    pub(super) fn next(&self, from: State, to: State) -> Result<State> {
+        let vdev = core::ptr::from_ref(&*self.0).cast_mut();
+        // SAFETY: The core only reads the flags.
+        unsafe { next_state(vdev, from, to) }
+    }
+}
+
+#[kunit_tests(vfio_transition)]
 mod tests {
     use super::{
         super::state_lock::{
@@ -112,15 +145,15 @@ mod tests {
                         let mut at = from;
                         assert_eq!(steps.len(), path.len());
                         for (step, to) in steps.iter().zip(path) {
-                            assert_eq!(*step, Step { from: at, to: *to });
+                            assert_eq!(step.ends(), (at, *to));
                             at = *to;
                         }
                         assert_eq!(end, to);
                         let last = steps.last();
-                        let file = last.is_some_and(|step| step.returns_file());
+                        let file = last.is_some_and(makes_file);
                         assert_eq!(result, Ok(file.then_some(())));
-                        // Never inside a path.
-                        let files = steps.iter().filter(|step| step.returns_file());
+                        // No file is made inside a path.
+                        let files = steps.iter().filter(|step| makes_file(step));
                         assert_eq!(files.count(), usize::from(file));
                     }
                 }
@@ -158,6 +191,9 @@ mod tests {
             assert_eq!(result, Err(EIO));
             assert_eq!(end, State::Error);
         }
+        // ERROR as the target is refused even in ERROR.
+        let (result, _) = all.request(State::Error, State::Error.to_raw(), &mut steps, None)?;
+        assert_eq!(result, Err(EINVAL));
         assert!(steps.is_empty());
         Ok(())
     }
@@ -190,12 +226,16 @@ mod tests {
         StopCopy as SC, //
     };
 
-    type Steps = KVec<Step>;
+    type Steps = KVec<Transition>;
+
+    fn makes_file(arc: &Transition) -> bool {
+        matches!(arc, Transition::Open(_))
+    }
 
     const STATES: [State; 7] = [S, R, RP, PC, PP, SC, RS];
 
-    /// The table of section 2 of the contract: for each request the states on the way, `None` for
-    /// `EINVAL`.
+    /// For each request the states on the path, or `None` for `EINVAL`, as documented for `enum
+    /// vfio_device_mig_state` in include/uapi/linux/vfio.h (contract S1, S2).
     #[rustfmt::skip]
     const TABLE: [(State, [Option<&[State]>; 7]); 7] = [
         (S, [Some(&[]), Some(&[RP, R]), Some(&[RP]), Some(&[RP, R, PC]), Some(&[RP, PP]),
@@ -214,20 +254,16 @@ mod tests {
             Some(&[S, RP, PP]), Some(&[S, SC]), Some(&[])]),
     ];
 
-    /// Just enough of a VFIO device to ask the core for the next state.
-    struct Machine(KBox<bindings::vfio_device>);
+    /// A state machine with the paths of the core.
+    struct Machine(CoreTable);
 
     fn machine(p2p: bool, pre_copy: bool) -> Result<Machine> {
-        let vdev = KBox::<bindings::vfio_device>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-        // SAFETY: All zeros is valid for this C struct, which is plain data and raw pointers.
-        let mut vdev = unsafe { vdev.assume_init() };
-        vdev.migration_flags = super::super::migration::Flags { p2p, pre_copy }.to_raw();
-        Ok(Machine(vdev))
+        Ok(Machine(CoreTable::new(Flags { p2p, pre_copy })?))
     }
 
     impl Machine {
-        /// Requests `target` in the state `from`; the step `fail.0` fails. Returns the answer and the
-        /// state after it.
+        /// Requests `target` in the state `from`; the step with index `fail.0` fails. Returns the
+        /// result and the state after it.
         fn request(
             &self,
             from: State,
@@ -238,19 +274,17 @@ mod tests {
             let lock = KBox::pin_init(StateLock::new(()), GFP_KERNEL)?;
             let mut locked = lock.lock(&Nothing);
             locked.set_state(from);
-            let vdev = core::ptr::from_ref(&*self.0).cast_mut();
-            let next = |from, to| {
-                // SAFETY: The core only reads the flags.
-                unsafe { next_state(vdev, from, to) }
-            };
-            let result = transition(&mut locked, target, next, |(), step| {
+            let next = |from, to| self.0.next(from, to);
+            let run = |(): &mut (), step| {
                 let index = steps.len();
-                steps.push(step, GFP_KERNEL).map_err(Error::from)?;
+                let pushed = steps.push(step, GFP_KERNEL);
+                pushed.map_err(|error| Failure::Stay(error.into()))?;
                 match fail {
                     Some((at, failure)) if at == index => Err(failure),
-                    _ => Ok(step.returns_file().then_some(())),
+                    _ => Ok(makes_file(&step).then_some(())),
                 }
-            });
+            };
+            let result = transition(locked.locked(), target, next, run, |()| Ok(()));
             Ok((result, locked.state()))
         }
     }

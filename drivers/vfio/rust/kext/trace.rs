@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tracepoints of an out-of-tree module as safe functions. A disabled tracepoint costs a NOP.
+//!
+//! `kernel::declare_trace!` expects the tracepoint in `kernel::bindings` and so works only in the
+//! kernel tree. [`declare_trace!`] takes the module with bindgen's output for the driver's trace
+//! header.
+//!
+//! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
+
+use kernel::prelude::*;
+
+/// An argument of a tracepoint: each value of the type converts to a valid C value.
+pub(crate) trait Argument {
+    /// The C type in the prototype of the tracepoint.
+    type C;
+    /// Returns the C value, which is valid during the call of the tracepoint.
+    fn to_c(self) -> Self::C;
+}
+
+/// The tracepoint copies the string (`__assign_str()`).
+impl Argument for &CStr {
+    type C = *const c_char;
+
+    fn to_c(self) -> Self::C {
+        self.as_char_ptr()
+    }
+}
+
+macro_rules! plain {
+    ($($ty:ty),*) => {$(
+        impl Argument for $ty {
+            type C = $ty;
+
+            fn to_c(self) -> $ty {
+                self
+            }
+        }
+    )*};
+}
+
+plain!(u32, u64, i32);
+
+/// Passed as `u32`, because not all readers of trace events know `bool`.
+impl Argument for bool {
+    type C = u32;
+
+    fn to_c(self) -> u32 {
+        self.into()
+    }
+}
+
+/// Declares functions that fire the tracepoints of a trace header.
+///
+/// `$raw` is the module with bindgen's output for that header: `__tracepoint_EVENT` and
+/// `rust_do_trace_EVENT` for each event. So the compiler checks each argument against the prototype
+/// of the event. The object with `CREATE_TRACE_POINTS` and `CREATE_RUST_TRACE_POINTS` must be part
+/// of the same kernel module.
+#[allow(unused_macros, reason = "a driver need not have tracepoints")]
+macro_rules! declare_trace {
+    (use $raw:path; $(
+        $(#[$attr:meta])*
+        $vis:vis fn $name:ident => $event:ident($($arg:ident: $ty:ty),* $(,)?);
+    )*) => {$(
+        $(#[$attr])*
+        #[inline(always)]
+        #[allow(unsafe_code, reason = "the arguments are checked, see the macro")]
+        $vis fn $name($($arg: $ty),*) {
+            #[cfg(CONFIG_TRACEPOINTS)]
+            kernel::macros::paste! {
+                use $crate::kext::trace::Argument;
+                use $raw as raw;
+                // SAFETY: The static key belongs to a tracepoint of this kernel module, which would
+                // not link without it.
+                if unsafe {
+                    kernel::jump_label::static_branch_unlikely!(
+                        raw::[<__tracepoint_ $event>],
+                        kernel::bindings::tracepoint,
+                        key
+                    )
+                } {
+                    // SAFETY: Bindgen has generated the prototype, and the values that `Argument`
+                    // makes are valid during the call.
+                    unsafe { raw::[<rust_do_trace_ $event>]($(<$ty as Argument>::to_c($arg)),*) };
+                }
+            }
+            #[cfg(not(CONFIG_TRACEPOINTS))]
+            {
+                $(let _ = $arg;)*
+            }
+        }
+    )*};
+}
+pub(crate) use declare_trace;

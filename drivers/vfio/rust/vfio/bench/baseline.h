@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Called from Rust only; see mod.rs, which declares the same. */
+#ifndef DLR_BENCH_BASELINE_H
+#define DLR_BENCH_BASELINE_H
+
+#include <linux/types.h>
+
+/* Bytes of the pages that all benchmarks track. */
+#define DLR_LOG_PAGE 4096
+
+struct iova_bitmap;
+
+unsigned int dlr_bench_passes(void);
+u64 dlr_bench_now(void);
+unsigned long dlr_bench_user(size_t bytes);
+bool dlr_bench_user_clear(unsigned long user, size_t bytes);
+u64 dlr_bench_user_count(unsigned long user, size_t bytes);
+void dlr_bench_flat(unsigned long *bits, const u64 *words, size_t count);
+void dlr_bench_each(struct iova_bitmap *bitmap, const u64 *words, size_t count);
+void dlr_bench_xor(struct iova_bitmap *bitmap, const u64 *seq, u64 *ack, size_t dwords);
+void dlr_bench_copy(u64 *to, const u64 *from, size_t count);
+
+#endif

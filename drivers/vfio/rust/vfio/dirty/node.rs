@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The nodes of the tree of chunks, and how they are walked.
+
+use super::{
+    chunk::{
+        split,
+        Chunk,
+        CHUNK_SHIFT, //
+    },
+    memory::Budget,
+    run::Run,
+    span::{
+        Span,
+        MAX_GRANULE, //
+    },
+};
+use kernel::prelude::*;
+
+/// Log2 of the children of a node.
+const FAN_SHIFT: u32 = 8;
+const FAN: usize = 1 << FAN_SHIFT;
+type Inner = [Option<Node>; FAN];
+type Chunks = [Option<Chunk>; FAN];
+/// What a node takes.
+pub(super) const NODE_BYTES: usize = 4096;
+
+/// Levels that all granules there can be take.
+pub(super) const MAX_LEVELS: u32 = 5;
+
+static_assert!(MAX_GRANULE >> span_shift(MAX_LEVELS) == 0);
+static_assert!(MAX_GRANULE >> span_shift(MAX_LEVELS - 1) != 0);
+static_assert!(size_of::<Inner>() == NODE_BYTES);
+static_assert!(size_of::<Chunks>() == NODE_BYTES);
+
+/// # Invariants
+///
+/// A node has at least one child, but for the moment in which it gets its first or loses its last.
+pub(super) enum Node {
+    Inner(KBox<Inner>),
+    Chunks(KBox<Chunks>),
+}
+
+/// Which child of a node of level `level` (1: of chunks) has `granule`.
+#[inline]
+pub(super) fn child(granule: u64, level: u32) -> usize {
+    // CAST: Only the lowest 8 bits are wanted.
+    usize::from((granule >> span_shift(level.wrapping_sub(1))) as u8)
+}
+
+/// Log2 of the granules under a node of `level`, and of a chunk for level 0.
+#[inline]
+pub(super) const fn span_shift(level: u32) -> u32 {
+    // OVERFLOW: There are at most 5 levels: 13 + 5 * 8 = 53.
+    CHUNK_SHIFT.wrapping_add(FAN_SHIFT.wrapping_mul(level)) & 63
+}
+
+/// The granules under child `index` of a node that begins at `base`.
+pub(super) fn part(base: u64, index: usize, level: u32) -> Option<Span> {
+    let size = 1u64 << span_shift(level.wrapping_sub(1));
+    let start = base.checked_add(size.checked_mul(index as u64)?)?;
+    Span::new(start, start.checked_add(size)?.min(MAX_GRANULE))
+}
+
+/// The children of a node that begins at `base` that `span` touches.
+pub(super) fn touched(base: u64, span: Span, level: u32) -> core::ops::RangeInclusive<usize> {
+    let end = base.saturating_add(1u64 << span_shift(level));
+    let first = span.start().max(base);
+    let last = span.end().min(end).saturating_sub(1);
+    child(first, level)..=child(last, level)
+}
+
+/// The place for the chunk that has `granule` under a node of level `LEVELS`, which is not 1.
+#[inline(always)]
+fn place_below<const LEVELS: u32>(root: &mut Inner, granule: u64) -> Option<&mut Option<Chunk>> {
+    let mut children = root;
+    let mut level = LEVELS;
+    loop {
+        let node = children.get_mut(child(granule, level))?.as_mut()?;
+        level = level.wrapping_sub(1);
+        match node {
+            Node::Inner(next) if level > 1 => children = next,
+            Node::Chunks(chunks) if level == 1 => return chunks.get_mut(child(granule, 1)),
+            _ => return None,
+        }
+    }
+}
+
+/// The chunk that has `granule`, in a tree of so many levels.
+#[inline]
+pub(super) fn chunk_mut<const LEVELS: u32>(root: &mut Node, granule: u64) -> Option<&mut Chunk> {
+    if granule >> span_shift(LEVELS) != 0 {
+        return None;
+    }
+    match root {
+        Node::Inner(children) => place_below::<LEVELS>(children, granule)?.as_mut(),
+        Node::Chunks(chunks) => chunks.get_mut(child(granule, 1))?.as_mut(),
+    }
+}
+
+/// Marks those of `runs` that are single granules, from the first on, for as long as that takes no
+/// memory, in a tree of so many levels. Returns the rest, and by how much the chunks' counts grow.
+#[inline]
+pub(super) fn put_each<'a, const LEVELS: u32>(
+    root: &mut Node,
+    runs: &'a [Run],
+) -> (&'a [Run], u64) {
+    // What the root is is decided here and not for each granule.
+    match root {
+        Node::Inner(children) => put_all(runs, LEVELS, |granule| {
+            Chunk::put(place_below::<LEVELS>(children, granule)?, granule)
+        }),
+        Node::Chunks(chunks) => put_all(runs, LEVELS, |granule| {
+            Chunk::put(chunks.get_mut(child(granule, 1))?, granule)
+        }),
+    }
+}
+
+/// As [`put_each`], with `put` to mark one granule.
+#[inline(always)]
+fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<u64>) -> (&[Run], u64) {
+    let mut fresh = 0u64;
+    let mut rest = runs.iter();
+    loop {
+        let here = rest.as_slice();
+        let Some(run) = rest.next() else {
+            return (here, fresh);
+        };
+        let granule = run.start();
+        if run.more() != 0 || granule >> span_shift(levels) != 0 {
+            return (here, fresh);
+        }
+        let Some(gain) = put(granule) else {
+            return (here, fresh);
+        };
+        // OVERFLOW: At most one for each run.
+        fresh = fresh.wrapping_add(gain);
+    }
+}
+
+pub(super) fn inner(memory: &mut Budget) -> Option<KBox<Inner>> {
+    let none = pin_init::init_array_from_fn(|_| None);
+    memory.allocate(NODE_BYTES, |flags| KBox::init(none, flags))
+}
+
+pub(super) fn chunks(memory: &mut Budget) -> Option<KBox<Chunks>> {
+    let none = pin_init::init_array_from_fn(|_| None);
+    memory.allocate(NODE_BYTES, |flags| KBox::init(none, flags))
+}
+
+/// Puts a chunk under a node of `level` that may be there already.
+pub(super) fn attach(
+    place: &mut Option<Node>,
+    level: u32,
+    granule: u64,
+    chunk: Chunk,
+    memory: &mut Budget,
+) -> Option<()> {
+    match place {
+        Some(Node::Inner(children)) => {
+            let place = children.get_mut(child(granule, level))?;
+            attach(place, level.wrapping_sub(1), granule, chunk, memory)
+        }
+        Some(Node::Chunks(chunks)) => {
+            *chunks.get_mut(child(granule, 1))? = Some(chunk);
+            Some(())
+        }
+        None => {
+            *place = Some(around(level, granule, chunk, memory)?);
+            Some(())
+        }
+    }
+}
+
+/// A node of `level` with this chunk under it and nothing else.
+pub(super) fn around(level: u32, granule: u64, chunk: Chunk, memory: &mut Budget) -> Option<Node> {
+    if level <= 1 {
+        let Some(mut chunks) = chunks(memory) else {
+            chunk.free(memory);
+            return None;
+        };
+        *chunks.get_mut(child(granule, 1))? = Some(chunk);
+        return Some(Node::Chunks(chunks));
+    }
+    let node = around(level.wrapping_sub(1), granule, chunk, memory)?;
+    let Some(mut children) = inner(memory) else {
+        free(node, memory);
+        return None;
+    };
+    *children.get_mut(child(granule, level))? = Some(node);
+    Some(Node::Inner(children))
+}
+
+/// Frees a node and what is under it.
+pub(super) fn free(node: Node, memory: &mut Budget) {
+    match node {
+        Node::Inner(mut children) => children
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(|node| free(node, memory)),
+        Node::Chunks(mut chunks) => chunks
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(|chunk| chunk.free(memory)),
+    }
+    memory.give(NODE_BYTES);
+}
+
+/// Takes `span` out of what is under a node; whether nothing is left. Then the caller frees it.
+pub(super) fn clear_node(
+    node: &mut Node,
+    level: u32,
+    base: u64,
+    span: Span,
+    memory: &mut Budget,
+    bits: &mut u64,
+) -> bool {
+    match node {
+        Node::Inner(children) => {
+            for index in touched(base, span, level) {
+                let (Some(place), Some(part)) = (children.get_mut(index), part(base, index, level))
+                else {
+                    continue;
+                };
+                if place.as_mut().is_some_and(|node| {
+                    clear_node(
+                        node,
+                        level.wrapping_sub(1),
+                        part.start(),
+                        span,
+                        memory,
+                        bits,
+                    )
+                }) {
+                    memory.give(NODE_BYTES);
+                    *place = None;
+                }
+            }
+            children.iter().all(Option::is_none)
+        }
+        Node::Chunks(chunks) => {
+            for index in touched(base, span, 1) {
+                let (Some(place), Some(part)) = (chunks.get_mut(index), part(base, index, 1))
+                else {
+                    continue;
+                };
+                if let (Some(chunk), Some(cut)) = (place.as_mut(), part.intersect(span)) {
+                    *bits = bits.saturating_sub(chunk.count());
+                    let (_, lo, hi, _) = split(cut);
+                    if cut == part || chunk.clear(lo, hi) {
+                        if let Some(chunk) = place.take() {
+                            chunk.free(memory);
+                        }
+                    } else {
+                        *bits = bits.saturating_add(chunk.count());
+                    }
+                }
+            }
+            chunks.iter().all(Option::is_none)
+        }
+    }
+}
+
+pub(super) fn any_in(node: &Node, level: u32, base: u64, span: Span) -> bool {
+    touched(base, span, level).any(|index| {
+        let Some(part) = part(base, index, level) else {
+            return false;
+        };
+        // Nothing is kept that is not dirty, so the first part that lies wholly in `span` decides.
+        let whole = span.contains(part);
+        match node {
+            Node::Inner(children) => children.get(index).is_some_and(|child| {
+                child.as_ref().is_some_and(|child| {
+                    whole || any_in(child, level.wrapping_sub(1), part.start(), span)
+                })
+            }),
+            Node::Chunks(chunks) => chunks.get(index).is_some_and(|chunk| {
+                chunk.as_ref().is_some_and(|chunk| {
+                    whole
+                        || part.intersect(span).is_some_and(|cut| {
+                            let (_, lo, hi, _) = split(cut);
+                            chunk.any(lo, hi)
+                        })
+                })
+            }),
+        }
+    })
+}
+
+pub(super) fn tell_node<F: FnMut(Span) -> Result>(
+    node: &Node,
+    level: u32,
+    base: u64,
+    span: Span,
+    run: &mut F,
+) -> Result {
+    for index in touched(base, span, level) {
+        let Some(part) = part(base, index, level) else {
+            continue;
+        };
+        match node {
+            Node::Inner(children) => {
+                if let Some(Some(child)) = children.get(index) {
+                    tell_node(child, level.wrapping_sub(1), part.start(), span, run)?;
+                }
+            }
+            Node::Chunks(chunks) => {
+                let (Some(Some(chunk)), Some(cut)) = (chunks.get(index), part.intersect(span))
+                else {
+                    continue;
+                };
+                let (_, lo, hi, _) = split(cut);
+                chunk.each_run(lo, hi, |a, b| {
+                    let start = part.start().saturating_add(a);
+                    Span::new(start, part.start().saturating_add(b)).map_or(Ok(()), &mut *run)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(CONFIG_KUNIT = "y")]
+pub(super) fn check_node(node: &Node, level: u32, bytes: &mut usize, bits: &mut u64) -> bool {
+    *bytes += NODE_BYTES;
+    match node {
+        Node::Inner(children) => {
+            level > 1
+                && children.iter().any(Option::is_some)
+                && children
+                    .iter()
+                    .flatten()
+                    .all(|child| check_node(child, level - 1, bytes, bits))
+        }
+        Node::Chunks(chunks) => {
+            level == 1
+                && chunks.iter().any(Option::is_some)
+                && chunks.iter().flatten().all(|chunk| {
+                    *bytes += chunk.bytes();
+                    *bits += chunk.count();
+                    chunk.is_consistent()
+                })
+        }
+    }
+}

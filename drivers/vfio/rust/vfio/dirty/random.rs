@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random numbers for the tests of this folder.
+
+/// Numbers that look random and are the same in every run (xorshift64*).
+pub(in crate::vfio) struct Random(u64);
+
+impl Random {
+    /// Begins at `seed`, which is not 0.
+    pub(in crate::vfio) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(in crate::vfio) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    /// A number below `n`, which is not 0.
+    pub(in crate::vfio) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}

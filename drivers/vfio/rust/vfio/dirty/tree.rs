@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the chunks are: a radix tree of as many levels as the highest granule needs.
+//!
+//! Pages of 4 KiB up to 8 GiB take one level, up to 2 TiB two, and all 2^64 bytes five. A look-up
+//! is one load a level, with no comparison that depends on the granule.
+
+use super::{
+    chunk::{
+        Chunk,
+        CHUNK_SHIFT, //
+    },
+    memory::Budget,
+    node::{
+        self,
+        Node,
+        MAX_LEVELS,
+        NODE_BYTES, //
+    },
+    run::Run,
+    span::Span, //
+};
+use kernel::prelude::*;
+
+/// See the module's page.
+///
+/// # Invariants
+///
+/// All paths from the root have `levels` nodes, the last of which is [`Node::Chunks`]; without a
+/// root `levels` is 0. `bits` is the sum of what the chunks count.
+pub(super) struct Tree {
+    root: Option<Node>,
+    levels: u32,
+    bits: u64,
+}
+
+/// Levels of a tree that has room for `granule`.
+fn levels_for(granule: u64) -> u32 {
+    let mut levels = 1;
+    while granule >> node::span_shift(levels) != 0 {
+        levels = levels.saturating_add(1);
+    }
+    levels
+}
+
+impl Tree {
+    /// No granule is dirty.
+    pub(super) const fn new() -> Self {
+        Self {
+            root: None,
+            levels: 0,
+            bits: 0,
+        }
+    }
+
+    /// Dirty granules; one that was marked twice may count twice.
+    pub(super) fn bits(&self) -> u64 {
+        self.bits
+    }
+
+    /// Marks those of `runs` that are single granules, from the first on, for as long as that takes
+    /// no memory: the fast way. Returns the rest.
+    #[inline]
+    pub(super) fn put<'a>(&mut self, runs: &'a [Run]) -> &'a [Run] {
+        let Some(root) = &mut self.root else {
+            return runs;
+        };
+        // The number of levels is decided here and not for each granule.
+        let (rest, fresh) = match self.levels {
+            1 => node::put_each::<1>(root, runs),
+            2 => node::put_each::<2>(root, runs),
+            3 => node::put_each::<3>(root, runs),
+            4 => node::put_each::<4>(root, runs),
+            _ => node::put_each::<MAX_LEVELS>(root, runs),
+        };
+        self.bits = self.bits.saturating_add(fresh);
+        rest
+    }
+
+    /// Marks the part `[lo, hi)` of chunk `index`; `None`, and nothing marked, without memory.
+    pub(super) fn set(&mut self, index: u64, lo: u64, hi: u64, memory: &mut Budget) -> Option<()> {
+        let granule = index << CHUNK_SHIFT;
+        if let Some(chunk) = self.chunk_mut(granule) {
+            let before = chunk.count();
+            chunk.set(lo, hi, memory)?;
+            let after = chunk.count();
+            self.bits = self.bits.saturating_sub(before).saturating_add(after);
+            return Some(());
+        }
+        let chunk = Chunk::with(lo, hi, memory)?;
+        self.insert(granule, chunk, memory)?;
+        self.bits = self.bits.saturating_add(hi.saturating_sub(lo));
+        Some(())
+    }
+
+    /// The chunk that has `granule`.
+    fn chunk_mut(&mut self, granule: u64) -> Option<&mut Chunk> {
+        let root = self.root.as_mut()?;
+        match self.levels {
+            1 => node::chunk_mut::<1>(root, granule),
+            2 => node::chunk_mut::<2>(root, granule),
+            3 => node::chunk_mut::<3>(root, granule),
+            4 => node::chunk_mut::<4>(root, granule),
+            _ => node::chunk_mut::<MAX_LEVELS>(root, granule),
+        }
+    }
+
+    /// Puts a chunk where none is. Without memory it is freed.
+    fn insert(&mut self, granule: u64, chunk: Chunk, memory: &mut Budget) -> Option<()> {
+        let levels = levels_for(granule);
+        if self.root.is_none() {
+            // INVARIANT: Without a root any number of levels is right.
+            self.levels = levels;
+        }
+        while self.levels < levels {
+            // The root so far becomes the first child of a new one. If a later step finds no
+            // memory, the tree is higher than it has to be, and nothing else.
+            let Some(mut children) = node::inner(memory) else {
+                chunk.free(memory);
+                return None;
+            };
+            if let Some(first) = children.first_mut() {
+                *first = self.root.take();
+            }
+            self.root = Some(Node::Inner(children));
+            self.levels = self.levels.saturating_add(1);
+        }
+        let done = node::attach(&mut self.root, self.levels, granule, chunk, memory);
+        if self.root.is_none() {
+            self.levels = 0;
+        }
+        done
+    }
+
+    /// Takes `span` out.
+    pub(super) fn clear(&mut self, span: Span, memory: &mut Budget) {
+        if let Some(root) = &mut self.root {
+            if meets(span, self.levels)
+                && node::clear_node(root, self.levels, 0, span, memory, &mut self.bits)
+            {
+                memory.give(NODE_BYTES);
+                self.root = None;
+                self.levels = 0;
+            }
+        }
+    }
+
+    /// Whether a granule of `span` is dirty.
+    pub(super) fn any(&self, span: Span) -> bool {
+        self.root.as_ref().is_some_and(|root| {
+            meets(span, self.levels) && node::any_in(root, self.levels, 0, span)
+        })
+    }
+
+    /// Hands each dirty run of `span` to `run`, rising, not joined.
+    ///
+    /// # Errors
+    ///
+    /// The first that `run` returns; it is not called again.
+    pub(super) fn tell(&self, span: Span, mut run: impl FnMut(Span) -> Result) -> Result {
+        match &self.root {
+            Some(root) if meets(span, self.levels) => {
+                node::tell_node(root, self.levels, 0, span, &mut run)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the invariants hold; and the bytes that it takes.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(super) fn check(&self) -> (bool, usize) {
+        let mut bytes = 0;
+        let mut bits = 0;
+        let good = match &self.root {
+            Some(root) => node::check_node(root, self.levels, &mut bytes, &mut bits),
+            None => self.levels == 0,
+        };
+        (good && bits == self.bits, bytes)
+    }
+}
+
+/// Whether a tree of so many levels reaches up to `span`.
+fn meets(span: Span, levels: u32) -> bool {
+    span.start() >> node::span_shift(levels) == 0
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A bitmap in words of 64 bits: bit arithmetic, no memory and no meaning.
+
+use kernel::prelude::*;
+
+/// Bits of a word.
+const BITS: u64 = 64;
+
+/// Sets the bits `[lo, hi)`; returns how many were clear before.
+pub(super) fn set(words: &mut [u64], lo: u64, hi: u64) -> u64 {
+    let mut fresh = 0u64;
+    each_word(words, lo, hi, |mask, word| {
+        fresh = fresh.saturating_add(count_ones(mask & !*word));
+        *word |= mask;
+    });
+    fresh
+}
+
+/// Clears the bits `[lo, hi)`; returns how many were set before.
+pub(super) fn clear(words: &mut [u64], lo: u64, hi: u64) -> u64 {
+    let mut cleared = 0u64;
+    each_word(words, lo, hi, |mask, word| {
+        cleared = cleared.saturating_add(count_ones(mask & *word));
+        *word &= !mask;
+    });
+    cleared
+}
+
+/// Whether a bit in `[lo, hi)` is set.
+pub(super) fn any(words: &[u64], lo: u64, hi: u64) -> bool {
+    within(words, lo, hi).any(|(_, bits)| bits != 0)
+}
+
+/// Number of bits that are set.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(super) fn count(words: &[u64]) -> u64 {
+    words.iter().map(|bits| u64::from(bits.count_ones())).sum()
+}
+
+/// Bits of a word that are set. Most often all or none: without an instruction for it counting takes
+/// a dozen others.
+#[inline]
+fn count_ones(bits: u64) -> u64 {
+    match bits {
+        0 => 0,
+        u64::MAX => BITS,
+        bits => bits.count_ones().into(),
+    }
+}
+
+/// Hands each run of set bits in `[lo, hi)` to `run`, rising. A run never crosses 64 bits: the
+/// caller joins.
+///
+/// # Errors
+///
+/// The first that `run` returns; it is not called again.
+#[inline(always)]
+pub(super) fn each_run(
+    words: &[u64],
+    lo: u64,
+    hi: u64,
+    mut run: impl FnMut(u64, u64) -> Result,
+) -> Result {
+    for (base, mut bits) in within(words, lo, hi) {
+        while bits != 0 {
+            let first = bits.trailing_zeros();
+            // Adding at the lowest bit carries to the end of the run; without a carry out of it the
+            // run reaches the top.
+            let (carried, top) = bits.overflowing_add(bits & bits.wrapping_neg());
+            let end = if top { 64 } else { carried.trailing_zeros() };
+            // OVERFLOW: Bits of a slice are counted in much less than 64 bits.
+            run(
+                base.wrapping_add(first.into()),
+                base.wrapping_add(end.into()),
+            )?;
+            bits &= if top { 0 } else { carried };
+        }
+    }
+    Ok(())
+}
+
+/// The words that `[lo, hi)` touches: number of the first bit, and the bits in `[lo, hi)`.
+#[inline(always)]
+fn within(words: &[u64], lo: u64, hi: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+    // CAST: Indices of the slice, or beyond its end.
+    let first = (lo / BITS) as usize;
+    let end = hi.div_ceil(BITS).min(words.len() as u64) as usize;
+    let touched = words.get(first..end).unwrap_or_default();
+    let mut next = lo / BITS * BITS;
+    touched.iter().map(move |word| {
+        let base = next;
+        next = base.saturating_add(BITS);
+        (base, *word & window(base, lo, hi))
+    })
+}
+
+/// Calls `f(mask, word)` for the words that `[lo, hi)` touches.
+#[inline]
+fn each_word(words: &mut [u64], lo: u64, hi: u64, mut f: impl FnMut(u64, &mut u64)) {
+    // CAST: Indices of the slice, or beyond its end.
+    let first = (lo / BITS) as usize;
+    let end = hi.div_ceil(BITS).min(words.len() as u64) as usize;
+    let mut base = lo / BITS * BITS;
+    for word in words.get_mut(first..end).unwrap_or_default() {
+        f(window(base, lo, hi), word);
+        base = base.saturating_add(BITS);
+    }
+}
+
+/// The bits of `[lo, hi)` in the word whose first bit is number `base`.
+#[inline(always)]
+fn window(base: u64, lo: u64, hi: u64) -> u64 {
+    if lo <= base && base.saturating_add(BITS) <= hi {
+        return u64::MAX;
+    }
+    let below = lo.saturating_sub(base).min(BITS);
+    let end = hi.saturating_sub(base).min(BITS);
+    low(end) & !low(below)
+}
+
+/// The lowest `n` bits, `n <= 64`.
+#[inline]
+fn low(n: u64) -> u64 {
+    // CAST: At most 64.
+    u64::MAX
+        .checked_shr(64u32.saturating_sub(n as u32))
+        .unwrap_or(0)
+}
+
+#[kunit_tests(vfio_dirty_words)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows() {
+        assert_eq!(window(0, 0, 64), u64::MAX);
+        assert_eq!(window(64, 0, 64), 0);
+        assert_eq!(window(64, 65, u64::MAX), u64::MAX << 1);
+        assert_eq!(window(64, 68, 72), 0xf0);
+        assert_eq!(window(64, 63, 72), 0xff);
+        assert_eq!(window(64, 10, 20), 0);
+        assert_eq!(window(64, 200, 300), 0);
+    }
+
+    #[test]
+    fn runs_end_at_64_bits() -> Result {
+        let mut words = [0u64; 3];
+        for (lo, hi) in [(1, 3), (5, 6), (63, 66), (190, 192)] {
+            assert_eq!(set(&mut words, lo, hi), hi - lo);
+        }
+        let want = [(1, 3), (5, 6), (63, 64), (64, 66), (190, 192)];
+        let mut n = 0;
+        each_run(&words, 0, 192, |a, b| {
+            assert_eq!((a, b), want[n]);
+            n += 1;
+            Ok(())
+        })?;
+        assert_eq!(n, want.len());
+        // The first error ends it.
+        n = 0;
+        let stopped = each_run(&words, 0, 192, |_, _| {
+            n += 1;
+            Err(EINTR)
+        });
+        assert_eq!((stopped, n), (Err(EINTR), 1));
+        assert_eq!(count(&words), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn counts_what_changes() {
+        let mut words = [0u64; 3];
+        assert_eq!(set(&mut words, 60, 70), 10);
+        assert_eq!(set(&mut words, 65, 75), 5);
+        assert_eq!(clear(&mut words, 62, 64), 2);
+        assert_eq!(clear(&mut words, 62, 64), 0);
+        assert!(!any(&words, 62, 64));
+        assert!(any(&words, 61, 62));
+        assert!(any(&words, 64, 65));
+        assert!(!any(&words, 75, 192));
+        assert_eq!(set(&mut words, 64, 192), 192 - 64 - 11);
+        assert_eq!(clear(&mut words, 0, 192), 2 + 192 - 64);
+        assert_eq!(count(&words), 0);
+    }
+}

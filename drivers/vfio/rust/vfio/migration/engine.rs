@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The trait of a device that can migrate.
+
+use super::{
+    accounting::Pending,
+    load::{
+        LoadSink,
+        LoadStart, //
+    },
+    save::{
+        SaveSource,
+        SaveStart, //
+    },
+    state::{
+        RunLevel,
+        State, //
+    },
+};
+use crate::kext::budget::Budget;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+/// The limit of a wait for the device.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience<'a> {
+    /// The timeout of the command; a fatal signal ends the wait.
+    Killable,
+    /// The budget that all actions of an undo share; signals are ignored.
+    Within(&'a Budget),
+}
+
+/// A device that can migrate. `samples/vfio/bochs.rs` implements this for a device whose state is
+/// in its BARs.
+///
+/// The layer owns the state machine, the plan of each arc and its undo, the sessions and their
+/// files, reading ahead, the answers in pre-copy, resets and MIG_DATA_SIZE (`struct
+/// vfio_migration_ops` in `include/linux/vfio.h`). It calls all methods but [`Self::pending`] with
+/// the state lock held, so one at a time, and they may sleep. [`Self::recover`] may be called with
+/// `memory_lock` held as well.
+///
+/// A call that failed because of a signal must be repeatable.
+pub(crate) trait Engine: Send + Sync + Sized + 'static {
+    /// The context of calls on behalf of a user, for example an
+    /// [`OpenDevice`](crate::vfio::OpenDevice). It exists during one arc.
+    type Context<'a>
+    where
+        Self: 'a;
+
+    /// A save session, from which the state of the device is read.
+    type Save: SaveSource;
+
+    /// A load session, to which the state of the device is written.
+    type Load: LoadSink;
+
+    /// Called before an arc that needs the device.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the arc before it has changed anything.
+    fn attach(&self, cx: &Self::Context<'_>) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Changes the run level of the device. Succeeds if the device is at `to` already. When `to`
+    /// forbids more than `from`, this returns after every DMA write that `to` forbids is visible in
+    /// memory and, with DMA logging active, in the log.
+    ///
+    /// # Errors
+    ///
+    /// After any error the layer changes the level back to `from`. If that fails as well, the state
+    /// becomes ERROR, except after `ENOTCONN`: the device cannot be reached and keeps its level,
+    /// and the layer changes the level back on a later request.
+    fn set_level(
+        &self,
+        cx: &Self::Context<'_>,
+        from: RunLevel,
+        to: RunLevel,
+        patience: Patience<'_>,
+    ) -> Result;
+
+    /// Begins a save session. With `stopped` the device is stopped, and all reads are final.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: the device has a session already. The layer calls [`Self::end_sessions`] and tries
+    /// once more. After any other error it calls only [`Self::end_sessions`], because the device
+    /// may have begun a session.
+    fn begin_save(&self, cx: &Self::Context<'_>, stopped: bool) -> Result<SaveStart<Self::Save>>;
+
+    /// Begins a load session on the device, which is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::begin_save`].
+    fn begin_load(&self, cx: &Self::Context<'_>) -> Result<LoadStart<Self::Load>>;
+
+    /// Activates the state that the sink has accepted, on the arc RESUMING → STOP.
+    /// [`LoadSink::write`] must already have found every fault of the stream: after a failure here
+    /// QEMU resets the device and reports that the migration has completed.
+    ///
+    /// # Errors
+    ///
+    /// Any error leaves the device in RESUMING.
+    fn install(
+        &self,
+        cx: &Self::Context<'_>,
+        sink: &Self::Load,
+        io: &mut <Self::Load as LoadSink>::Io,
+    ) -> Result {
+        let _ = (cx, sink, io);
+        Ok(())
+    }
+
+    /// Ends any session that the device has, also one that the layer does not know of. Succeeds if
+    /// the device has none.
+    ///
+    /// # Errors
+    ///
+    /// After any error the layer calls this again before the next session.
+    fn end_sessions(&self, cx: &Self::Context<'_>) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Returns the bytes of state that have not been read, for MIG_DATA_SIZE. It works in every
+    /// state, is quick and has no side effects. Called without the state lock.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
+    fn pending(&self, cx: &Self::Context<'_>) -> Result<Pending>;
+
+    /// Called after a reset of the device if commands of an arc may have reached the device after
+    /// the reset: ends the sessions that they may have begun, and makes the device run. It may be
+    /// called with `memory_lock` held for writing, so it must not take a lock under which user
+    /// memory is accessed, and must return within seconds.
+    ///
+    /// # Errors
+    ///
+    /// After any error the layer calls this once more on the next request of a user. After any
+    /// error but `ENOTCONN` it also calls [`Self::end_sessions`] before the next session.
+    fn recover(&self) -> Result {
+        Ok(())
+    }
+
+    /// Called at the end of each arc, for tracing. `errno` is 0 or negative.
+    fn arc_ended(&self, cx: &Self::Context<'_>, from: State, to: State, errno: i32) {
+        let _ = (cx, from, to, errno);
+    }
+
+    /// Logs a warning about the device.
+    fn warn(&self, cx: &Self::Context<'_>, message: fmt::Arguments<'_>) {
+        let _ = cx;
+        pr_warn!("{}\n", message);
+    }
+}

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The migration of one device: its state lock, its sessions and its [`Engine`].
+
+use super::{
+    accounting::data_size,
+    debt::{
+        self,
+        Debt, //
+    },
+    engine::Engine,
+    files::Files,
+    generation::{
+        Era,
+        Life,
+        Resets, //
+    },
+    load_session::LoadSession,
+    plan::{
+        only_ends_a_save,
+        Drift, //
+    },
+    save_session::SaveSession,
+    state::{
+        Failure,
+        Move,
+        Opening,
+        ResetCause,
+        Transition, //
+    },
+    view::{
+        Current,
+        View, //
+    },
+};
+use crate::vfio::state_lock::{
+    ResetState,
+    StateLock, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The session of the current state, if it has one. The state lock protects it.
+pub(crate) struct Sessions<E: Engine> {
+    pub(super) save: Option<Arc<SaveSession<E::Save>>>,
+    pub(super) load: Option<Arc<LoadSession<E::Load>>>,
+    /// The era in which the state was last reset.
+    era: Option<Era>,
+    /// Set if commands of an arc may have reached the device after a reset for which
+    /// [`Machine::reset`] was not called yet.
+    raced_reset: bool,
+    /// Whether the device may have a session that is neither `save` nor `load`.
+    pub(super) debt: Debt,
+    /// Set if the device may be at another run level than the state says.
+    pub(super) drift: Option<Drift>,
+}
+
+/// The migration of one device. It is a field of the registration data.
+#[pin_data]
+pub(crate) struct Machine<E: Engine> {
+    #[pin]
+    pub(super) engine: E,
+    #[pin]
+    state: StateLock<Sessions<E>>,
+    resets: Arc<Resets>,
+    view: Arc<View<E>>,
+}
+
+impl<E: Engine> Machine<E> {
+    /// Makes the migration of a running device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new<I>(engine: impl PinInit<E, I>) -> impl PinInit<Self, Error>
+    where
+        Error: From<I>,
+    {
+        pin_init::pin_init_scope(move || {
+            let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
+            let sessions = Sessions {
+                save: None,
+                load: None,
+                era: resets.era(),
+                raced_reset: false,
+                debt: Debt::default(),
+                drift: None,
+            };
+            Ok(try_pin_init!(Self {
+                engine <- engine,
+                state <- StateLock::new(sessions),
+                resets,
+                view: View::new(state.mirror())?,
+            }))
+        })
+    }
+
+    /// Returns the view of state and session without the state lock.
+    pub(crate) fn view(&self) -> &Arc<View<E>> {
+        &self.view
+    }
+
+    /// Returns the state lock.
+    pub(crate) fn state_lock(&self) -> &StateLock<Sessions<E>> {
+        &self.state
+    }
+
+    /// Notes that a reset of the function begins.
+    pub(crate) fn reset_prepare(&self) {
+        self.resets.prepare();
+    }
+
+    /// Notes that a reset of the function has ended.
+    pub(crate) fn reset_done(&self) {
+        self.resets.done();
+    }
+
+    /// Makes the session fail after a failure of the PCI channel, because the state of the device
+    /// is lost. Takes no mutex.
+    pub(crate) fn poison(&self) {
+        let current = self.view.current();
+        if let Some(save) = current.save {
+            save.poison();
+        }
+        if let Some(load) = current.load {
+            load.poison();
+        }
+    }
+
+    /// Carries out an arc that makes a file, and returns the file.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub(crate) fn open<F: Files>(
+        &self,
+        cx: &E::Context<'_>,
+        sessions: &mut Sessions<E>,
+        opening: Opening,
+        files: &F,
+    ) -> Result<F::File, Failure> {
+        let arc = Transition::Open(opening);
+        let mut open = || {
+            self.engine.attach(cx).map_err(Failure::Stay)?;
+            self.take_home(cx, sessions).map_err(Failure::Stay)?;
+            let file = match opening {
+                Opening::PreCopy | Opening::PreCopyP2p => {
+                    self.open_save(cx, sessions, false, files)
+                }
+                Opening::StopCopy => self.open_save(cx, sessions, true, files),
+                Opening::Resuming => self.open_load(cx, sessions, files),
+            };
+            self.note_reset(sessions);
+            file.map_err(Failure::Stay)
+        };
+        self.ended(cx, arc, open())
+    }
+
+    /// Carries out an arc that makes no file.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub(crate) fn step(
+        &self,
+        cx: &E::Context<'_>,
+        sessions: &mut Sessions<E>,
+        step: Move,
+    ) -> Result<(), Failure> {
+        let arc = Transition::Move(step);
+        let mut run = || {
+            let attached = self.engine.attach(cx);
+            match attached.and_then(|()| self.take_home(cx, sessions)) {
+                // An arc that only ends a save session succeeds without the device: otherwise a
+                // guest whose migration fails because the device cannot be reached could not leave
+                // the session.
+                Err(_) if only_ends_a_save(arc) && sessions.save.is_some() => (),
+                result => result.map_err(Failure::Stay)?,
+            }
+            let result = self.run_all(cx, sessions, arc);
+            self.note_reset(sessions);
+            result
+        };
+        self.ended(cx, arc, run())
+    }
+
+    /// Ends the session, if there is one: its file fails from then on, its sleepers are woken, and
+    /// its buffers are freed. Waits for no lock under which user memory is accessed. On
+    /// [`ResetCause::Close`] it also ends the session on the device.
+    pub(crate) fn reset(&self, sessions: &mut Sessions<E>, cause: ResetCause) {
+        let (save, load) = self.end_files(sessions);
+        let raced = core::mem::take(&mut sessions.raced_reset);
+        sessions.era = self.resets.era();
+        // The reset that has happened or follows makes the device run.
+        sessions.drift = None;
+        match cause {
+            ResetCause::Close => {
+                let ended = save.map_or(Ok(()), |s| s.end_on_device());
+                let aborted = load.map_or(Ok(()), |l| l.abort_on_device());
+                // The reset of the function that follows may fail.
+                if ended.and(aborted).is_err() {
+                    sessions.debt.owe();
+                }
+            }
+            ResetCause::FunctionReset => {
+                // The reset has ended all sessions but those of commands that ran after it, see
+                // `raced`.
+                sessions.debt.forgive();
+                if !raced {
+                    return;
+                }
+                match self.engine.recover() {
+                    Ok(()) => (),
+                    // The device cannot be reached. A later request recovers it.
+                    Err(error) if error == ENOTCONN => sessions.drift = Some(Drift::Reset),
+                    Err(error) => {
+                        sessions.debt.owe();
+                        sessions.drift = Some(Drift::Reset);
+                        pr_err!("a function may not run after its reset: {:?}\n", error);
+                    }
+                }
+            }
+            ResetCause::Open => (),
+        }
+    }
+
+    /// Returns the bytes that are to be read if the guest stopped now, including those in buffers.
+    /// Works in every state, with or without a session.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Engine::pending`].
+    pub(crate) fn data_size(&self, cx: &E::Context<'_>) -> Result<u64> {
+        let pending = self.engine.pending(cx)?;
+        let unread = self.view.current().save.map_or(0, |s| s.unread());
+        Ok(data_size(pending.total_bytes, unread))
+    }
+
+    fn ended<R>(
+        &self,
+        cx: &E::Context<'_>,
+        arc: Transition,
+        result: Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        let errno = match &result {
+            Ok(_) => 0,
+            Err(failure) => failure.error().to_errno(),
+        };
+        let (from, to) = arc.ends();
+        self.engine.arc_ended(cx, from, to, errno);
+        result
+    }
+
+    /// Notes whether a reset has begun since the state was last reset, when commands were given.
+    pub(super) fn note_reset(&self, sessions: &mut Sessions<E>) {
+        if !self.resets.none_since(sessions.era) {
+            sessions.raced_reset = true;
+        }
+    }
+
+    /// Ends the session in the driver, if there is one, and returns it. The caller ends it on the
+    /// device.
+    pub(super) fn end_files(&self, sessions: &mut Sessions<E>) -> Taken<E> {
+        self.view.set_current(Current::none());
+        let (save, load) = (sessions.save.take(), sessions.load.take());
+        if let Some(save) = &save {
+            save.end();
+        }
+        if let Some(load) = &load {
+            load.end();
+        }
+        (save, load)
+    }
+
+    fn open_save<F: Files>(
+        &self,
+        cx: &E::Context<'_>,
+        sessions: &mut Sessions<E>,
+        stopped: bool,
+        files: &F,
+    ) -> Result<F::File> {
+        let era = sessions.era;
+        let begin = || {
+            let start = self.engine.begin_save(cx, stopped)?;
+            let save = SaveSession::new(start, Life::new(&self.resets, era), stopped)?;
+            Ok((files.save(save.clone())?, save))
+        };
+        let device = Attached(&self.engine, cx);
+        let (file, save) = sessions.debt.begin(&device, begin)?;
+        save.begin();
+        self.view.set_current(Current {
+            save: Some(save.clone()),
+            load: None,
+        });
+        sessions.save = Some(save);
+        Ok(file)
+    }
+
+    fn open_load<F: Files>(
+        &self,
+        cx: &E::Context<'_>,
+        sessions: &mut Sessions<E>,
+        files: &F,
+    ) -> Result<F::File> {
+        let era = sessions.era;
+        let begin = || {
+            let start = self.engine.begin_load(cx)?;
+            let load = LoadSession::new(start, Life::new(&self.resets, era))?;
+            Ok((files.load(load.clone())?, load))
+        };
+        let device = Attached(&self.engine, cx);
+        let (file, load) = sessions.debt.begin(&device, begin)?;
+        self.view.set_current(Current {
+            save: None,
+            load: Some(load.clone()),
+        });
+        sessions.load = Some(load);
+        Ok(file)
+    }
+}
+
+impl<E: Engine> ResetState<Sessions<E>> for Machine<E> {
+    fn reset_state(&self, sessions: &mut Sessions<E>) {
+        self.reset(sessions, ResetCause::FunctionReset);
+    }
+}
+
+/// The sessions that [`Machine::end_files`] has ended.
+type Taken<E> = (
+    Option<Arc<SaveSession<<E as Engine>::Save>>>,
+    Option<Arc<LoadSession<<E as Engine>::Load>>>,
+);
+
+/// An engine and the context of its calls.
+pub(super) struct Attached<'a, 'b, E: Engine>(pub(super) &'a E, pub(super) &'a E::Context<'b>);
+
+impl<E: Engine> debt::Device for Attached<'_, '_, E> {
+    fn end_sessions(&self) -> Result {
+        self.0.end_sessions(self.1)
+    }
+}
