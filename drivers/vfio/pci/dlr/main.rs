@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Live migration of NIC functions that implement the dirty-log ring (DLR) contract.
+//! VFIO live migration for NICs that implement the dirty-log ring (DLR) contract.
 //!
-//! Two PCI drivers in one module: one for the management function of a NIC, which every command goes
-//! through, and a vfio-pci variant driver for its data functions, which is what users see.
+//! The module registers two PCI drivers: [`mgmt`] for the management function of a NIC, which
+//! executes every command of the contract, and [`vf`], a vfio-pci variant driver for the data
+//! functions that users open.
 //!
-//! `unsafe` code is confined to `drivers/vfio/rust`; the modules of this folder forbid it.
+//! `unsafe` code is confined to `drivers/vfio/rust`. The modules of this folder forbid it, except
+//! for `trace`, where a macro of the layer expands to `unsafe` code.
 
 #![crate_name = "dlr_vfio_pci"]
 #![deny(unsafe_code)]
 
 use kernel::{
     driver,
-    pci,
     prelude::*,
     InPlaceModule, //
 };
@@ -50,6 +51,7 @@ mod params;
     reason = "the contract has more than this driver uses"
 )]
 mod proto;
+mod trace;
 mod vf;
 
 module! {
@@ -62,39 +64,51 @@ module! {
     params: {
         log_ring_order: u32 {
             default: 16,
-            description: "log2 of the entries of a dirty-log ring, 4..19",
+            description: "log2 of the number of entries of a dirty-log ring, 4..19",
+        },
+        log_memory_mib: u32 {
+            default: 0,
+            description: "limit of the bitmap of one log in MiB, 0 for 1.2 bits per tracked page",
         },
         save_buffers: u32 {
             default: 4,
-            description: "buffers of a save session, 2..64",
+            description: "number of buffers of a save session, 2..64",
         },
         save_buffer_kib: u32 {
             default: 256,
-            description: "KiB of one such buffer, a multiple of 4, 4..4096",
+            description: "size of one such buffer in KiB, a multiple of 4, 4..4096",
         },
     },
 }
 
-/// The module. Dropped in the order of the fields, initialised in the order of `init`.
+/// The module. Its fields are dropped in the order of their declaration and initialised in the
+/// order of `init`.
 #[pin_data]
 struct Dlr {
-    /// First: the commands of data functions go through the management functions.
+    /// Dropped first, so that `unbind` of a management function sees that the module is being
+    /// unloaded.
+    _leaving: mgmt::Leaving,
+    /// Dropped before `_mgmt`: the data functions submit their last commands through the management
+    /// functions.
     #[pin]
-    _vf: driver::Registration<vfio::pci::Adapter<vf::Vf>>,
+    _vf: driver::Registration<vfio::Adapter<vf::Vf>>,
     #[pin]
-    _mgmt: driver::Registration<pci::Adapter<mgmt::Driver>>,
-    /// Last: everything above has its files in there.
+    _mgmt: driver::Registration<kext::pci_driver::Adapter<mgmt::Driver>>,
+    /// Dropped last: the drivers above have files in this directory.
     _debugfs: kext::debugfs::Root,
 }
 
 impl InPlaceModule for Dlr {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
+            #[cfg(dlr_bench)]
+            vf::bench();
             params::Config::load()?;
             mgmt::init()?;
             Ok(try_pin_init!(Self {
                 _debugfs: kext::debugfs::Root::new(c"dlr_vfio_pci")?,
                 _mgmt <- driver::Registration::new(c"dlr-mgmt", module),
+                _leaving: mgmt::Leaving,
                 _vf <- driver::Registration::new(c"dlr_vfio_pci", module),
             }))
         })

@@ -1,41 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters: read and checked once, when the module is loaded.
+//! Module parameters. They are read and checked once, when the module is loaded.
 
 use kernel::{
     prelude::*,
     sync::SetOnce, //
 };
 
-/// The parameters, in range.
+/// Values of the module parameters, all of them in range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Config {
-    /// log2 of the entries of a dirty-log ring. A function whose limits are narrower gets those.
+    /// Log2 of the number of entries of a dirty-log ring, limited to what the function supports.
     pub(crate) log_ring_order: u16,
-    /// Buffers of a save session: this many reads from the device can be in flight or wait for the user.
+    /// Limit in MiB of the bitmap of one log. 0 limits it to 1.2 bits for each tracked granule.
+    pub(crate) log_memory_mib: u32,
+    /// Number of buffers of a save session. Each holds a read that is in flight or waits for the
+    /// user.
     pub(crate) save_buffers: usize,
-    /// Bytes of one such buffer, a multiple of 4 KiB.
+    /// Size in bytes of one such buffer, a multiple of 4 KiB.
     pub(crate) save_buffer_size: usize,
 }
 
 static CONFIG: SetOnce<Config> = SetOnce::new();
 
 impl Config {
-    /// What holds when nothing is set.
+    /// The defaults.
     pub(crate) const DEFAULT: Self = Self {
         log_ring_order: 16,
+        log_memory_mib: 0,
         save_buffers: 4,
         save_buffer_size: 256 << 10,
     };
 
-    /// Checks raw values; a failure says what is wrong.
+    /// Checks the values of the parameters. The error is a message that names the wrong one.
     fn new(
         log_ring_order: u32,
+        log_memory_mib: u32,
         save_buffers: u32,
         save_buffer_kib: u32,
     ) -> Result<Self, &'static str> {
         if !(4..=19).contains(&log_ring_order) {
             return Err("log_ring_order is not in 4..19");
+        }
+        if log_memory_mib > 1 << 20 {
+            return Err("log_memory_mib is more than 1048576");
         }
         if !(2..=64).contains(&save_buffers) {
             return Err("save_buffers is not in 2..64");
@@ -46,19 +54,21 @@ impl Config {
         // The checks above make all of these fit.
         Ok(Self {
             log_ring_order: log_ring_order as u16,
+            log_memory_mib,
             save_buffers: save_buffers as usize,
             save_buffer_size: (save_buffer_kib as usize) << 10,
         })
     }
 
-    /// Reads the parameters. Called when the module is loaded, before any driver is registered.
+    /// Reads the parameters. The module calls this before it registers its drivers.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when one is out of range; the log says which.
+    /// `EINVAL` if a parameter is out of range. The kernel log names it.
     pub(crate) fn load() -> Result {
         let params = Self::new(
             crate::module_parameters::log_ring_order.value(),
+            crate::module_parameters::log_memory_mib.value(),
             crate::module_parameters::save_buffers.value(),
             crate::module_parameters::save_buffer_kib.value(),
         )
@@ -70,7 +80,7 @@ impl Config {
         Ok(())
     }
 
-    /// The parameters that the module was loaded with.
+    /// Returns the parameters with which the module was loaded.
     pub(crate) fn get() -> Self {
         CONFIG.copy().unwrap_or(Self::DEFAULT)
     }
@@ -82,19 +92,21 @@ mod tests {
 
     #[test]
     fn defaults_are_in_range() {
-        assert_eq!(Config::new(16, 4, 256).ok(), Some(Config::DEFAULT));
+        assert_eq!(Config::new(16, 0, 4, 256).ok(), Some(Config::DEFAULT));
     }
 
     #[test]
     fn limits() {
-        assert!(Config::new(4, 2, 4).is_ok());
-        assert!(Config::new(19, 64, 4096).is_ok());
-        assert!(Config::new(3, 4, 256).is_err());
-        assert!(Config::new(20, 4, 256).is_err());
-        assert!(Config::new(16, 1, 256).is_err());
-        assert!(Config::new(16, 65, 256).is_err());
-        assert!(Config::new(16, 4, 0).is_err());
-        assert!(Config::new(16, 4, 6).is_err());
-        assert!(Config::new(16, 4, u32::MAX).is_err());
+        assert!(Config::new(4, 0, 2, 4).is_ok());
+        assert!(Config::new(19, 0, 64, 4096).is_ok());
+        assert!(Config::new(16, 1 << 20, 4, 256).is_ok());
+        assert!(Config::new(16, (1 << 20) + 1, 4, 256).is_err());
+        assert!(Config::new(3, 0, 4, 256).is_err());
+        assert!(Config::new(20, 0, 4, 256).is_err());
+        assert!(Config::new(16, 0, 1, 256).is_err());
+        assert!(Config::new(16, 0, 65, 256).is_err());
+        assert!(Config::new(16, 0, 4, 0).is_err());
+        assert!(Config::new(16, 0, 4, 6).is_err());
+        assert!(Config::new(16, 0, 4, u32::MAX).is_err());
     }
 }

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One command from submission to completion.
+//! A command of the admin queue, from its creation to its completion.
 
 use super::{
+    admission::Class,
     channel::Channel,
+    fate::Dropped,
     memory::Buffer,
-    queue::Queue,
     stats::Stats, //
 };
 use crate::{
-    kext::completion::{
-        Completion,
-        Wait, //
-    },
+    kext::completion::Completion,
     proto::admin::{
         self,
         Command, //
     },
 };
+use core::mem::MaybeUninit;
 use kernel::{
+    alloc::Flags,
     prelude::*,
     sync::{
         atomic::{
@@ -26,7 +26,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        SetOnce, //
+        SetOnce,
+        UniqueArc, //
     },
     time::{
         msecs_to_jiffies,
@@ -36,61 +37,116 @@ use kernel::{
     },
 };
 
-/// Answer of a successful command.
+/// Reply to a successful command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Reply {
-    /// Depends on the command; bytes for SAVE_READ.
+    /// Result of the command; for SAVE_READ, the number of bytes.
     pub(crate) result: u32,
-    /// SAVE_READ: nothing more just now.
+    /// SAVE_READ: the device has nothing more to deliver for now.
     pub(crate) empty: bool,
-    /// SAVE_READ: the last byte has been delivered.
+    /// SAVE_READ: the device has delivered the last byte of the stream.
     pub(crate) end: bool,
 }
 
-/// What the queue's slot and the waiters share.
+/// A command, shared by the queue and the threads that wait for it.
 ///
-/// The slot's reference keeps the buffer until the device is done with it, whoever still waits.
+/// The queue's reference keeps the buffer alive until the device is done with it, even if no thread
+/// waits any more. Dropping the last reference may free the buffer, so it must not happen under a
+/// spin lock.
 #[pin_data]
 pub(super) struct Request {
     pub(super) command: Command,
     buffer: Option<(Arc<Buffer>, u32)>,
-    /// Who else wants to know when it completes.
+    /// DMA address of the buffer.
+    address: u64,
+    /// The function whose sleepers are woken when the command ends.
     channel: Option<Arc<Channel>>,
     start: Instant<Monotonic>,
-    /// How long the device may take, in milliseconds from `start`. Set at submission.
+    /// Time that the device has, in milliseconds from `start`. Set at submission.
     allowed_ms: Atomic<u32>,
+    /// Position in the order of submission. `order`, `late` and `again` are written under
+    /// `Queue::state`.
+    order: Atomic<u64>,
+    /// The deadline had passed when an abort or a reset began.
+    late: Atomic<bool>,
+    /// Number of times that the command was submitted again.
+    again: Atomic<u32>,
+    /// No thread waits for the command any more.
+    left: Atomic<bool>,
     outcome: SetOnce<Result<Reply>>,
+    /// Completed when the command has a slot, or has ended without one.
     #[pin]
-    done: Completion,
+    pub(super) admitted: Completion,
+    #[pin]
+    pub(super) done: Completion,
+}
+
+/// Memory for one [`Request`].
+pub(super) struct Memory(UniqueArc<MaybeUninit<Request>>);
+
+impl Memory {
+    /// Allocates the memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if the allocation fails.
+    pub(super) fn new(flags: Flags) -> Result<Self> {
+        Ok(Self(UniqueArc::new_uninit(flags)?))
+    }
 }
 
 impl Request {
-    /// A command with the first `len` bytes of a buffer, if it has one.
+    /// Creates a command with the first `len` bytes of a buffer, if it has one. The command owns
+    /// the buffer until [`Self::give_back`].
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another command owns the buffer.
     pub(super) fn new(
+        memory: Memory,
         command: Command,
         buffer: Option<(Arc<Buffer>, u32)>,
         channel: Option<Arc<Channel>>,
     ) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                command,
-                buffer,
-                channel,
-                start: Instant::now(),
-                allowed_ms: Atomic::new(u32::MAX),
-                outcome: SetOnce::new(),
-                done <- Completion::new(),
-            }),
-            GFP_KERNEL,
-        )
+        let address = match &buffer {
+            Some((buffer, _)) => buffer.claim()?,
+            None => 0,
+        };
+        let request = memory.0.pin_init_with(pin_init!(Self {
+            command,
+            buffer,
+            address,
+            channel,
+            start: Instant::now(),
+            allowed_ms: Atomic::new(u32::MAX),
+            order: Atomic::new(0),
+            late: Atomic::new(false),
+            again: Atomic::new(0),
+            left: Atomic::new(false),
+            outcome: SetOnce::new(),
+            admitted <- Completion::new(),
+            done <- Completion::new(),
+        }))?;
+        Ok(request.into())
     }
 
-    /// The buffer and how much of it the command uses.
-    pub(super) fn buffer(&self) -> Option<(&Buffer, u32)> {
-        self.buffer.as_ref().map(|(buffer, len)| (&**buffer, *len))
+    /// Returns the number of the command's function.
+    pub(super) fn function(&self) -> u16 {
+        self.command.function()
     }
 
-    /// The device has answered. From any context that may take spin locks.
+    /// Returns the class of slots that the command needs.
+    pub(super) fn class(&self) -> Class {
+        Class::of(&self.command)
+    }
+
+    /// Encodes the entry of the submission ring.
+    pub(super) fn encode(&self, id: u16) -> [u64; admin::SQE_WORDS] {
+        let len = self.buffer.as_ref().map_or(0, |(_, len)| *len);
+        self.command.encode(id, self.address, len)
+    }
+
+    /// Ends the command with the device's completion. Does not sleep.
     pub(super) fn complete(&self, answer: &admin::Completion, stats: &Stats) {
         self.give_back();
         let outcome = admin::status_to_result(answer.status).map(|()| Reply {
@@ -109,81 +165,105 @@ impl Request {
         self.finish(outcome);
     }
 
-    /// The buffer is the driver's again.
+    /// Returns the buffer to its owner.
     pub(super) fn give_back(&self) {
         if let Some((buffer, _)) = &self.buffer {
             buffer.release();
         }
     }
 
-    /// Wakes the waiters; the first outcome counts. From any context that may take spin locks.
+    /// Sets the outcome, unless there is one, and wakes the waiters. Does not sleep.
     pub(super) fn finish(&self, outcome: Result<Reply>) {
         self.outcome.populate(outcome);
+        self.admitted.complete_all();
         self.done.complete_all();
         if let Some(channel) = &self.channel {
-            channel.event.signal();
+            channel.command_ended(&self.command);
         }
     }
 
-    /// Sets the deadline, from when the request was made.
-    pub(super) fn allow(&self, ms: u32) {
+    /// Sets the order of the command and its deadline, `ms` milliseconds from now, just before the
+    /// device gets it. The caller holds `Queue::state`.
+    pub(super) fn submitted(&self, order: u64, ms: u32) {
         let waited = u32::try_from(self.start.elapsed().as_millis()).unwrap_or(u32::MAX);
         self.allowed_ms.store(waited.saturating_add(ms), Relaxed);
+        self.order.store(order, Relaxed);
+        self.admitted.complete_all();
     }
 
-    /// Time to the deadline.
-    pub(super) fn remaining(&self) -> Jiffies {
+    /// Returns the position in the order of submission.
+    pub(super) fn order(&self) -> u64 {
+        self.order.load(Relaxed)
+    }
+
+    /// Returns the time to the deadline, in milliseconds.
+    pub(super) fn remaining_ms(&self) -> u32 {
         let elapsed = self.start.elapsed().as_millis();
         let left = i64::from(self.allowed_ms.load(Relaxed)).saturating_sub(elapsed);
-        msecs_to_jiffies(u32::try_from(left.max(0)).unwrap_or(0))
+        u32::try_from(left.max(0)).unwrap_or(0)
     }
 
-    /// Whether the outcome is there.
+    /// Returns the time to the deadline, in jiffies.
+    pub(super) fn remaining(&self) -> Jiffies {
+        msecs_to_jiffies(self.remaining_ms())
+    }
+
+    /// Returns whether the deadline has passed.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.remaining_ms() == 0
+    }
+
+    /// Returns whether the command has ended.
     pub(super) fn is_done(&self) -> bool {
         self.outcome.as_ref().is_some()
     }
-}
 
-/// A command in flight. Dropping it forgets the answer and nothing else.
-pub(crate) struct Ticket {
-    pub(super) queue: Arc<Queue>,
-    pub(super) request: Arc<Request>,
-}
-
-impl Ticket {
-    /// Whether [`Self::wait`] would not sleep.
-    pub(crate) fn is_done(&self) -> bool {
-        self.request.is_done()
+    /// Returns the error that the command ended with.
+    pub(super) fn failure(&self) -> Error {
+        self.outcome.copy().and_then(|o| o.err()).unwrap_or(EIO)
     }
 
-    /// Waits for the answer. May be called more than once.
-    ///
-    /// # Errors
-    ///
-    /// * What the device said, see [`admin::status_to_result`].
-    /// * `EINTR`: a fatal signal; the command goes on.
-    /// * `ETIMEDOUT`: no answer in time. The queue has been reset.
-    /// * `EIO`: the queue was reset because of another command.
-    /// * `ENOTCONN`: the management function is gone.
-    pub(crate) fn wait(&self) -> Result<Reply> {
-        self.wait_with(|done, left| done.wait_killable_timeout(left))
-    }
-
-    /// As [`Self::wait`], but signals do not end it. For cleaning up.
-    pub(super) fn wait_uninterruptible(&self) -> Result<Reply> {
-        self.wait_with(|done, left| done.wait_timeout(left))
-    }
-
-    fn wait_with(&self, wait: impl Fn(&Completion, Jiffies) -> Wait) -> Result<Reply> {
-        loop {
-            match wait(&self.request.done, self.request.remaining()) {
-                Wait::Done => return self.request.outcome.copy().unwrap_or(Err(EIO)),
-                Wait::Killed => {
-                    self.queue.stats.killed.count();
-                    return Err(EINTR);
-                }
-                Wait::TimedOut => self.queue.overdue(&self.request),
-            }
+    /// Marks the command as late if its deadline has passed, before an abort or a reset that drops
+    /// it. Returns whether this call has marked it. The caller holds `Queue::state`.
+    pub(super) fn note_if_late(&self) -> bool {
+        let noted = !self.is_done() && !self.late.load(Relaxed) && self.is_overdue();
+        if noted {
+            self.late.store(true, Relaxed);
         }
+        noted
+    }
+
+    /// Describes the command for [`super::fate`]. The caller holds `Queue::state`.
+    pub(super) fn dropped(&self) -> Dropped {
+        Dropped {
+            order: self.order(),
+            function: self.function(),
+            kind: self.command.kind(),
+            idempotent: self.command.is_idempotent(),
+            waited_for: !self.left.load(Relaxed) && !self.is_done(),
+            late: self.late.load(Relaxed),
+            again: self.again.load(Relaxed),
+        }
+    }
+
+    /// Returns the outcome of the command, or `None` before it has ended.
+    pub(super) fn outcome(&self) -> Option<Result<Reply>> {
+        self.outcome.copy()
+    }
+
+    /// Notes that no thread waits for the command any more.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Relaxed);
+    }
+
+    /// Returns how often the command was submitted again.
+    pub(super) fn times_again(&self) -> u32 {
+        self.again.load(Relaxed)
+    }
+
+    /// Counts one more submission. The caller holds `Queue::state`.
+    pub(super) fn count_again(&self) {
+        self.again
+            .store(self.again.load(Relaxed).saturating_add(1), Relaxed);
     }
 }

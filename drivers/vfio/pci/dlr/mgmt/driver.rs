@@ -1,28 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PCI driver of management functions: what happens in which order at bind and unbind.
+//! The PCI driver of management functions: bind and unbind, reset, suspend, PCI errors and SR-IOV.
+//!
+//! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
 use super::{
     channel::Channel,
     debugfs,
     hardware::{
-        Revoker,
+        self,
         Shared, //
     },
     interrupt::Handler,
-    memory::Memory,
-    queue::Queue,
-    service::{
+    outage,
+    policy::{
         self,
-        Service, //
-    }, //
+        Change,
+        Damage,
+        Vfs, //
+    },
+    queue::Queue,
+    service::Service, //
 };
 use crate::{
     kext::{
         self,
-        dma,
+        dma::{
+            self,
+            Unallocated, //
+        },
         irq::Vectors,
-        lease::Lease, //
+        lease::Lease,
+        pci_driver::{
+            self,
+            ChannelState,
+            Verdict, //
+        },
+        registry::Published,
+        sriov, //
     },
     proto::{
         self,
@@ -36,86 +51,197 @@ use kernel::{
     dma::DmaMask,
     pci,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
 };
+
+/// Set while the module is being unloaded.
+static LEAVING: Atomic<bool> = Atomic::new(false);
+
+/// Sets [`LEAVING`] when it is dropped. The module drops it before it unregisters the drivers, so
+/// that `unbind` of a management function removes all VFs, also those that a driver is bound to.
+pub(crate) struct Leaving;
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        LEAVING.store(true, Relaxed);
+    }
+}
 
 /// A bound management function.
 pub(crate) struct Driver {
     _debugfs: Option<debugfs::Directory>,
-    service: Arc<Service>,
-    memory: Arc<Memory>,
-    // Interrupts end before the lease does.
+    service: Published<Service>,
     _vectors: Devres<Vectors<Handler>>,
-    _revoker: Devres<Revoker>,
 }
 
 kernel::pci_device_table!(
     TABLE,
-    <Driver as pci::Driver>::IdInfo,
+    (),
     [(
         kext::pci::device_id(proto::PCI_VENDOR_ID, proto::PCI_DEVICE_ID_MF),
         ()
     )]
 );
 
-impl pci::Driver for Driver {
-    type IdInfo = ();
-    type Data<'bound> = Self;
+impl pci_driver::Driver for Driver {
     const ID_TABLE: pci::IdTable<()> = &TABLE;
 
-    fn probe<'bound>(
-        pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound ()>,
-    ) -> impl PinInit<Self, Error> + 'bound {
-        pin_init::pin_init_scope(move || Ok(Self::bring_up(pdev)))
+    fn probe(new: Unallocated<'_>) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || Ok(Self::bring_up(new)))
     }
 
-    fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self>) {
+    fn unbind(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
+        let vfs = sriov::count(pdev);
+        match policy::vfs_at_unbind(vfs, sriov::any_bound(pdev), LEAVING.load(Relaxed)) {
+            Vfs::None => {}
+            Vfs::Keep => dev_info!(pdev, "{} VFs are in use and stay enabled\n", vfs),
+            // With the queue running: the drivers of the VFs submit commands when they are unbound.
+            Vfs::Remove => sriov::disable(pdev),
+        }
         this.service.withdraw();
-        service::shut_down(&this.service.queue, &this.memory, pdev);
+        outage::shut_down(&this.service.queue, pdev);
+    }
+
+    fn shutdown(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
+        this.service.quiesce(pdev);
+    }
+
+    fn suspend(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Result {
+        this.service.interrupt(pdev, true);
+        // This also keeps a device from memory that has not followed the reset.
+        dma::clear_master(pdev);
+        Ok(())
+    }
+
+    fn resume(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Result {
+        this.service.restore(pdev)
+    }
+
+    fn sriov_configure(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>, count: u16) -> Result<u16> {
+        let alive = !this.service.is_gone();
+        change_vfs(pdev, count, this.service.num_functions(), alive)
+    }
+
+    fn error_detected(
+        this: Pin<&Self>,
+        pdev: &pci::Device<Core<'_>>,
+        state: ChannelState,
+    ) -> Verdict {
+        let verdict = policy::verdict(policy::damage(state), !this.service.is_gone());
+        match policy::damage(state) {
+            Damage::None => {}
+            Damage::Reset => this.service.interrupt(pdev, false),
+            Damage::Gone => this.service.lose(),
+        }
+        dev_warn!(pdev, "error of the PCI channel: {state:?}, {verdict:?}\n");
+        verdict
+    }
+
+    fn mmio_enabled(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Verdict {
+        let answers = match this.service.queue.enter() {
+            Ok(hw) => hardware::answers(&hw),
+            Err(_) => false,
+        };
+        let verdict = policy::verdict_after_look(!this.service.is_gone(), answers);
+        if verdict == Verdict::NeedReset {
+            this.service.interrupt(pdev, false);
+        }
+        verdict
+    }
+
+    fn slot_reset(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Verdict {
+        kext::pci::restore_state(pdev);
+        // The saved state may be one with bus mastering on; the device has not been reset yet.
+        dma::clear_master(pdev);
+        // The error may have left this function alone: the driver of another function below the
+        // port may have asked for the reset.
+        this.service.interrupt(pdev, false);
+        match this.service.restore(pdev) {
+            Ok(()) => Verdict::Recovered,
+            Err(error) if error == ENODEV || error == ENOTCONN => Verdict::Disconnect,
+            // The device is slow. The next command continues the recovery of the queue.
+            Err(_) => Verdict::Recovered,
+        }
+    }
+
+    fn recovered(_this: Pin<&Self>, _pdev: &pci::Device<Core<'_>>) {}
+
+    fn reset_prepare(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
+        this.service.interrupt(pdev, true);
+    }
+
+    fn reset_done(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
+        // `reset_done` returns nothing to the PCI core. `restore` has logged the error, and calls
+        // fail until the queue has recovered.
+        let _ = this.service.restore(pdev);
     }
 }
 
+/// Changes the number of VFs for `sriov_configure`, and returns the number of enabled VFs. The
+/// other arguments are those of [`policy::change_of_vfs`].
+fn change_vfs(
+    pdev: &pci::Device<Core<'_>>,
+    wanted: u16,
+    functions: u32,
+    alive: bool,
+) -> Result<u16> {
+    match policy::change_of_vfs(sriov::count(pdev), wanted, functions, alive)? {
+        Change::None => {}
+        Change::Make(count) => sriov::enable(pdev, count)?,
+        Change::Remove => sriov::disable(pdev),
+    }
+    Ok(sriov::count(pdev))
+}
+
 impl Driver {
-    fn bring_up(pdev: &pci::Device<Core<'_>>) -> Result<Self> {
-        pdev.enable_device_mem()?;
-        dma::set_mask(pdev, DmaMask::new::<64>())?;
-        // Whatever a former kernel or driver left must not write to memory once it may again.
-        if let Err(error) = dma::reset(pdev) {
-            dev_warn!(pdev, "cannot be reset ({error:?})\n");
-        }
+    fn bring_up(new: Unallocated<'_>) -> Result<Self> {
+        let pdev = new.set_mask(DmaMask::new::<64>())?;
+        kext::pci::enable_mem(pdev)?;
+        // Bus mastering may be on because another kernel left it so (kdump).
+        dma::clear_master(pdev);
+        // `slot_reset` restores this state. Bus mastering is off in it: the driver turns it on
+        // after the reset of the device.
+        kext::pci::save_state(pdev)?;
+        let hw = Lease::new(pdev, regs::BAR, c"dlr-mgmt", Shared::new)?;
+        let limits = {
+            let hw = hw.enter().ok_or(ENOTCONN)?;
+            let limits = hw.data().limits;
+            // Stale DMA from a previous kernel or driver must not resume once bus mastering is on.
+            outage::stop(pdev, &hw, hardware::reset_ms(&limits))?;
+            limits
+        };
         pdev.set_master();
-        let (hw, revoker) = Lease::new(pdev, regs::BAR, c"dlr-mgmt", Shared::new)?;
-        let limits = hw.enter().ok_or(ENOTCONN)?.data().limits;
         let mut channels = KVec::with_capacity(limits.functions as usize, GFP_KERNEL)?;
         for number in 0..limits.functions {
             channels.push(Channel::new(u16::try_from(number)?)?, GFP_KERNEL)?;
         }
-        let memory = Memory::new()?;
         let queue = Queue::new(hw, channels, limits)?;
-        let result = Self::start(pdev, &queue, &memory, limits);
+        let result = Self::start(pdev, &queue, limits);
         match result {
             Ok((service, vectors)) => Ok(Self {
-                _debugfs: debugfs::make(pdev.as_ref().name(), service.clone()),
+                _debugfs: debugfs::make(pdev.as_ref().name(), (*service).clone()),
                 service,
-                memory,
                 _vectors: vectors,
-                _revoker: revoker,
             }),
             Err(error) => {
-                service::shut_down(&queue, &memory, pdev);
+                outage::shut_down(&queue, pdev);
                 Err(error)
             }
         }
     }
 
-    /// What must be undone when it fails half way.
+    /// The part of [`Self::bring_up`] whose failure needs [`outage::shut_down`].
     fn start(
         pdev: &pci::Device<Core<'_>>,
         queue: &Arc<Queue>,
-        memory: &Arc<Memory>,
         limits: super::hardware::Limits,
-    ) -> Result<(Arc<Service>, Devres<Vectors<Handler>>)> {
+    ) -> Result<(Published<Service>, Devres<Vectors<Handler>>)> {
         let mut count = 0;
         let vectors = Vectors::new(
             pdev,
@@ -128,8 +254,21 @@ impl Driver {
             },
         )?;
         queue.start()?;
-        let service = Service::new(queue, memory, limits, u32::try_from(count)?)?;
-        service.publish()?;
+        let service = Service::new(queue, limits, u32::try_from(count)?)?.publish(pdev)?;
+        if service.has_twin()? {
+            dev_warn!(
+                pdev,
+                "another NIC has serial {:#018x}, too: ATTEST tells their data functions apart\n",
+                service.serial()
+            );
+        }
+        if !identify::is_programmed(service.serial()) {
+            dev_warn!(
+                pdev,
+                "serial {:#018x} is unprogrammed: no data function can be paired\n",
+                service.serial()
+            );
+        }
         let nic = service.nic();
         dev_info!(
             pdev,

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver of a data function can ask of the management function.
+//! Handles by which the driver of a data function uses the management function.
 
 use super::{
+    budget::{
+        Budget,
+        Patience, //
+    },
     channel::{
         Channel,
+        Claim,
         Client, //
     },
-    command::{
-        Reply,
-        Ticket, //
-    },
     memory::Buffer,
-    service::{
-        status_page_command,
-        Service, //
-    }, //
+    service::Service,
+    ticket::Ticket, //
 };
 use crate::mgmt::ring::Words;
 use crate::proto::{
@@ -28,7 +27,10 @@ use crate::proto::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
     time::{
         delay::fsleep,
         Delta,
@@ -37,17 +39,24 @@ use kernel::{
     }, //
 };
 
-/// How long an update of a status page may be under way ("Status page" in `dlr-contract.rst`).
+/// Longest time of an update of a status page ("Status page" in `dlr-contract.rst`).
 const MAX_UPDATE: Delta = Delta::from_millis(1000);
-/// Pause before a page is looked at again that was being updated.
+/// Pause between two reads of a page that the device is updating.
 const PAUSE: Delta = Delta::from_micros(50);
 
-/// A data function. Cheap to clone. Dead for ever once its management function is unbound: look for the
-/// new one with [`find`](super::find).
+/// Handle of a data function. Cheap to clone. It stays dead once its management function is
+/// unbound: the pairing of the data function then creates a new one.
 ///
-/// Errors common to all calls that talk to the device: what the device answered (see
-/// [`status_to_result`](crate::proto::admin::status_to_result)), `ETIMEDOUT` and `EIO` after a reset of the
-/// queue, `EINTR` for a fatal signal (the command goes on), `ENOTCONN` once the management function is gone.
+/// # Errors
+///
+/// All calls that submit a command can fail with
+///
+/// * the errno of the command's status, see
+///   [`status_to_result`](crate::proto::admin::status_to_result),
+/// * `ETIMEDOUT` if the device did not complete the command in time,
+/// * `EIO` if the device dropped the command because of another one, or the queue did not recover,
+/// * `EINTR` if a fatal signal came, in which case the command goes on,
+/// * `ENOTCONN` if the management function is gone.
 #[derive(Clone)]
 pub(crate) struct Function {
     pub(super) service: Arc<Service>,
@@ -56,127 +65,206 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    pub(super) fn new(service: Arc<Service>, channel: Arc<Channel>, info: FnInfo) -> Self {
-        Self {
-            service,
+    /// Claims data function `number` of `service` for its driver, until the claim is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the NIC has no such function, `EBUSY` while another claim of it exists.
+    pub(crate) fn claim(service: &Arc<Service>, number: u32) -> Result<(Self, Claim)> {
+        let (channel, info) = service.channel(number)?;
+        let claim = Claim::new(channel.clone())?;
+        // The last owner may have been unbound after a close, which only its next open would have
+        // ended.
+        *channel.closing.lock() = None;
+        let function = Self {
+            service: service.clone(),
             channel,
             info,
-        }
+        };
+        Ok((function, claim))
     }
 
-    /// Whether the management function is gone for good.
+    /// Returns whether the management function is gone for good.
     pub(crate) fn is_gone(&self) -> bool {
         self.service.is_gone()
     }
 
-    /// What it can do; asked when the management function was bound.
+    /// Returns the function's capabilities and limits, read when the management function was bound.
     pub(crate) fn info(&self) -> &FnInfo {
         &self.info
     }
 
-    /// Replaces who is told about interrupts and the end of the service. A call of the old one may still be
-    /// under way when this returns.
+    /// Replaces the callbacks for interrupts and the end of the service. A call to the old client
+    /// may still be running when this returns.
     pub(crate) fn set_client(&self, client: Option<Arc<dyn Client>>) {
         self.channel.set_client(client);
     }
 
-    /// A look at the status page: memory reads. Sleeps if the device is just updating it, and is in no
-    /// hurry.
+    /// Reads the status page from memory. Sleeps while the device is updating it, for up to a
+    /// second.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` when the function has none, `EIO` when an update does not end, `ENOTCONN`.
+    /// `EOPNOTSUPP` if the function has no status page, `EIO` if an update does not end or in an
+    /// outage, `ENOTCONN`.
     pub(crate) fn status(&self) -> Result<StatusPage> {
+        self.status_with(|| self.glance())
+    }
+
+    /// As [`Self::status`], for a caller that must read the page together with data of its own,
+    /// under a lock: `look` takes the lock, calls [`Self::glance`] and returns `None` if that does.
+    /// This function sleeps only between calls to `look`.
+    pub(crate) fn status_with<R>(&self, mut look: impl FnMut() -> Result<Option<R>>) -> Result<R> {
         if !self.info.caps.contains(Cap::StatusPage) {
             return Err(EOPNOTSUPP);
         }
+        // VMMs ask thousands of times a second, and hardly ever while the device writes: no clock is
+        // read then.
+        if let Some(result) = look()? {
+            return Ok(result);
+        }
         let begin = Instant::<Monotonic>::now();
         loop {
+            fsleep(PAUSE);
             // Before the look: one that comes after the end of the time still counts.
             let late = begin.elapsed() > MAX_UPDATE;
-            if let Some(status) = self.glance()? {
-                return Ok(status);
+            if let Some(result) = look()? {
+                return Ok(result);
             }
             if late {
                 return Err(EIO);
             }
-            fsleep(PAUSE);
         }
     }
 
-    /// The status page, unless the device is updating it. Keeps nobody from revoking the hardware.
-    fn glance(&self) -> Result<Option<StatusPage>> {
+    /// Reads the status page from memory; `None` while the device is updating it. Never sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` in an outage, `ENOTCONN`.
+    pub(crate) fn glance(&self) -> Result<Option<StatusPage>> {
         if self.is_gone() {
             return Err(ENOTCONN);
         }
-        let hw = self.service.queue.hw.enter().ok_or(ENOTCONN)?;
+        let hw = self.service.queue.enter()?;
         let first = usize::from(self.channel.number) * status_page::WORDS;
         let pages = &hw.data().pages;
-        // Within bounds: there is a page for every function. An odd number would make the page unstable.
+        // Each function has a page within bounds. 1 would be an odd sequence number: no snapshot.
         Ok(StatusPage::snapshot(|i| pages.get(first + i).unwrap_or(1)))
     }
 
-    /// A step down. Complete when every DMA write that the new state forbids is visible and logged.
+    /// Suspends the function by one step. When this succeeds, every DMA write that the new state
+    /// forbids is visible and logged.
     pub(crate) fn suspend(&self, to: FnState) -> Result {
         self.run(Command::suspend(self.channel.number, to))
     }
 
-    /// A step up.
+    /// Begins the close by the last user. Until [`Self::end_closing`] all clean-up shares one
+    /// [`Budget`], because other tasks wait uninterruptibly for the close.
+    pub(crate) fn begin_closing(&self) {
+        *self.channel.closing.lock() = Some(Budget::new());
+    }
+
+    /// Ends what [`Self::begin_closing`] began.
+    pub(crate) fn end_closing(&self) {
+        *self.channel.closing.lock() = None;
+    }
+
+    /// Returns whether the function is between [`Self::begin_closing`] and [`Self::end_closing`].
+    pub(crate) fn is_closing(&self) -> bool {
+        self.channel.closing.lock().is_some()
+    }
+
+    /// Returns the budget for a clean-up that begins now.
+    pub(crate) fn budget(&self) -> Budget {
+        self.channel.closing.lock().unwrap_or_else(Budget::new)
+    }
+
+    /// Resumes the function by one step.
     pub(crate) fn resume(&self, to: FnState) -> Result {
         self.run(Command::resume(self.channel.number, to))
     }
 
-    /// After a reset of the function beside which commands ran: ends whatever session they began, and lets
-    /// the function run again. Signals do not end the wait.
+    /// As [`Self::suspend`], to undo a step: ignores signals and takes no longer than `budget`.
+    pub(crate) fn suspend_within(&self, to: FnState, budget: &Budget) -> Result {
+        self.clean_up(Command::suspend(self.channel.number, to), budget)
+    }
+
+    /// As [`Self::resume`], to undo a step: ignores signals and takes no longer than `budget`.
+    pub(crate) fn resume_within(&self, to: FnState, budget: &Budget) -> Result {
+        self.clean_up(Command::resume(self.channel.number, to), budget)
+    }
+
+    /// Recovers from a reset of the function that raced with commands: ends any session that they
+    /// began and resumes the function. Ignores signals and takes no longer than one [`Budget`] for
+    /// all commands.
     pub(crate) fn recover(&self) -> Result {
+        let budget = self.budget();
         let number = self.channel.number;
         let step_up = Command::resume(number, FnState::RunningP2p);
-        // Each of them may fail, or do nothing, when there is nothing to do.
+        // Each of these may fail if there is nothing to end or resume.
         for command in [
             Command::save_end(number),
             Command::load_abort(number),
             step_up,
         ] {
-            let _ = self.clean_up(command);
+            let _ = self.clean_up(command, &budget);
         }
-        self.clean_up(Command::resume(number, FnState::Running))
+        self.clean_up(Command::resume(number, FnState::Running), &budget)
     }
 
-    /// A zeroed DMA buffer for save and load.
+    /// Allocates a zeroed DMA buffer for save and load.
     ///
     /// # Errors
     ///
-    /// `ENOTCONN`, `ENOMEM`, `EINVAL` for a length of 0.
+    /// `ENOTCONN`, `EIO` in an outage, `ENOMEM`, `EINVAL` if `len` is 0.
     pub(crate) fn alloc_buffer(&self, len: usize) -> Result<Arc<Buffer>> {
-        let hw = self.service.queue.hw.enter().ok_or(ENOTCONN)?;
-        self.service.memory.alloc(hw.device(), len)
+        let hw = self.service.queue.enter()?;
+        Buffer::new(&hw, len)
     }
 
-    /// Starts a save session; in any state of the function.
+    /// Starts a save session, in any state of the function.
     pub(crate) fn save_begin(&self) -> Result {
         if self.info.caps.contains(Cap::StatusPage) {
-            // Again, because somebody may have reset the management function since (sysfs): the queue
-            // recovers from that by itself, a frozen page would be noticed by nobody.
-            let number = self.channel.number;
-            self.run(status_page_command(&self.service.queue, number)?)?;
+            // The device may have lost the address of the page without the driver's knowledge. A
+            // page that the device does not update would be taken for current.
+            let address = self.channel.page.load(Relaxed);
+            self.run(Command::status_page(self.channel.number, address))?;
         }
-        self.run(Command::save_begin(self.channel.number))
+        let vector = self.service.log_vector(self.channel.number);
+        self.run(Command::save_begin(self.channel.number, Some(vector)))
     }
 
-    /// Asks for the next bytes of the stream, as many as the buffer takes. Reads are answered in the order
-    /// of submission. `fin`, with the function stopped: everything up to the trailer.
+    /// Sleeps until [`Prepared::submit`](super::Prepared::submit) is worth another try. The caller
+    /// must not hold a lock that a reset takes.
     ///
     /// # Errors
     ///
-    /// `EBUSY` when the buffer is in flight.
-    pub(crate) fn submit_read(&self, buffer: &Arc<Buffer>, fin: bool) -> Result<Ticket> {
-        let command = Command::save_read(self.channel.number, fin);
-        self.submit_buffer(command, buffer, buffer.len())
+    /// `EINTR` if a fatal signal came, `EIO` while the queue is off, `ENOTCONN`.
+    pub(crate) fn wait_for_room(&self) -> Result {
+        let queue = &self.service.queue;
+        queue.wait_for_room(self.channel.number, Patience::Killable)
     }
 
-    /// Ends the save session, finished or not. Signals do not end the wait.
+    /// As [`Self::wait_for_room`], but any signal ends the wait with `ERESTARTSYS`.
+    pub(crate) fn wait_for_room_interruptible(&self) -> Result {
+        let queue = &self.service.queue;
+        let result = queue.wait_for_room(self.channel.number, Patience::Interruptible);
+        result.map_err(|error| match error {
+            error if error == EINTR => ERESTARTSYS,
+            error => error,
+        })
+    }
+
+    /// Ends the save session, whether all of it was read or not. Ignores signals and takes no
+    /// longer than one [`Budget`].
     pub(crate) fn save_end(&self) -> Result {
-        self.clean_up(Command::save_end(self.channel.number))
+        self.save_end_within(&self.budget())
+    }
+
+    /// As [`Self::save_end`], within the `budget` of a longer clean-up.
+    pub(crate) fn save_end_within(&self, budget: &Budget) -> Result {
+        self.clean_up(Command::save_end(self.channel.number), budget)
     }
 
     /// Starts a load session; the function must be stopped.
@@ -184,24 +272,25 @@ impl Function {
         self.run(Command::load_begin(self.channel.number))
     }
 
-    /// Gives the device the first `len` bytes of the buffer as the next bytes of the stream.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` when the buffer is in flight, `EINVAL` when it is shorter or `len` is 0.
-    pub(crate) fn submit_load(&self, buffer: &Arc<Buffer>, len: usize) -> Result<Ticket> {
-        let command = Command::load_write(self.channel.number);
-        self.submit_buffer(command, buffer, len)
-    }
-
-    /// The trailer has been written: the device verifies everything and installs it.
-    pub(crate) fn load_commit(&self) -> Result {
-        self.run(Command::load_commit(self.channel.number))
-    }
-
-    /// Forgets the load session, if there is one. Signals do not end the wait.
+    /// Ends the load session, if there is one. Ignores signals and takes no longer than one
+    /// [`Budget`].
     pub(crate) fn load_abort(&self) -> Result {
-        self.clean_up(Command::load_abort(self.channel.number))
+        self.load_abort_within(&self.budget())
+    }
+
+    /// As [`Self::load_abort`], within the `budget` of a longer clean-up.
+    pub(crate) fn load_abort_within(&self, budget: &Budget) -> Result {
+        self.clean_up(Command::load_abort(self.channel.number), budget)
+    }
+
+    /// Runs ATTEST: after it the function shows `nonce` in
+    /// [`DVSEC_NONCE_LO`](crate::proto::DVSEC_NONCE_LO) and the word behind it, until the next
+    /// ATTEST, an FLR of the function or a reset of the management function. 0 removes the nonce.
+    /// Ignores signals and takes no longer than one [`Budget`].
+    pub(crate) fn attest(&self, nonce: u64) -> Result {
+        // Probe calls this with the device lock of the data function held. The recovery from a PCI
+        // error takes that lock, so the wait must be limited.
+        self.clean_up(Command::attest(self.channel.number, nonce), &Budget::new())
     }
 
     pub(super) fn submit_buffer(
@@ -214,21 +303,31 @@ impl Function {
             return Err(EINVAL);
         }
         let len = u32::try_from(len)?;
-        self.service
-            .queue
-            .submit(command, Some((buffer.clone(), len)), None)
+        self.service.queue.submit(
+            command,
+            Some((buffer.clone(), len)),
+            None,
+            Patience::Killable,
+        )
     }
 
     pub(super) fn run(&self, command: Command) -> Result {
-        let reply: Result<Reply> = self.service.queue.submit(command, None, None)?.wait();
-        reply.map(drop)
+        self.run_with(command, Patience::Killable)
     }
 
-    pub(super) fn clean_up(&self, command: Command) -> Result {
-        self.service
-            .queue
-            .submit(command, None, None)?
-            .wait_uninterruptible()
-            .map(drop)
+    /// Runs a command of a clean-up. Signals end neither the submission nor the wait.
+    ///
+    /// # Errors
+    ///
+    /// Also `ETIMEDOUT` when `budget` is used up. The device may have executed the command, or may
+    /// still do so.
+    pub(super) fn clean_up(&self, command: Command, budget: &Budget) -> Result {
+        self.run_with(command, Patience::Within(budget))
+    }
+
+    fn run_with(&self, command: Command, patience: Patience<'_>) -> Result {
+        let queue = &self.service.queue;
+        let ticket = queue.submit(command, None, None, patience)?;
+        ticket.wait_with(patience).map(drop)
     }
 }

@@ -2,74 +2,83 @@
 
 //! Dirty logging of a data function.
 //!
-//! The caller serialises these calls but for [`Function::posted`] (its log lock); the lock of the ring
-//! itself is never held while a command is waited for.
+//! The caller serialises these calls by its log lock, except for [`Function::posted`]. The lock of
+//! the ring itself is never held across a wait for a command.
 
 use super::{
-    command::Ticket,
+    budget::Patience,
     function::Function,
     log::{
         self,
         Drained,
-        Flow,
         Ring,
         Until, //
-    }, //
+    },
+    piece::{
+        Flow,
+        Piece, //
+    },
     ring::CHUNK,
+    ticket::Ticket, //
 };
 use crate::{
-    kext::completion::Wait,
+    kext::{
+        completion::Wait,
+        gfp::USER, //
+    },
     proto::{
         admin::{
             Command,
-            LogStart, //
+            LogStart,
+            MAX_HOLD_US, //
         },
         identify::Cap,
-        Entry,
         Range,
         SyncScope, //
     },
 };
 use kernel::{
-    dma::Coherent,
     prelude::*,
     sync::Arc,
     time::msecs_to_jiffies, //
 };
 
-/// How long [`Function::sync_wait`] sleeps before it lets the caller drain even without an interrupt, in
-/// milliseconds.
+/// Interval at which [`Function::sync_wait`] returns to the caller for a drain even without an
+/// interrupt, in milliseconds.
 const SYNC_POLL_MS: u32 = 20;
 
-/// How to log.
+/// Parameters of a log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogConfig<'a> {
-    /// What to track.
+    /// Ranges to track.
     pub(crate) ranges: &'a [Range],
-    /// Log2 of the entries of the ring.
+    /// Log2 of the number of entries of the ring.
     pub(crate) ring_order: u32,
-    /// Unconsumed entries that raise the interrupt.
+    /// Number of unconsumed entries at which the device raises the interrupt.
     pub(crate) irq_threshold: u32,
-    /// Log2 of the granule.
+    /// Log2 of the granule in bytes.
     pub(crate) page_shift: u32,
 }
 
+/// Time for which a device with `DLR_FN_CAP_HOLD` holds DMA back at a full ring, in microseconds:
+/// several times the latency of the log's interrupt thread.
+const HOLD_US: u32 = 10_000;
+
+static_assert!(HOLD_US <= MAX_HOLD_US);
+
 impl Function {
-    /// Starts the log. Complete when every later DMA write in the ranges will be logged.
+    /// Starts the log. When this succeeds, the device logs every later DMA write in the ranges.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` when the function has no log, `EINVAL` for what it cannot do, `EBUSY` when a log is
-    /// active.
+    /// `EOPNOTSUPP` if the function has no log, `EINVAL` if it does not support the parameters,
+    /// `EBUSY` if a log is active.
     pub(crate) fn log_start(&self, config: &LogConfig<'_>) -> Result {
         let start = self.check(config)?;
         if self.channel.log.lock().active {
             return Err(EBUSY);
         }
-        // A ring may be left of a log whose end we do not know.
-        if self.channel.log.lock().ring.is_some() {
-            self.log_stop()?;
-        }
+        self.log_settle()?;
         let ranges = self.ranges(config.ranges)?;
         let command = self.place_ring(start)?;
         let started = self
@@ -81,7 +90,8 @@ impl Function {
                 Ok(())
             }
             Err(error) => {
-                // Frees the ring when the device confirms; else it stays until the next try.
+                // Frees the ring if the device confirms; otherwise the ring stays until the next
+                // attempt.
                 let _ = self.log_stop();
                 Err(error)
             }
@@ -116,15 +126,19 @@ impl Function {
             irq_threshold: config.irq_threshold,
             num_ranges: u16::try_from(config.ranges.len())?,
             page_shift: u16::try_from(config.page_shift)?,
+            hold_us: if info.caps.contains(Cap::Hold) {
+                HOLD_US
+            } else {
+                0
+            },
         })
     }
 
-    /// Allocates the ring. It belongs to the channel before the device hears of it.
+    /// Allocates the ring. The channel owns it before the device knows its address.
     fn place_ring(&self, mut start: LogStart) -> Result<Command> {
-        let hw = self.service.queue.hw.enter().ok_or(ENOTCONN)?;
+        let hw = self.service.queue.enter()?;
         let order = u32::from(start.ring_order);
-        let memory =
-            Coherent::<[u64; CHUNK]>::zeroed_slice(hw.device(), (1 << order) / CHUNK, GFP_KERNEL)?;
+        let memory = hw.alloc::<[u64; CHUNK]>((1 << order) / CHUNK, USER)?;
         start.ring = memory.dma_address();
         let mut log = self.channel.log.lock();
         if log.ring.is_some() {
@@ -143,11 +157,11 @@ impl Function {
         Ok(buffer)
     }
 
-    /// Tracks these ranges too. They may overlap what is tracked.
+    /// Adds ranges to those that the device tracks. They may overlap.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` when the device cannot track so many.
+    /// `ENOSPC` if the device cannot track that many.
     pub(crate) fn log_add(&self, ranges: &[Range]) -> Result {
         let buffer = self.ranges(ranges)?;
         let command = Command::log_add(self.channel.number);
@@ -156,17 +170,18 @@ impl Function {
             .map(drop)
     }
 
-    /// Stops the log and frees the ring. Success also when no log is active. Signals do not end the wait.
+    /// Stops the log and frees the ring; succeeds also if no log is active. Ignores signals and
+    /// takes no longer than one [`Budget`](super::Budget).
     pub(crate) fn log_stop(&self) -> Result {
         self.channel.log.lock().active = false;
-        self.clean_up(Command::log_stop(self.channel.number))?;
-        // Freed with the lock held, see `shut_down`.
+        self.clean_up(Command::log_stop(self.channel.number), &self.budget())?;
+        // Freed under the lock, because `shut_down` may free it at the same time.
         self.channel.log.lock().ring = None;
         Ok(())
     }
 
-    /// Stops a log whose start or stop has failed, so that nobody knows whether the device still writes
-    /// its ring. Nothing to do when there is none.
+    /// Stops a log whose start or stop has failed, because the device may still write its ring.
+    /// Does nothing if there is no such log.
     pub(crate) fn log_settle(&self) -> Result {
         let unknown = {
             let log = self.channel.log.lock();
@@ -178,32 +193,37 @@ impl Function {
         Ok(())
     }
 
-    /// Number of entries ever posted, modulo 2^31. One access to the device and no lock that sleeps. The
-    /// entries of every DMA write that was visible before are in the ring when it returns.
+    /// Reads LOG_POSTED: returns the number of entries posted since LOG_START, modulo 2^31. When it
+    /// returns, the ring holds the entries of every DMA write that was visible before the call.
+    /// This is one access to the device, and does not sleep.
     ///
     /// # Errors
     ///
-    /// `EIO` when the log is not active or failed, `ENOTCONN`.
+    /// `EIO` if the log is not active or has failed, or in an outage; `ENOTCONN`.
     pub(crate) fn posted(&self) -> Result<u32> {
         if self.is_gone() {
             return Err(ENOTCONN);
         }
-        let hw = self.service.queue.hw.enter().ok_or(ENOTCONN)?;
+        let hw = self.service.queue.enter()?;
         log::posted(&hw, self.channel.number)
     }
 
-    /// Consumes log entries up to `until` or to where `sink` says stop.
+    /// Consumes log entries up to `until`, or until `sink` stops the drain.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when no log is active, `ENOTCONN`, `EIO` when the ring cannot be trusted; that stays until
-    /// the log is stopped.
-    pub(crate) fn drain(&self, until: Until, sink: impl FnMut(Entry) -> Flow) -> Result<Drained> {
+    /// `EINVAL` if no log is active, `ENOTCONN`, `EIO` in an outage or if the ring cannot be
+    /// trusted. In the last case all later drains fail until the log is stopped.
+    pub(crate) fn drain(
+        &self,
+        until: Until,
+        sink: impl FnMut(Piece<'_>) -> Flow,
+    ) -> Result<Drained> {
         if self.is_gone() {
             return Err(ENOTCONN);
         }
         let queue = &self.service.queue;
-        let hw = queue.hw.enter().ok_or(ENOTCONN)?;
+        let hw = queue.enter()?;
         let number = self.channel.number;
         let mut log = self.channel.log.lock();
         let drained = log
@@ -216,29 +236,36 @@ impl Function {
         drained
     }
 
-    /// Asks for a SYNC; its marker carries `cookie`, of at most 52 bits.
+    /// Submits a LOG_SYNC, whose marker carries `cookie` of at most 52 bits.
     pub(crate) fn sync_submit(&self, scope: SyncScope, cookie: u64) -> Result<Ticket> {
         let command = Command::log_sync(self.channel.number, scope, cookie)?;
         let channel = Some(self.channel.clone());
-        self.service.queue.submit(command, None, channel)
+        let queue = &self.service.queue;
+        queue.submit(command, None, channel, Patience::Killable)
     }
 
-    /// Waits until the SYNC is complete (`true`; its marker is in the ring) or until entries may have come
-    /// (`false`): then drain and call again, because the device may wait for room to post the marker.
+    /// Waits until the SYNC is complete, so that its marker is in the ring (`true`), or until
+    /// entries may have come (`false`). In the second case the caller drains and calls again,
+    /// because the device may need room to post the marker.
     ///
     /// # Errors
     ///
-    /// `EBUSY` when the device had no room for the marker in time: nothing was synced.
+    /// `EBUSY` if the device had no room for the marker in time: it has not cleared the filter.
     pub(crate) fn sync_wait(&self, ticket: &Ticket) -> Result<bool> {
         if !ticket.is_done() {
+            // If no time remains, a recovery is under way, during which the caller goes on
+            // draining.
             let time = ticket
                 .request
                 .remaining()
                 .min(msecs_to_jiffies(SYNC_POLL_MS));
-            if time > 0 {
-                if self.channel.event.wait_killable_timeout(time) == Wait::Killed {
-                    self.service.queue.stats.killed.count();
-                    return Err(EINTR);
+            if self.channel.event.wait_killable_timeout(time) == Wait::Killed {
+                self.service.queue.stats.killed.count();
+                return Err(EINTR);
+            }
+            if !ticket.is_done() {
+                if ticket.request.is_overdue() {
+                    self.service.queue.step();
                 }
                 if !ticket.is_done() {
                     return Ok(false);

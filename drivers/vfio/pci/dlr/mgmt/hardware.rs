@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registers and the shared memory of a bound management function.
+//! Registers and shared memory of a bound management function.
 
 use crate::{
     kext::lease::{
@@ -18,6 +18,10 @@ use crate::{
     },
 };
 use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
     dma::Coherent,
     io::{
         poll::read_poll_timeout,
@@ -29,21 +33,19 @@ use kernel::{
 
 /// Access to the hardware while the function is bound.
 pub(super) type Hardware = Lease<Shared, { regs::BAR_SIZE }>;
-/// Somebody who has access just now.
+/// An access to the hardware, while it exists.
 pub(super) type Guard<'a> = lease::Guard<'a, Shared, { regs::BAR_SIZE }>;
-/// Ends access at unbind.
-pub(super) type Revoker = lease::Revoker<Shared, { regs::BAR_SIZE }>;
-/// Device and BAR alone.
+/// The device and its BAR alone.
 pub(super) type Registers = Mapped<{ regs::BAR_SIZE }>;
 
-/// Slots of the admin queue that we ask for, log2.
-const WANTED_ORDER: u32 = 6;
-/// Longest command timeout that we believe, in milliseconds.
+/// Order of the rings of the admin queue that the driver asks for.
+const WANTED_ORDER: u32 = 10;
+/// Longest command timeout that the driver accepts, in milliseconds.
 const MAX_TIMEOUT_MS: u32 = 60_000;
-/// How often READY is looked at.
+/// Interval between two reads of a register that is polled.
 const POLL: Delta = Delta::from_millis(1);
 
-/// Memory that the device and the driver share as long as the function is bound.
+/// Memory that the device and the driver share while the function is bound.
 pub(super) struct Shared {
     /// Submission ring.
     pub(super) sq: Coherent<[u64]>,
@@ -51,34 +53,35 @@ pub(super) struct Shared {
     pub(super) cq: Coherent<[u64]>,
     /// Status pages of all functions.
     pub(super) pages: Coherent<[u64]>,
-    /// What the registers say.
+    /// Constants from the registers.
     pub(super) limits: Limits,
 }
 
-/// Constants of the device.
-#[derive(Clone, Copy, Debug)]
+/// Constants of the device, from its registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Limits {
     /// Number of data functions.
     pub(super) functions: u32,
-    /// Pairs MF and DFs.
+    /// Serial that pairs the functions of one NIC.
     pub(super) serial: u64,
-    /// Longest time of a command.
+    /// Longest time of a command, in milliseconds.
     pub(super) timeout_ms: u32,
-    /// Log2 of the slots of both rings of the queue.
+    /// Log2 of the number of slots of each ring of the admin queue.
     pub(super) order: u32,
 }
 
 impl Limits {
-    /// Reads and checks them.
+    /// Reads and checks the constants.
     ///
     /// # Errors
     ///
-    /// `ENODEV` when this is no management function that we know, `EPROTO` for values outside the contract.
-    fn read(hw: &Registers) -> Result<Self> {
+    /// `ENODEV` if the device is no management function of a contract version that the driver
+    /// knows, `EPROTO` if a value is outside the contract.
+    pub(super) fn read(hw: &Registers) -> Result<Self> {
         let bar = hw.bar();
         let magic = bar.read32(regs::MAGIC);
         if magic != regs::MAGIC_VALUE {
-            dev_err!(hw.device(), "no DLR device, magic {magic:#x}\n");
+            dev_err!(hw.device(), "not a DLR device, magic {magic:#x}\n");
             return Err(ENODEV);
         }
         let version = bar.read32(regs::VERSION);
@@ -104,10 +107,10 @@ impl Limits {
 }
 
 impl Shared {
-    /// Looks who the device is and allocates for it.
-    pub(super) fn new(hw: &Registers) -> Result<Self> {
+    /// Reads the constants of the device and allocates the memory for them.
+    pub(super) fn new(hw: &Registers, dev: &Device<Bound>) -> Result<Self> {
         let limits = Limits::read(hw)?;
-        let words = |count: usize| Coherent::zeroed_slice(hw.device(), count, GFP_KERNEL);
+        let words = |count: usize| Coherent::zeroed_slice(dev, count, GFP_KERNEL);
         Ok(Self {
             sq: words(SQE_WORDS << limits.order)?,
             cq: words(CQE_WORDS << limits.order)?,
@@ -117,12 +120,8 @@ impl Shared {
     }
 }
 
-/// Gives the device the rings and waits until it has taken them.
-///
-/// # Errors
-///
-/// `EIO` when it refuses them or is gone, `ETIMEDOUT`.
-pub(super) fn enable_queue(hw: &Guard<'_>, vector: u32) -> Result {
+/// Gives the rings to the device. The device has taken them when STATUS reads as READY.
+pub(super) fn begin_enable(hw: &Guard<'_>, vector: u32) {
     let bar = hw.bar();
     let shared = hw.data();
     let (sq, cq) = (shared.sq.dma_address(), shared.cq.dma_address());
@@ -133,8 +132,59 @@ pub(super) fn enable_queue(hw: &Guard<'_>, vector: u32) -> Result {
     bar.write32((cq >> 32) as u32, regs::CQ_BASE_HI);
     bar.write32(regs::aq_attr(shared.limits.order), regs::AQ_ATTR);
     bar.write32(vector, regs::AQ_VECTOR);
-    // `writel` orders the zeroing of the rings before it.
+    // `writel` orders the zeroing of the rings before this write.
     bar.write32(regs::CONTROL_ENABLE, regs::CONTROL);
+}
+
+/// Begins the reset handshake. When READY is clear, the device accesses neither the rings nor the
+/// buffer of any command.
+pub(super) fn begin_handshake(hw: &Guard<'_>) {
+    hw.bar().write32(0, regs::CONTROL);
+}
+
+/// Begins the reset of the whole function. When RESET is clear, the device accesses no memory and
+/// raises no vector; all logs, sessions, status pages and nonces have ended.
+pub(super) fn begin_reset(hw: &Registers) {
+    hw.bar().write32(regs::CONTROL_RESET, regs::CONTROL);
+}
+
+/// Returns whether a reset is under way. Always true for a device that is gone.
+pub(super) fn is_resetting(hw: &Registers) -> bool {
+    hw.bar().read32(regs::CONTROL) & regs::CONTROL_RESET != 0
+}
+
+/// Reads STATUS.
+pub(super) fn status(hw: &Registers) -> regs::Status {
+    regs::Status(hw.bar().read32(regs::STATUS))
+}
+
+/// Begins an abort: the device drops the commands of a function, see [`is_aborting`].
+///
+/// # Errors
+///
+/// None for a function that the device has, whose register is in the BAR.
+pub(super) fn begin_abort(hw: &Registers, function: u32) -> Result {
+    hw.bar()
+        .try_write32(regs::FN_ABORT, regs::fn_abort(function))
+}
+
+/// Returns whether an abort of the function is under way. Always true for a device that is gone.
+///
+/// # Errors
+///
+/// As [`begin_abort`].
+pub(super) fn is_aborting(hw: &Registers, function: u32) -> Result<bool> {
+    let value = hw.bar().try_read32(regs::fn_abort(function))?;
+    Ok(value & regs::FN_ABORT != 0)
+}
+
+/// Gives the rings to the device and waits until it has taken them.
+///
+/// # Errors
+///
+/// `EIO` if the device refuses them or is gone, `ETIMEDOUT` if it does not answer in time.
+pub(super) fn enable_queue(hw: &Guard<'_>, vector: u32) -> Result {
+    begin_enable(hw, vector);
     let status = poll_status(hw, |s| s.is_ready() || s.is_fatal())?;
     if status.is_gone() || status.is_fatal() {
         return Err(EIO);
@@ -142,25 +192,48 @@ pub(super) fn enable_queue(hw: &Guard<'_>, vector: u32) -> Result {
     Ok(())
 }
 
-/// The reset handshake: when it succeeds, the device touches neither the rings nor any command's buffer.
+/// Returns the longest time of a reset in milliseconds: the device's own and
+/// [`MARGIN_MS`](super::MARGIN_MS).
+pub(super) fn reset_ms(limits: &Limits) -> u32 {
+    limits.timeout_ms.saturating_add(super::MARGIN_MS)
+}
+
+/// Resets the management function by `DLR_CONTROL_RESET`, and waits for `ms` milliseconds at most.
+/// The data functions stay as they are.
+///
+/// After success the device accesses no memory and raises no vector; admin queue, logs, sessions,
+/// status pages and nonces have ended.
 ///
 /// # Errors
 ///
-/// `EIO` when the device is gone, `ETIMEDOUT`.
-pub(super) fn disable_queue(hw: &Guard<'_>) -> Result {
-    hw.bar().write32(0, regs::CONTROL);
-    let status = poll_status(hw, |s| !s.is_ready())?;
-    if status.is_gone() {
+/// `EIO` if the device is gone, `ETIMEDOUT` if the reset has not ended in time.
+pub(super) fn reset(hw: &Registers, ms: u32) -> Result {
+    begin_reset(hw);
+    let bar = hw.bar();
+    let control = read_poll_timeout(
+        || Ok(bar.read32(regs::CONTROL)),
+        // A device that is gone reads as all ones: do not wait for it.
+        |&control| control == u32::MAX || control & regs::CONTROL_RESET == 0,
+        POLL,
+        Delta::from_millis(ms.into()),
+    )?;
+    if control == u32::MAX {
         return Err(EIO);
     }
     Ok(())
 }
 
+/// Returns whether the device answers. The queue need not be ready: it has a recovery of its own,
+/// which needs no reset of the bus.
+pub(super) fn answers(hw: &Registers) -> bool {
+    hw.bar().read32(regs::MAGIC) == regs::MAGIC_VALUE
+}
+
 fn poll_status(hw: &Guard<'_>, done: impl Fn(regs::Status) -> bool) -> Result<regs::Status> {
-    // The margin is for us, not for the device.
+    // The margin is for the latency of the driver.
     let timeout = i64::from(hw.data().limits.timeout_ms).saturating_add(super::MARGIN_MS.into());
     read_poll_timeout(
-        || Ok(regs::Status(hw.bar().read32(regs::STATUS))),
+        || Ok(self::status(hw)),
         |&status| status.is_gone() || done(status),
         POLL,
         Delta::from_millis(timeout),

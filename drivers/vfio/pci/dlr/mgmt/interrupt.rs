@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupts of the management function: one vector for the queue, the others for logs.
+//! Interrupt handlers of the management function: one vector for the queue, the others for logs.
 
 use super::{
     queue::{
@@ -19,7 +19,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Handler of one vector.
+/// Handler of one MSI-X vector.
 pub(super) struct Handler {
     queue: Arc<Queue>,
     index: u32,
@@ -27,7 +27,7 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    /// For vector `index` of `vectors`.
+    /// Creates the handler of vector `index` of `vectors`.
     pub(super) fn new(
         queue: Arc<Queue>,
         index: usize,
@@ -52,8 +52,8 @@ impl Handler {
 impl ThreadedHandler for Handler {
     fn handle(&self) -> ThreadedIrqReturn {
         if self.index != VECTOR {
-            // Already here, because the thread may be waiting for a lock that is held by the very thread
-            // that waits for this.
+            // Signalled here already: the thread below may have to wait for a lock whose holder
+            // waits for this event.
             self.channels().for_each(|c| c.event.signal());
         }
         ThreadedIrqReturn::WakeThread
@@ -65,6 +65,9 @@ impl ThreadedHandler for Handler {
         } else {
             self.queue.stats.log_interrupts.count();
             for channel in self.channels() {
+                // The event "more to read" (`struct dlr_save_begin_params`) uses the vector of the
+                // log. The reader comes first, because the client may sleep.
+                channel.wake_reader();
                 if let Some(client) = channel.client() {
                     client.log_ready();
                 }

@@ -1,24 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log ring of one data function, the driver's end of it.
+//! The log ring of a data function, and the driver's consumption of it.
 
 use super::{
     hardware::Guard,
+    piece::{
+        Flow,
+        Piece,
+        Writes, //
+    },
     ring::{
         Chunks,
         LogConsumer,
         CHUNK, //
     }, //
 };
-use crate::proto::{
-    log::Entry,
-    regs, //
+use crate::{
+    kext::dma_pool::Slice,
+    proto::{
+        log::Entry,
+        regs, //
+    },
 };
 use kernel::{
     dma::Coherent,
     io::{
         io_project,
-        Io, //
+        Io,
+        IoBase, //
     },
     prelude::*,
     sync::barrier::{
@@ -27,41 +36,38 @@ use kernel::{
     },
 };
 
-/// Parts of the ring after which consumed slots go back to the device.
+#[cfg(dlr_bench)]
+mod bench;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests_of_drains;
+
+/// Number of parts of a ring. A drain returns consumed slots to the device after each part.
 const BATCHES: u32 = 4;
 
-/// Where a drain ends.
+/// End of a drain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Until {
-    /// At this value of POSTED; all entries up to it must be there.
+    /// The drain ends at this value of LOG_POSTED. A missing entry before it is an error.
     Count(u32),
-    /// Where nothing more has been written yet, at most one ring further.
+    /// The drain ends at the first entry that is not written yet, after one ring at most.
     Empty,
 }
 
-/// What to do after an entry. It is consumed in any case.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Flow {
-    /// Go on.
-    Continue,
-    /// End the drain.
-    Stop,
-}
-
-/// What a drain did.
+/// Result of a drain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Drained {
-    /// Entries consumed.
+    /// Number of entries consumed.
     pub(crate) entries: u32,
-    /// The sink asked to stop.
+    /// The sink has stopped the drain.
     pub(crate) stopped: bool,
 }
 
-/// A ring and how far it has been consumed.
-pub(super) struct Ring {
-    memory: Coherent<[[u64; CHUNK]]>,
+/// A log ring and its consumer count.
+pub(crate) struct Ring {
+    memory: Slice<[u64; CHUNK]>,
     consumer: LogConsumer,
-    /// Something in it made no sense; nothing from it counts any more (rule 10).
+    /// An entry or a count was invalid. All later drains fail ("Dirty log", rule 10, in
+    /// `dlr-contract.rst`).
     failed: bool,
 }
 
@@ -72,6 +78,21 @@ impl Chunks for Coherent<[[u64; CHUNK]]> {
         copy().ok()
     }
 
+    #[inline(always)]
+    fn read<T>(&self, index: usize, to: &mut [T], mut f: impl FnMut(u64) -> T) -> bool {
+        // Without the DMA address, which would be computed, and checked, for each word.
+        let memory = self.as_view().as_sys_mem();
+        let mut read = || -> Result {
+            for (index, places) in (index..).zip(to.chunks_exact_mut(CHUNK)) {
+                for (offset, place) in places.iter_mut().enumerate() {
+                    *place = f(io_project!(memory, [try: index][try: offset]).read_val());
+                }
+            }
+            Ok(())
+        };
+        read().is_ok()
+    }
+
     #[inline]
     fn word(&self, index: usize, offset: usize) -> Option<u64> {
         let read =
@@ -80,15 +101,15 @@ impl Chunks for Coherent<[[u64; CHUNK]]> {
     }
 }
 
-/// The log of a data function. The ring stays until the device is known not to write it any more.
+/// The log of a data function. It keeps the ring until the device is known not to write it.
 pub(super) struct Log {
     pub(super) ring: Option<Ring>,
-    /// Whether the device has accepted it.
+    /// LOG_START has succeeded, and the log has not ended since.
     pub(super) active: bool,
 }
 
 impl Log {
-    /// No ring.
+    /// Creates a log without a ring.
     pub(super) fn new() -> Self {
         Self {
             ring: None,
@@ -96,11 +117,11 @@ impl Log {
         }
     }
 
-    /// The ring of an active log.
+    /// Returns the ring of an active log.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when the log is not active.
+    /// `EINVAL` if the log is not active.
     pub(super) fn active(&mut self) -> Result<&mut Ring> {
         match &mut self.ring {
             Some(ring) if self.active => Ok(ring),
@@ -110,8 +131,8 @@ impl Log {
 }
 
 impl Ring {
-    /// An empty ring in zeroed memory of `1 << order` words.
-    pub(super) fn new(memory: Coherent<[[u64; CHUNK]]>, order: u32) -> Self {
+    /// Creates an empty ring in zeroed memory of `1 << order` words.
+    pub(super) fn new(memory: Slice<[u64; CHUNK]>, order: u32) -> Self {
         Self {
             memory,
             consumer: LogConsumer::new(order),
@@ -119,16 +140,17 @@ impl Ring {
         }
     }
 
-    /// Consumes entries up to `until`. `doorbell` gives slots back to the device.
+    /// Consumes entries up to `until`, or until `sink` stops the drain. `doorbell` returns slots to
+    /// the device, given the consumer count.
     ///
     /// # Errors
     ///
-    /// `EIO` for an entry that the contract does not define, one that is missing, or a count that cannot
-    /// be. From then on always.
-    pub(super) fn drain(
+    /// `EIO` for an entry that the contract does not define, an entry that is missing, or an
+    /// invalid count; all later drains fail, too. `ENOTCONN` after the binding has ended.
+    pub(crate) fn drain(
         &mut self,
         until: Until,
-        mut sink: impl FnMut(Entry) -> Flow,
+        mut sink: impl FnMut(Piece<'_>) -> Flow,
         doorbell: impl Fn(u32),
     ) -> Result<Drained> {
         if self.failed {
@@ -141,39 +163,89 @@ impl Ring {
                 .ok_or_else(|| self.fail())?,
             Until::Empty => self.consumer.size(),
         };
-        let batch = self.consumer.size() / BATCHES;
         let mut drained = Drained {
             entries: 0,
             stopped: false,
         };
+        // A report that finds nothing posted, of which VMMs make thousands a second, does not pay for
+        // the empty batch below.
+        if limit == 0 {
+            return Ok(drained);
+        }
+        let batch = self.consumer.size() / BATCHES;
+        let mut writes = Writes::new();
         let mut given = 0;
-        while drained.entries < limit && !drained.stopped {
-            let most = limit.saturating_sub(drained.entries);
-            let fetched = self
-                .consumer
-                .fetch(&self.memory, most, until != Until::Empty);
-            if fetched.words().is_empty() {
-                if until == Until::Empty {
-                    break;
-                }
-                return Err(self.fail());
+        let end = loop {
+            if drained.entries >= limit || drained.stopped {
+                break Ok(());
             }
-            for &word in fetched.words() {
-                let Some(entry) = Entry::decode(word) else {
-                    return Err(self.fail());
-                };
-                self.consumer.advance();
-                drained.entries = drained.entries.saturating_add(1);
-                if sink(entry) == Flow::Stop {
-                    drained.stopped = true;
-                    break;
+            if writes.make_room(&mut sink) == Flow::Stop {
+                drained.stopped = true;
+                break Ok(());
+            }
+            let posted = until != Until::Empty;
+            let consumer = &mut self.consumer;
+            // The memory is freed when the binding ends, which waits for this closure.
+            let fetched = self.memory.with(|memory| {
+                let before = drained.entries;
+                // At once, and when that is not possible one chunk after the other.
+                let mut bite = u32::MAX;
+                loop {
+                    // Not longer than slots are kept from the device.
+                    let since = drained.entries.saturating_sub(given);
+                    let left = limit.saturating_sub(drained.entries);
+                    let most = batch.saturating_sub(since).max(CHUNK as u32).min(left);
+                    if since >= batch || most < CHUNK as u32 || !writes.has_room() {
+                        break;
+                    }
+                    let most = most.min(bite) as usize;
+                    match writes.extend(most, |runs| consumer.fetch_writes(memory, runs)) {
+                        0 if bite == CHUNK as u32 => break,
+                        0 => bite = CHUNK as u32,
+                        got => {
+                            // CAST: At most what a batch has.
+                            consumer.advance(got as u32);
+                            drained.entries = drained.entries.saturating_add(got as u32);
+                        }
+                    }
+                }
+                let most = limit.saturating_sub(drained.entries);
+                (drained.entries == before).then(|| consumer.fetch(memory, most, posted))
+            });
+            let fetched = match fetched {
+                Ok(fetched) => fetched,
+                Err(error) => break Err(error),
+            };
+            if let Some(fetched) = fetched {
+                if fetched.words().is_empty() {
+                    break if posted { Err(self.fail()) } else { Ok(()) };
+                }
+                for &word in fetched.words() {
+                    let Some(entry) = Entry::decode(word) else {
+                        self.failed = true;
+                        break;
+                    };
+                    self.consumer.advance(1);
+                    drained.entries = drained.entries.saturating_add(1);
+                    if writes.take(entry, word, &mut sink) == Flow::Stop {
+                        drained.stopped = true;
+                        break;
+                    }
+                }
+                if self.failed {
+                    break Err(EIO);
                 }
             }
             if drained.entries.saturating_sub(given) >= batch {
                 given = drained.entries;
                 self.give_back(&doorbell);
             }
+        };
+        // After an error, too: the pages that consumed entries name stay dirty.
+        if writes.flush(&mut sink) == Flow::Stop {
+            drained.stopped = true;
         }
+        end?;
         if drained.entries != given {
             self.give_back(&doorbell);
         }
@@ -181,8 +253,9 @@ impl Ring {
     }
 
     fn give_back(&self, doorbell: &impl Fn(u32)) {
-        // ORDERING: Full, for two things: the slots are read before the doorbell gives them back; and what
-        // an entry names is read after the entry, by whoever copies the page (rule 1).
+        // ORDERING: Full, for two reasons. The slots are read before the doorbell returns them to
+        // the device. The pages are read after the entries that name them, by the user who copies
+        // them ("Dirty log", rule 1, in `dlr-contract.rst`).
         dma_mb(Full);
         doorbell(self.consumer.head());
     }
@@ -193,176 +266,18 @@ impl Ring {
     }
 }
 
-/// Reads POSTED: one access to the device, and no lock that sleeps.
+/// Reads LOG_POSTED, in one access to the device. Does not sleep.
 ///
 /// # Errors
 ///
-/// `EIO` when the log is not active, failed, or the device is gone.
+/// `EIO` if the log is not active or has failed, or the device is gone.
 pub(super) fn posted(hw: &Guard<'_>, function: u16) -> Result<u32> {
     let value = hw.bar().try_read32(regs::log_posted(function.into()))?;
     regs::posted(value)
 }
 
-/// Tells the device how far a function's log has been consumed.
+/// Writes LOG_HEAD: returns the slots before `head` to the device.
 pub(super) fn give_back(hw: &Guard<'_>, function: u16, head: u32) {
-    // The offset is in the BAR for every function number that the device has.
+    // The register is in the BAR for every function that the device has, so the write cannot fail.
     let _ = hw.bar().try_write32(head, regs::log_head(function.into()));
-}
-
-#[kunit_tests(dlr_mgmt_log)]
-mod tests {
-    use super::*;
-    use crate::kext::testing::DmaDevice;
-    use core::cell::Cell;
-
-    /// What the device does.
-    struct Poster<'a> {
-        ring: &'a Ring,
-        count: u32,
-    }
-
-    fn set(ring: &Ring, place: usize, word: u64) {
-        let memory = &ring.memory;
-        let write = || -> Result {
-            io_project!(memory, [try: place / CHUNK][try: place % CHUNK]).write_val(word);
-            Ok(())
-        };
-        write().unwrap_or(());
-    }
-
-    impl Poster<'_> {
-        fn post(&mut self, entry: Entry) {
-            let size = self.ring.consumer.size();
-            let word = entry.encode(self.count / size % 2 == 0);
-            let place = (self.count % size) as usize;
-            set(self.ring, place, word);
-            self.count += 1;
-        }
-    }
-
-    fn write(n: u64) -> Entry {
-        Entry::Write {
-            iova: n << 12,
-            granules: 1,
-        }
-    }
-
-    fn ring(dev: &DmaDevice, order: u32) -> Result<Ring> {
-        let chunks = (1 << order) / CHUNK;
-        let memory = Coherent::zeroed_slice(dev.bound(), chunks, GFP_KERNEL)?;
-        Ok(Ring::new(memory, order))
-    }
-
-    #[test]
-    fn drains_to_the_count_and_rings() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-drain")?;
-        let mut ring = ring(&dev, 4)?;
-        let bell = Cell::new(0);
-        for pass in 0..5u32 {
-            let mut poster = Poster {
-                ring: &ring,
-                count: pass * 11,
-            };
-            for n in 0..11u64 {
-                poster.post(write(n));
-            }
-            let mut seen = 0;
-            let done = ring.drain(
-                Until::Count(pass * 11 + 10),
-                |entry| {
-                    assert_eq!(entry, write(seen));
-                    seen += 1;
-                    Flow::Continue
-                },
-                |head| bell.set(head),
-            )?;
-            assert_eq!((done.entries, seen), (10, 10));
-            assert_eq!(bell.get(), pass * 11 + 10);
-            let rest = ring.drain(Until::Empty, |_| Flow::Continue, |head| bell.set(head))?;
-            assert_eq!(rest.entries, 1);
-            assert_eq!(bell.get(), pass * 11 + 11);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn stops_behind_the_marker() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-marker")?;
-        let mut ring = ring(&dev, 4)?;
-        let mut poster = Poster {
-            ring: &ring,
-            count: 0,
-        };
-        poster.post(write(1));
-        poster.post(Entry::Sync { cookie: 7 });
-        poster.post(write(2));
-        let done = ring.drain(
-            Until::Empty,
-            |entry| match entry {
-                Entry::Sync { .. } => Flow::Stop,
-                _ => Flow::Continue,
-            },
-            |_| (),
-        )?;
-        assert_eq!((done.entries, done.stopped), (2, true));
-        let mut last = None;
-        ring.drain(
-            Until::Count(3),
-            |entry| {
-                last = Some(entry);
-                Flow::Continue
-            },
-            |_| (),
-        )?;
-        assert_eq!(last, Some(write(2)));
-        Ok(())
-    }
-
-    #[test]
-    fn full_ring() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-full")?;
-        let mut ring = ring(&dev, 6)?;
-        let mut poster = Poster {
-            ring: &ring,
-            count: 0,
-        };
-        for n in 0..63 {
-            poster.post(write(n));
-        }
-        poster.post(Entry::Lost);
-        let bells = Cell::new(0);
-        let mut lost = 0;
-        let done = ring.drain(
-            Until::Count(64),
-            |entry| {
-                lost += u32::from(entry == Entry::Lost);
-                Flow::Continue
-            },
-            |_| bells.set(bells.get() + 1),
-        )?;
-        assert_eq!((done.entries, lost), (64, 1));
-        assert_eq!(bells.get(), BATCHES);
-        // The old pass is not taken for new.
-        let rest = ring.drain(Until::Empty, |_| Flow::Continue, |_| ())?;
-        assert_eq!(rest.entries, 0);
-        Ok(())
-    }
-
-    #[test]
-    fn errors_stay() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-errors")?;
-        // A missing entry, more than fit, garbage.
-        for case in 0..3 {
-            let mut ring = ring(&dev, 4)?;
-            if case == 2 {
-                set(&ring, 0, 0xf);
-            }
-            let count = if case == 1 { 17 } else { 1 };
-            let got = ring.drain(Until::Count(count), |_| Flow::Continue, |_| ());
-            assert_eq!(got, Err(EIO));
-            let got = ring.drain(Until::Empty, |_| Flow::Continue, |_| ());
-            assert_eq!(got, Err(EIO));
-        }
-        Ok(())
-    }
 }

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DMA buffers of the management function.
+//! DMA buffers of commands, and access to the words of the queue's rings.
 //!
-//! Their users (sessions, commands in flight) can outlive the binding, their memory cannot: it is mapped
-//! for the management function. So every buffer is on a list, and closing the list frees the memory of all
-//! of them; what is left of a buffer then says `ENOTCONN`.
+//! A buffer can outlive the binding, because sessions and commands in flight refer to it. Its
+//! memory cannot: it is in the pool of the [`Hardware`](super::hardware::Hardware), and after
+//! unbind the calls of the buffer fail with `ENOTCONN`.
 
-use super::ring::Words;
+use super::{
+    hardware::Guard,
+    ring::Words, //
+};
+use crate::kext::{
+    dma_pool::Slice,
+    gfp::USER, //
+};
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
     dma::Coherent,
     io::{
         io_project,
         Io, //
     },
-    new_mutex,
     prelude::*,
     sync::{
         atomic::{
             Atomic,
             Full, //
         },
-        Arc,
-        Mutex,
-        UniqueArc, //
+        Arc, //
     },
 };
 
@@ -47,109 +47,51 @@ impl Words for Coherent<[u64]> {
     }
 }
 
-/// All buffers of one binding.
-#[pin_data]
-pub(super) struct Memory {
-    /// `None` once closed.
-    #[pin]
-    buffers: Mutex<Option<KVec<Arc<Backing>>>>,
-}
-
-/// A buffer's memory.
-#[pin_data]
-struct Backing {
-    address: u64,
-    /// `None` once closed.
-    #[pin]
-    memory: Mutex<Option<Coherent<[u8]>>>,
-}
-
 /// A DMA buffer for commands.
 ///
-/// While a command that uses it is in flight it belongs to the device, whatever happens to the thread that
-/// waits. Dropping the last reference frees it.
+/// While a command that uses it is in flight, the buffer belongs to the device, even if the thread
+/// that waits for the command was killed. Dropping the last reference frees it.
 pub(crate) struct Buffer {
-    backing: Arc<Backing>,
-    home: Arc<Memory>,
-    len: usize,
+    memory: Slice<u8>,
     in_flight: Atomic<bool>,
 }
 
-impl Memory {
-    /// No buffer.
-    pub(super) fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                buffers <- new_mutex!(Some(KVec::new()), "dlr_mgmt::Memory"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Makes a zeroed buffer.
-    ///
-    /// # Errors
-    ///
-    /// `ENOTCONN` once closed, `EINVAL` for a length of 0, `ENOMEM`.
-    pub(super) fn alloc(self: &Arc<Self>, dev: &Device<Bound>, len: usize) -> Result<Arc<Buffer>> {
-        // First, because dropping a `Buffer` takes the lock.
-        let buffer = UniqueArc::<Buffer>::new_uninit(GFP_KERNEL)?;
-        let mut buffers = self.buffers.lock();
-        let list = (*buffers).as_mut().ok_or(ENOTCONN)?;
-        let memory = Coherent::<u8>::zeroed_slice(dev, len, GFP_KERNEL)?;
-        let backing = Arc::pin_init(
-            pin_init!(Backing {
-                address: memory.dma_address(),
-                memory <- new_mutex!(Some(memory), "dlr_mgmt::Backing"),
-            }),
-            GFP_KERNEL,
-        )?;
-        list.push(backing.clone(), GFP_KERNEL)?;
-        let buffer = buffer.write(Buffer {
-            backing,
-            home: self.clone(),
-            len,
-            in_flight: Atomic::new(false),
-        });
-        Ok(buffer.into())
-    }
-
-    /// Number of buffers that have memory.
-    pub(super) fn count(&self) -> usize {
-        self.buffers.lock().as_ref().map_or(0, |list| list.len())
-    }
-
-    /// Frees the memory of all buffers, and of those to come. The device must not use any of them any more
-    /// and must still be bound.
-    pub(super) fn close(&self) {
-        let Some(list) = self.buffers.lock().take() else {
-            return;
-        };
-        for backing in &list {
-            *backing.memory.lock() = None;
-        }
-    }
-}
-
 impl Buffer {
-    /// Bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Hands the buffer to a command and tells where it is.
+    /// Allocates a zeroed buffer, charged to the caller's memory cgroup.
     ///
     /// # Errors
     ///
-    /// `EBUSY` when another command has it.
+    /// `ENOTCONN` if the binding has ended, `EINVAL` if `len` is 0, `ENOMEM`.
+    pub(super) fn new(hw: &Guard<'_>, len: usize) -> Result<Arc<Self>> {
+        Self::from_memory(hw.alloc(len, USER)?)
+    }
+
+    fn from_memory(memory: Slice<u8>) -> Result<Arc<Self>> {
+        let buffer = Self {
+            memory,
+            in_flight: Atomic::new(false),
+        };
+        Ok(Arc::new(buffer, USER)?)
+    }
+
+    /// Returns the length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Hands the buffer to a command and returns its DMA address.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another command owns it.
     pub(super) fn claim(&self) -> Result<u64> {
         if self.in_flight.xchg(true, Full) {
             return Err(EBUSY);
         }
-        Ok(self.backing.address)
+        Ok(self.memory.dma_address())
     }
 
-    /// The device is done with it.
+    /// Takes the buffer back from a command.
     pub(super) fn release(&self) {
         self.in_flight.xchg(false, Full);
     }
@@ -158,8 +100,8 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// `EBUSY` while a command is in flight, `EINVAL` beyond the end, `ENOTCONN` once the management
-    /// function is gone.
+    /// `EBUSY` while a command owns the buffer, `EINVAL` beyond its end, `ENOTCONN` if the binding
+    /// has ended.
     pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result {
         let end = offset.checked_add(to.len()).ok_or(EINVAL)?;
         self.with(end, |memory| {
@@ -182,36 +124,14 @@ impl Buffer {
     }
 
     fn with(&self, end: usize, f: impl FnOnce(&Coherent<[u8]>) -> Result) -> Result {
-        if end > self.len {
+        if end > self.memory.len() {
             return Err(EINVAL);
         }
-        // Claimed for the copy, so that no command can start with it meanwhile.
+        // Claimed during the copy, so that no command can start with it.
         self.claim()?;
-        let result = match self.backing.memory.lock().as_ref() {
-            Some(memory) => f(memory),
-            None => Err(ENOTCONN),
-        };
+        let result = self.memory.with(f).and_then(|result| result);
         self.release();
         result
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let mut buffers = self.home.buffers.lock();
-        let Some(list) = &mut *buffers else {
-            // Closed: the memory is gone already.
-            return;
-        };
-        if let Some(index) = list
-            .iter()
-            .position(|backing| Arc::ptr_eq(backing, &self.backing))
-        {
-            let _ = list.remove(index);
-        }
-        // With the list's lock held, so that `close` cannot return, and the device not be unbound, before
-        // the memory is freed.
-        *self.backing.memory.lock() = None;
     }
 }
 
@@ -223,8 +143,7 @@ mod tests {
     #[test]
     fn copies_within_bounds() -> Result {
         let dev = DmaDevice::new(c"dlr-kunit-copy")?;
-        let memory = Memory::new()?;
-        let buffer = memory.alloc(dev.bound(), 64)?;
+        let buffer = Buffer::from_memory(dev.alloc(64)?)?;
         buffer.copy_in(3, b"hello")?;
         let mut got = [0; 7];
         buffer.copy_out(2, &mut got)?;
@@ -232,36 +151,18 @@ mod tests {
         assert_eq!(buffer.copy_in(60, b"hello"), Err(EINVAL));
         assert_eq!(buffer.copy_out(usize::MAX, &mut got), Err(EINVAL));
         assert_eq!(buffer.copy_out(64, &mut []), Ok(()));
-        memory.close();
         Ok(())
     }
 
     #[test]
     fn in_flight_is_the_devices() -> Result {
         let dev = DmaDevice::new(c"dlr-kunit-flight")?;
-        let memory = Memory::new()?;
-        let buffer = memory.alloc(dev.bound(), 64)?;
+        let buffer = Buffer::from_memory(dev.alloc(64)?)?;
         buffer.claim()?;
         assert_eq!(buffer.claim().err(), Some(EBUSY));
         assert_eq!(buffer.copy_in(0, b"x"), Err(EBUSY));
         buffer.release();
         assert_eq!(buffer.copy_in(0, b"x"), Ok(()));
-        memory.close();
-        Ok(())
-    }
-
-    #[test]
-    fn closing_frees_under_users() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-close")?;
-        let memory = Memory::new()?;
-        let kept = memory.alloc(dev.bound(), 4096)?;
-        drop(memory.alloc(dev.bound(), 4096)?);
-        assert_eq!(memory.count(), 1);
-        memory.close();
-        assert_eq!(memory.count(), 0);
-        assert_eq!(kept.copy_in(0, b"x"), Err(ENOTCONN));
-        assert_eq!(memory.alloc(dev.bound(), 64).err(), Some(ENOTCONN));
-        drop(kept);
         Ok(())
     }
 

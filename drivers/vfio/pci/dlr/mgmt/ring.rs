@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ring arithmetic: free-running counts, slots and phase bits. Knows no device and no lock.
+//! Ring arithmetic: free-running counts, slots and phase bits. Accesses no device and takes no
+//! lock.
 
-use crate::proto::admin::{
-    self,
-    CQE_WORDS,
-    SQE_WORDS, //
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests_of_rings;
+
+use crate::{
+    proto::{
+        admin::{
+            self,
+            CQE_WORDS,
+            SQE_WORDS, //
+        },
+        log::{
+            TAG_MASK,
+            WRITE_SHIFT, //
+        },
+    },
+    vfio::dirty::run::Run, //
 };
 use kernel::{
     prelude::*,
@@ -15,28 +28,31 @@ use kernel::{
     },
 };
 
-/// Memory of words of eight bytes, each accessed at once.
+/// Memory that is accessed in words of eight bytes.
 pub(super) trait Words {
-    /// The word at `index`; `None` out of bounds.
+    /// Loads the word at `index` in one access; `None` if that is out of bounds.
     fn get(&self, index: usize) -> Option<u64>;
-    /// Sets the word at `index`; `false` out of bounds.
+    /// Stores to the word at `index` in one access; `false` if that is out of bounds.
     fn set(&self, index: usize, value: u64) -> bool;
 }
 
-/// Entries of a log ring that are copied at once; the smallest ring has so many.
+/// Number of log entries that are copied at once: the size of the smallest ring.
 pub(super) const CHUNK: usize = 16;
 
 static_assert!(CHUNK == 1 << *crate::proto::LOG_RING_ORDERS.start());
 
-/// Memory of a log ring.
+/// Memory of a log ring, in chunks of [`CHUNK`] words.
 pub(super) trait Chunks {
-    /// A copy of a chunk, byte by byte: for entries that the device does not write meanwhile.
+    /// Copies a chunk, not word by word: the device must not write it meanwhile.
     fn chunk(&self, index: usize) -> Option<[u64; CHUNK]>;
+    /// Fills `to`, which is whole chunks, with what `f` makes of the words from a chunk on, each
+    /// read in one access; `false` out of bounds.
+    fn read<T>(&self, index: usize, to: &mut [T], f: impl FnMut(u64) -> T) -> bool;
     /// One word of it, in one access.
     fn word(&self, index: usize, offset: usize) -> Option<u64>;
 }
 
-/// What [`LogConsumer::fetch`] found.
+/// Entries that [`LogConsumer::fetch`] has copied.
 pub(super) struct Fetched {
     words: [u64; CHUNK],
     first: usize,
@@ -44,20 +60,21 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// The words, oldest first.
+    /// Returns the entries, oldest first.
     #[inline]
     pub(super) fn words(&self) -> &[u64] {
         self.words.get(self.first..self.end).unwrap_or(&[])
     }
 }
 
-/// First word of the slot of `count` in a ring of `1 << order` entries of `words` words.
+/// Returns the index of the first word of entry `count`, in a ring of `1 << order` entries of
+/// `words` words.
 fn slot(count: u32, order: u32, words: usize) -> usize {
     let mask = (1u32 << order).wrapping_sub(1);
     (count & mask) as usize * words
 }
 
-/// The phase bit of an entry with this count: 1 on the first pass.
+/// Returns the phase bit of entry `count`: 1 on the first pass.
 fn phase_of(count: u32, order: u32) -> bool {
     (count >> order) & 1 == 0
 }
@@ -67,20 +84,40 @@ fn phase_of(count: u32, order: u32) -> bool {
 pub(super) struct Producer {
     order: u32,
     tail: u32,
+    /// Count of the entries that the device is known to have fetched.
+    fetched: u32,
 }
 
 impl Producer {
-    /// An empty ring.
+    /// Creates the producer of an empty ring.
     pub(super) fn new(order: u32) -> Self {
-        Self { order, tail: 0 }
+        Self {
+            order,
+            tail: 0,
+            fetched: 0,
+        }
     }
 
-    /// Writes an entry and returns the new producer count. The caller makes sure that a slot is free.
+    /// Returns whether the device is known to have fetched the entry that the next one would
+    /// overwrite.
+    ///
+    /// Entries that may not have been fetched belong to commands in flight, or to commands that an
+    /// abort has dropped. Without aborts there is room whenever a command has a slot.
+    pub(super) fn has_room(&self) -> bool {
+        self.tail.wrapping_sub(self.fetched) < 1 << self.order
+    }
+
+    /// Returns the producer count.
+    pub(super) fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Writes an entry. The caller checks for room first.
     ///
     /// # Errors
     ///
-    /// `EIO` when the memory is too small.
-    pub(super) fn push(&mut self, ring: &impl Words, entry: &[u64; SQE_WORDS]) -> Result<u32> {
+    /// `EIO` if the memory is smaller than the ring.
+    pub(super) fn push(&mut self, ring: &impl Words, entry: &[u64; SQE_WORDS]) -> Result {
         let first = slot(self.tail, self.order, SQE_WORDS);
         for (i, &word) in entry.iter().enumerate() {
             if !ring.set(first + i, word) {
@@ -88,14 +125,23 @@ impl Producer {
             }
         }
         self.tail = self.tail.wrapping_add(1);
-        Ok(self.tail)
+        Ok(())
     }
 
-    /// Whether the device can have consumed up to this count, of which it tells the low 16 bits.
-    pub(super) fn can_have_consumed(&self, sq_head: u16) -> bool {
+    /// Notes the device's consumer count, given its low 16 bits. Returns `false` if the device
+    /// cannot have consumed that many entries.
+    ///
+    /// A count below an earlier one is valid, because completions may overtake each other.
+    pub(super) fn consumed(&mut self, sq_head: u16) -> bool {
         // CAST: Modulo 2^16, which is more than the ring has slots.
-        let outstanding = (self.tail as u16).wrapping_sub(sq_head);
-        u32::from(outstanding) <= 1 << self.order
+        let left = u32::from((self.tail as u16).wrapping_sub(sq_head));
+        if left > 1 << self.order {
+            return false;
+        }
+        if left < self.tail.wrapping_sub(self.fetched) {
+            self.fetched = self.tail.wrapping_sub(left);
+        }
+        true
     }
 }
 
@@ -107,27 +153,27 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    /// An empty ring in zeroed memory.
+    /// Creates the consumer of an empty ring in zeroed memory.
     pub(super) fn new(order: u32) -> Self {
         Self { order, head: 0 }
     }
 
-    /// The next entry, if the device has written it.
+    /// Takes the next entry, if the device has written it.
     pub(super) fn pop(&mut self, ring: &impl Words) -> Option<[u64; CQE_WORDS]> {
         let first = slot(self.head, self.order, CQE_WORDS);
         let second = ring.get(first + 1)?;
         if admin::phase(second) != phase_of(self.head, self.order) {
             return None;
         }
-        // ORDERING: The first half, and the command's buffer, after the phase bit; the device writes
-        // them before it.
+        // ORDERING: Loads the first half, and the command's buffer, after the phase bit; the device
+        // writes them before it.
         dma_mb(Read);
         let entry = [ring.get(first)?, second];
         self.head = self.head.wrapping_add(1);
         Some(entry)
     }
 
-    /// The consumer count.
+    /// Returns the consumer count.
     pub(super) fn head(&self) -> u32 {
         self.head
     }
@@ -141,38 +187,39 @@ pub(super) struct LogConsumer {
 }
 
 impl LogConsumer {
-    /// An empty ring in zeroed memory.
+    /// Creates the consumer of an empty ring in zeroed memory.
     pub(super) fn new(order: u32) -> Self {
         Self { order, head: 0 }
     }
 
-    /// Slots of the ring.
+    /// Returns the number of slots of the ring.
     pub(super) fn size(&self) -> u32 {
         1 << self.order
     }
 
-    /// The consumer count.
+    /// Returns the consumer count.
     pub(super) fn head(&self) -> u32 {
         self.head
     }
 
-    /// Entries that stand in the ring when the device has posted `posted`, modulo 2^31, in all. `None`
-    /// when that is more than fit.
+    /// Returns how many unconsumed entries the ring holds if LOG_POSTED reads as `posted`, or
+    /// `None` if that is more than fit.
     pub(super) fn outstanding(&self, posted: u32) -> Option<u32> {
         let count = posted.wrapping_sub(self.head) & 0x7fff_ffff;
         (count <= self.size()).then_some(count)
     }
 
-    /// The next entries, undecoded: at most `most`, and never beyond the end of a chunk.
+    /// Copies the next entries: at most `most`, and not beyond the end of a chunk.
     ///
-    /// `posted` says that the device has posted all of them, so that they can be copied at once. Else each
-    /// is read in one access: an entry is one word, and seeing its phase is seeing all of it.
+    /// If the device has `posted` all of them, they are copied at once. Otherwise each is loaded in
+    /// one access: an entry is one word, so a load that sees its phase sees all of it.
     #[inline]
     pub(super) fn fetch(&self, ring: &impl Chunks, most: u32, posted: bool) -> Fetched {
         // CAST: Within the ring.
         let place = slot(self.head, self.order, 1);
         let (chunk, first) = (place / CHUNK, place % CHUNK);
         let limit = first.saturating_add(most as usize).min(CHUNK);
+        let phase = phase_of(self.head, self.order);
         let mut fetched = Fetched {
             words: [0; CHUNK],
             first,
@@ -183,7 +230,6 @@ impl LogConsumer {
                 fetched.words = words;
             }
         }
-        let phase = phase_of(self.head, self.order);
         let words = fetched.words.iter_mut().enumerate();
         for (i, word) in words.take(limit).skip(first) {
             if !posted {
@@ -197,20 +243,49 @@ impl LogConsumer {
         fetched
     }
 
-    /// One entry has been consumed.
+    /// As many of the next entries as are whole chunks and fit into `runs`, if all of them have been
+    /// written and are of type WRITE: decoded. Returns how many; 0, and anything in `runs`,
+    /// otherwise.
+    ///
+    /// This is one pass over the words without a branch for each. Each is loaded in one access: an
+    /// entry is one word, so a load that sees its phase sees all of it.
+    #[inline(always)]
+    pub(super) fn fetch_writes(&self, ring: &impl Chunks, runs: &mut [Run]) -> usize {
+        // CAST: Within the ring.
+        let place = slot(self.head, self.order, 1);
+        let above = (self.size() as usize).saturating_sub(place);
+        let count = runs.len().min(above) / CHUNK * CHUNK;
+        let runs = match runs.get_mut(..count) {
+            Some(runs) if place % CHUNK == 0 => runs,
+            _ => return 0,
+        };
+        let tag = crate::proto::log::write_tag(phase_of(self.head, self.order));
+        let mut wrong = 0;
+        let read = ring.read(place / CHUNK, runs, |word| {
+            wrong |= word ^ tag;
+            Run::from_word(word >> WRITE_SHIFT)
+        });
+        if read && wrong & TAG_MASK == 0 {
+            count
+        } else {
+            0
+        }
+    }
+
+    /// Adds `entries` to the consumer count.
     #[inline]
-    pub(super) fn advance(&mut self) {
-        self.head = self.head.wrapping_add(1);
+    pub(super) fn advance(&mut self, entries: u32) {
+        self.head = self.head.wrapping_add(entries);
     }
 }
 
-/// Plain memory as a ring.
+/// A ring in plain memory, for tests.
 #[cfg(CONFIG_KUNIT = "y")]
 pub(super) struct TestRing<const N: usize>([core::cell::Cell<u64>; N]);
 
 #[cfg(CONFIG_KUNIT = "y")]
 impl<const N: usize> TestRing<N> {
-    /// Zeroed.
+    /// Creates a ring of zeroes.
     pub(super) fn new() -> Self {
         Self([const { core::cell::Cell::new(0) }; N])
     }
@@ -224,126 +299,5 @@ impl<const N: usize> Words for TestRing<N> {
 
     fn set(&self, index: usize, value: u64) -> bool {
         self.0.get(index).map(|c| c.set(value)).is_some()
-    }
-}
-
-#[kunit_tests(dlr_mgmt_ring)]
-mod tests {
-    use super::*;
-    use crate::proto::Entry;
-
-    #[test]
-    fn submission_wraps() -> Result {
-        let ring = TestRing::<{ 4 * SQE_WORDS }>::new();
-        let mut producer = Producer::new(2);
-        for n in 0..10u32 {
-            assert_eq!(producer.push(&ring, &[n.into(); SQE_WORDS])?, n + 1);
-        }
-        for (i, want) in [8, 9, 6, 7].into_iter().enumerate() {
-            assert_eq!(ring.get(i * SQE_WORDS), Some(want));
-            assert_eq!(ring.get(i * SQE_WORDS + SQE_WORDS - 1), Some(want));
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn submission_beyond_memory_fails() {
-        let ring = TestRing::<SQE_WORDS>::new();
-        let mut producer = Producer::new(2);
-        assert!(producer.push(&ring, &[0; SQE_WORDS]).is_ok());
-        assert!(producer.push(&ring, &[0; SQE_WORDS]).is_err());
-    }
-
-    #[test]
-    fn consumption_is_checked() {
-        let producer = Producer {
-            order: 2,
-            tail: 0x1_0002,
-        };
-        for (head, want) in [(2, true), (0xfffe, true), (0xfffd, false), (3, false)] {
-            assert_eq!(producer.can_have_consumed(head), want);
-        }
-    }
-
-    fn complete(ring: &TestRing<8>, count: u32) {
-        let phase = u64::from(count >> 2 & 1 == 0) << 48;
-        let first = (count & 3) as usize * CQE_WORDS;
-        ring.set(first, u64::from(count));
-        ring.set(first + 1, phase | u64::from(count) << 16);
-    }
-
-    #[test]
-    fn completions_follow_the_phase() {
-        let ring = TestRing::<8>::new();
-        let mut consumer = Consumer::new(2);
-        assert_eq!(consumer.pop(&ring), None);
-        for count in 0..13 {
-            complete(&ring, count);
-            assert_eq!(consumer.pop(&ring).map(|e| e[0]), Some(count.into()));
-            // What the last pass left behind is not taken for new.
-            assert_eq!(consumer.pop(&ring), None);
-        }
-        assert_eq!(consumer.head(), 13);
-        // A whole ring at once.
-        for count in 13..17 {
-            complete(&ring, count);
-        }
-        for count in 13..17u64 {
-            assert_eq!(consumer.pop(&ring).map(|e| e[0]), Some(count));
-        }
-        assert_eq!(consumer.pop(&ring), None);
-    }
-
-    struct TestLog([core::cell::Cell<u64>; 2 * CHUNK]);
-
-    impl Chunks for TestLog {
-        fn chunk(&self, index: usize) -> Option<[u64; CHUNK]> {
-            let mut words = [0; CHUNK];
-            for (i, word) in words.iter_mut().enumerate() {
-                *word = self.word(index, i)?;
-            }
-            Some(words)
-        }
-
-        fn word(&self, index: usize, offset: usize) -> Option<u64> {
-            self.0.get(index * CHUNK + offset).map(|c| c.get())
-        }
-    }
-
-    #[test]
-    fn log_follows_the_phase() {
-        let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
-        let mut consumer = LogConsumer::new(5);
-        for count in 0..150u64 {
-            let word = Entry::Sync { cookie: count }.encode(count >> 5 & 1 == 0);
-            for posted in [false, true] {
-                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[]);
-            }
-            ring.0[(count & 31) as usize].set(word);
-            for posted in [false, true] {
-                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[word]);
-                assert_eq!(consumer.fetch(&ring, 0, posted).words(), &[]);
-            }
-            consumer.advance();
-        }
-    }
-
-    #[test]
-    fn posted_counts_modulo_2_to_31() {
-        let consumer = LogConsumer {
-            order: 4,
-            head: 0x7fff_fffe,
-        };
-        assert_eq!(consumer.outstanding(0x7fff_fffe), Some(0));
-        assert_eq!(consumer.outstanding(0x7fff_ffff), Some(1));
-        assert_eq!(consumer.outstanding(14), Some(16));
-        assert_eq!(consumer.outstanding(15), None);
-        assert_eq!(consumer.outstanding(0x7fff_fffd), None);
-        let later = LogConsumer {
-            order: 4,
-            head: 0x8000_0001,
-        };
-        assert_eq!(later.outstanding(1), Some(0));
-        assert_eq!(later.outstanding(3), Some(2));
     }
 }

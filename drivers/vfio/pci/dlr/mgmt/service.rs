@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A bound management function, as the drivers of its data functions see it.
+//! The service that a bound management function offers to the drivers of its data functions.
 
 use super::{
+    budget::Patience,
     channel::Channel,
-    function::Function,
     hardware::Limits,
-    memory::{
-        Buffer,
-        Memory, //
-    },
+    memory::Buffer,
     queue::{
         Queue,
         VECTOR, //
     },
+    ring::Words,
     stats::Stats, //
 };
 use crate::{
     kext::{
+        self,
         device_link::DeviceLink,
-        dma,
-        global::Global, //
+        registry::{
+            Published,
+            Registry, //
+        }, //
     },
     proto::{
         admin::Command,
@@ -28,66 +29,71 @@ use crate::{
             self,
             Cap, //
         },
-        status_page,
+        status_page::{
+            self,
+            StatusPage, //
+        },
         FnInfo,
         NicInfo, //
     },
 };
 use kernel::{
-    device::{
-        Bound,
-        Core,
-        Device, //
-    },
+    device::Device,
     pci,
     prelude::*,
     static_lock_class,
-    sync::Arc, //
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
 };
 
-/// All live services.
-static SERVICES: Global<KVec<Arc<Service>>> = Global::new();
+/// All published services.
+static SERVICES: Registry<Service> = Registry::new();
 
-/// Makes the list of services. Before the first driver of this module is registered.
+/// Initialises [`SERVICES`]. Called before the first driver of this module is registered.
 ///
 /// # Errors
 ///
-/// `EBUSY` the second time.
+/// `EBUSY` if called twice.
 pub(crate) fn init() -> Result {
-    SERVICES.init(KVec::new(), c"dlr_mgmt::SERVICES", static_lock_class!())
+    SERVICES.init(c"dlr_mgmt::SERVICES", static_lock_class!())
 }
 
-/// The service of the NIC with this serial.
-pub(crate) fn find(serial: u64) -> Option<Arc<Service>> {
-    let services = SERVICES.lock().ok()?;
-    let found = services.iter().find(|s| s.serial() == serial)?;
-    Some(found.clone())
+/// Returns the services of all NICs with this serial whose management functions are not gone.
+/// Several NICs may have it: a data function belongs to the one that ATTEST proves. Called by probe
+/// and by calls of users.
+///
+/// # Errors
+///
+/// `ENOMEM` if the allocation fails.
+pub(crate) fn candidates(serial: u64) -> Result<KVec<Arc<Service>>> {
+    if !identify::is_programmed(serial) {
+        return Ok(KVec::new());
+    }
+    SERVICES.matching(|service| service.serial() == serial && !service.is_gone())
 }
 
-/// A bound management function. Outlives the binding; then every call says `ENOTCONN`.
+/// A bound management function. It outlives the binding; every call then fails with `ENOTCONN`.
 pub(crate) struct Service {
     pub(super) queue: Arc<Queue>,
-    pub(super) memory: Arc<Memory>,
     limits: Limits,
-    /// MSI-X vectors that we got.
+    /// Number of MSI-X vectors that the driver has got.
     vectors: u32,
     nic: NicInfo,
     functions: KVec<FnInfo>,
 }
 
 impl Service {
-    /// Asks the device who it and its functions are, and starts their status pages. The queue runs.
-    pub(super) fn new(
-        queue: &Arc<Queue>,
-        memory: &Arc<Memory>,
-        limits: Limits,
-        vectors: u32,
-    ) -> Result<Arc<Self>> {
+    /// Identifies the device and its functions, and starts their status pages. The queue must be
+    /// up.
+    pub(super) fn new(queue: &Arc<Queue>, limits: Limits, vectors: u32) -> Result<Arc<Self>> {
         let buffer = {
             let hw = queue.hw.enter().ok_or(ENOTCONN)?;
-            memory.alloc(hw.device(), identify::NIC_SIZE.max(identify::FN_SIZE))?
+            Buffer::new(&hw, identify::NIC_SIZE.max(identify::FN_SIZE))?
         };
-        let nic: [u8; identify::NIC_SIZE] = ask(queue, &buffer, Command::identify_nic())?;
+        let nic: [u8; identify::NIC_SIZE] =
+            ask(queue, &buffer, Command::identify_nic(), Patience::Killable)?;
         let nic = NicInfo::decode(nic);
         if !identify::is_same_nic(&nic, limits.serial, limits.functions) {
             return Err(EPROTO);
@@ -95,18 +101,22 @@ impl Service {
         let mut functions = KVec::with_capacity(limits.functions as usize, GFP_KERNEL)?;
         for channel in &queue.channels {
             let number = channel.number;
-            let info = ask(queue, &buffer, Command::identify_fn(number))?;
+            let command = Command::identify_fn(number);
+            let info = ask(queue, &buffer, command, Patience::Killable)?;
             let info = FnInfo::decode(info)?;
             functions.push(info, GFP_KERNEL)?;
             if info.caps.contains(Cap::StatusPage) {
-                let command = status_page_command(queue, number)?;
-                queue.submit(command, None, None)?.wait()?;
+                let address = status_page_address(queue, number)?;
+                let command = Command::status_page(number, address);
+                queue
+                    .submit(command, None, None, Patience::Killable)?
+                    .wait()?;
+                channel.page.store(address, Relaxed);
             }
         }
         Ok(Arc::new(
             Self {
                 queue: queue.clone(),
-                memory: memory.clone(),
                 limits,
                 vectors,
                 nic,
@@ -116,166 +126,189 @@ impl Service {
         )?)
     }
 
-    /// Makes it known to [`find`].
+    /// Identifies the functions of the device again.
     ///
     /// # Errors
     ///
-    /// `EEXIST` when a NIC with this serial is there already.
-    pub(super) fn publish(self: &Arc<Self>) -> Result {
-        let mut services = SERVICES.lock()?;
-        if services.iter().any(|s| s.serial() == self.serial()) {
-            return Err(EEXIST);
+    /// `ENODEV` if a function has other capabilities or limits than before.
+    pub(super) fn check_same(&self, patience: Patience<'_>) -> Result {
+        let buffer = {
+            let hw = self.queue.enter()?;
+            Buffer::new(&hw, identify::FN_SIZE)?
+        };
+        for (channel, known) in self.queue.channels.iter().zip(&self.functions) {
+            let command = Command::identify_fn(channel.number);
+            let info = ask(&self.queue, &buffer, command, patience)?;
+            if FnInfo::decode(info).ok() != Some(*known) {
+                return Err(ENODEV);
+            }
         }
-        services.push(self.clone(), GFP_KERNEL)?;
         Ok(())
     }
 
-    /// The contrary of [`Self::publish`].
-    pub(super) fn withdraw(self: &Arc<Self>) {
-        let Ok(mut services) = SERVICES.lock() else {
-            return;
-        };
-        let index = services.iter().position(|s| Arc::ptr_eq(s, self));
-        if let Some(index) = index {
-            let _ = services.remove(index);
+    /// Reads the status page of a data function. `None` if it has none, in an outage, or if the
+    /// device is updating the page.
+    pub(super) fn health(&self, number: u32) -> Option<StatusPage> {
+        let index = number as usize;
+        if !self.functions.get(index)?.caps.contains(Cap::StatusPage) {
+            return None;
         }
-        if services.is_empty() {
-            // A `static` is never dropped: leave no memory behind.
-            *services = KVec::new();
-        }
+        let hw = self.queue.hw.enter()?;
+        let first = index.checked_mul(status_page::WORDS)?;
+        let word = |i: usize| hw.data().pages.get(first.saturating_add(i));
+        // 1 is an odd sequence number, which makes the page unstable.
+        StatusPage::snapshot(|i| word(i).unwrap_or(1))
     }
 
-    /// Serial of the NIC.
+    /// Returns the constants from the registers.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Makes the service of `pdev` available to [`candidates`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if the allocation fails.
+    pub(super) fn publish(self: Arc<Self>, pdev: &pci::Device) -> Result<Published<Self>> {
+        SERVICES.publish(pdev.as_ref(), self)
+    }
+
+    /// Returns whether another published NIC has the same serial. Existing pairs of that NIC stay
+    /// as they are.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` before [`init`].
+    pub(super) fn has_twin(&self) -> Result<bool> {
+        Ok(SERVICES.count(|service| service.serial() == self.serial())? > 1)
+    }
+
+    /// Returns the serial of the NIC.
     pub(crate) fn serial(&self) -> u64 {
         self.limits.serial
     }
 
-    /// Has a data function suspended and shut down before its management function.
+    /// Creates a device link: the core then suspends and shuts down `function` before its
+    /// management function.
     ///
     /// # Errors
     ///
     /// `ENOTCONN`, and those of [`DeviceLink::new`].
-    pub(crate) fn order_after(&self, function: &Device<Bound>) -> Result<DeviceLink> {
+    pub(crate) fn order_after(&self, function: &Device) -> Result<DeviceLink> {
         let hw = self.queue.hw.enter().ok_or(ENOTCONN)?;
         DeviceLink::new(function, hw.device())
     }
 
-    /// Number of data functions.
+    /// Returns whether `pdev` is the management function of this service.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if the management function is gone.
+    pub(crate) fn is_of(&self, pdev: &pci::Device) -> Result<bool> {
+        let hw = self.queue.hw.enter().ok_or(ENOTCONN)?;
+        let own: &pci::Device = hw.device().try_into()?;
+        Ok(kext::pci::is_same(own, pdev))
+    }
+
+    /// Returns whether a data function is in the IOMMU group of its management function. VFIO could
+    /// not assign such a data function on its own.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if the management function is gone.
+    pub(crate) fn shares_group_with(&self, function: &Device) -> Result<bool> {
+        let hw = self.queue.hw.enter().ok_or(ENOTCONN)?;
+        Ok(kext::iommu::share_group(hw.device(), function))
+    }
+
+    /// Returns the number of data functions.
     pub(crate) fn num_functions(&self) -> u32 {
         self.limits.functions
     }
 
-    /// What the NIC says about itself.
+    /// Returns the answer to IDENTIFY_NIC.
     pub(crate) fn nic(&self) -> &NicInfo {
         &self.nic
     }
 
-    /// Whether the management function is gone for good.
+    /// Returns whether the management function is gone for good.
     pub(crate) fn is_gone(&self) -> bool {
         self.queue.is_down()
     }
 
-    /// Counters.
+    /// Returns the counters.
     pub(crate) fn stats(&self) -> &Stats {
         &self.queue.stats
     }
 
-    /// What is in use now: DMA buffers, commands in flight, log rings. All of it comes back when sessions
-    /// and logs end.
+    /// Returns the numbers of DMA buffers, commands in flight and log rings. All of them return to
+    /// zero when sessions and logs have ended.
     pub(super) fn in_use(&self) -> [(&'static str, usize); 3] {
-        let rings = |c: &&Arc<Channel>| c.log.lock().ring.is_some();
+        let has_ring = |c: &&Arc<Channel>| c.log.lock().ring.is_some();
+        let rings = self.queue.channels.iter().filter(has_ring).count();
+        let pieces = self.queue.hw.pieces_of_memory();
         [
-            ("buffers", self.memory.count()),
+            // The pool holds the rings, too.
+            ("buffers", pieces.saturating_sub(rings)),
             ("in_flight", self.queue.in_flight()),
-            (
-                "log_rings",
-                self.queue.channels.iter().filter(rings).count(),
-            ),
+            ("log_rings", rings),
         ]
     }
 
-    /// A data function.
+    /// Returns the channel and the capabilities of a data function.
     ///
     /// # Errors
     ///
-    /// `ENODEV` when the NIC has none with this number.
-    pub(crate) fn function(self: &Arc<Self>, number: u32) -> Result<Function> {
+    /// `ENODEV` if the NIC has no such function.
+    pub(super) fn channel(&self, number: u32) -> Result<(Arc<Channel>, FnInfo)> {
         let index = number as usize;
         let channel = self.queue.channels.get(index).ok_or(ENODEV)?.clone();
         let info = *self.functions.get(index).ok_or(ENODEV)?;
-        Ok(Function::new(self.clone(), channel, info))
+        Ok((channel, info))
     }
 
-    /// The vector of a function's log.
+    /// Returns the MSI-X vector of a function's log.
     pub(super) fn log_vector(&self, function: u16) -> u16 {
         // CAST: A device has at most 2048 vectors.
         log_vector(function.into(), self.vectors) as u16
     }
 }
 
-/// The vector that the logs of function `number` raise; with too few vectors they share, but never with
-/// the queue: its completions are what a drain may be waiting for.
+/// Returns the vector of the log of function `number`. With few vectors several logs share one, but
+/// none shares the vector of the queue: a drain may be waiting for a completion.
 pub(super) fn log_vector(number: u32, vectors: u32) -> u32 {
     let own = vectors.saturating_sub(1).max(1);
     VECTOR + 1 + number.checked_rem(own).unwrap_or(0)
 }
 
-/// The command that tells the device where a function's status page is.
-pub(super) fn status_page_command(queue: &Queue, number: u16) -> Result<Command> {
-    let hw = queue.hw.enter().ok_or(ENOTCONN)?;
+/// Returns the DMA address of a function's status page.
+fn status_page_address(queue: &Queue, number: u16) -> Result<u64> {
+    let hw = queue.enter()?;
     let offset = usize::from(number) * status_page::SIZE;
-    let address = hw.data().pages.dma_address() + offset as u64;
-    Ok(Command::status_page(number, address))
+    Ok(hw.data().pages.dma_address() + offset as u64)
 }
 
-/// Runs a command that fills `buffer`, and takes the first `N` bytes of it.
+/// Runs a command that fills `buffer`, and returns the first `N` bytes.
 fn ask<const N: usize>(
     queue: &Arc<Queue>,
     buffer: &Arc<Buffer>,
     command: Command,
+    patience: Patience<'_>,
 ) -> Result<[u8; N]> {
     let len = u32::try_from(N)?;
     queue
-        .submit(command, Some((buffer.clone(), len)), None)?
-        .wait()?;
+        .submit(command, Some((buffer.clone(), len)), None, patience)?
+        .wait_with(patience)?;
     let mut bytes = [0; N];
     buffer.copy_out(0, &mut bytes)?;
     Ok(bytes)
 }
 
-/// Ends everything that uses the device, and frees all DMA memory, whoever still has handles. On unbind,
-/// and when probe fails half way.
-pub(super) fn shut_down(queue: &Queue, memory: &Memory, pdev: &pci::Device<Core<'_>>) {
-    // From here on every call fails, and everybody who sleeps wakes up.
-    queue.go_down(ENOTCONN);
-    let quiet = queue.quiesce();
-    // Whatever the device thinks, now it cannot reach memory any more. The reset also ends logs and status
-    // pages, which the handshake leaves alone.
-    dma::clear_master(pdev);
-    let reset = dma::reset(pdev);
-    if let (Err(error), _) | (_, Err(error)) = (quiet, reset) {
-        dev_warn!(pdev, "did not stop cleanly ({error:?})\n");
-    }
-    // Waits for those who are at the hardware, and frees rings and status pages.
-    queue.hw.revoke();
-    queue.free_slots();
-    for channel in &queue.channels {
-        free_log(channel);
-        channel.set_client(None);
-    }
-    memory.close();
-}
-
-fn free_log(channel: &Channel) {
-    let mut log = channel.log.lock();
-    log.active = false;
-    // With the lock held: whoever else frees the ring does so under it as well, and so before unbind ends.
-    log.ring = None;
-}
-
 #[kunit_tests(dlr_mgmt_service)]
 mod tests {
     use super::*;
+    use crate::mgmt::channel::Claim;
 
     #[test]
     fn logs_never_share_the_queues_vector() {
@@ -291,7 +324,18 @@ mod tests {
     }
 
     #[test]
-    fn unknown_serial() {
-        assert!(find(0x0123_4567_89ab_cdef).is_none());
+    fn unknown_serial() -> Result {
+        assert!(candidates(0x0123_4567_89ab_cdef)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_function_is_claimed_once() -> Result {
+        let channel = Channel::new(0)?;
+        let claim = Claim::new(channel.clone())?;
+        assert_eq!(Claim::new(channel.clone()).err(), Some(EBUSY));
+        drop(claim);
+        let _again = Claim::new(channel)?;
+        Ok(())
     }
 }

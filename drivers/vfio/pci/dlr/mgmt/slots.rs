@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which command has which id.
+//! Ids of the commands in flight. This is a data structure only, without a lock.
 
 use kernel::prelude::*;
 
-/// A fixed number of slots. An id is a slot's index with a number that changes at each use, so that a
-/// completion that comes twice or too late hits nothing.
+/// A fixed number of slots. An id is the index of a slot and a generation that changes with each
+/// use, so that a completion that comes twice or too late matches no command.
 pub(super) struct Slots<T> {
     entries: KVec<Slot<T>>,
-    /// Where the search for a free slot starts.
+    /// Index at which the search for a free slot starts.
     next: usize,
     used: usize,
 }
@@ -19,7 +19,7 @@ struct Slot<T> {
 }
 
 impl<T> Slots<T> {
-    /// `1 << order` free slots.
+    /// Creates `1 << order` free slots.
     pub(super) fn new(order: u32) -> Result<Self> {
         let count = 1usize.checked_shl(order).ok_or(EINVAL)?;
         let mut entries = KVec::with_capacity(count, GFP_KERNEL)?;
@@ -39,17 +39,17 @@ impl<T> Slots<T> {
         })
     }
 
-    /// Whether [`Self::insert`] would fail.
+    /// Returns whether [`Self::insert`] would fail.
     pub(super) fn is_full(&self) -> bool {
         self.used >= self.entries.len()
     }
 
-    /// Slots in use.
+    /// Returns the number of slots in use.
     pub(super) fn used(&self) -> usize {
         self.used
     }
 
-    /// Takes a free slot; gives `value` back when there is none.
+    /// Stores `value` in a free slot and returns its id, or gives `value` back if there is none.
     pub(super) fn insert(&mut self, value: T) -> Result<u16, T> {
         let count = self.entries.len();
         if self.is_full() {
@@ -71,7 +71,7 @@ impl<T> Slots<T> {
         Err(value)
     }
 
-    /// Frees the slot of `id`. `None` when no such id is in use.
+    /// Frees the slot of `id` and returns its value, or `None` if no such id is in use.
     pub(super) fn remove(&mut self, id: u16) -> Option<T> {
         let count = self.entries.len();
         let index = usize::from(id) & count.wrapping_sub(1);
@@ -85,7 +85,17 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    /// Those in use.
+    /// Frees the slots whose values `drop` chooses, and hands the values to `sink`.
+    pub(super) fn remove_if(&mut self, drop: impl Fn(&T) -> bool, mut sink: impl FnMut(T)) {
+        for slot in self.entries.iter_mut() {
+            if let Some(value) = slot.value.take_if(|value| drop(value)) {
+                self.used = self.used.saturating_sub(1);
+                sink(value);
+            }
+        }
+    }
+
+    /// Iterates over the values.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|slot| slot.value.as_ref())
     }
@@ -114,6 +124,24 @@ mod tests {
         assert_eq!(slots.iter().copied().sum::<usize>(), 1 + 3 + 5);
         assert_eq!(slots.remove(id), Some(5));
         assert_eq!(slots.remove(id), None);
+        Ok(())
+    }
+
+    #[test]
+    fn some_are_dropped_together() -> Result {
+        let mut slots = Slots::new(2)?;
+        let mut ids = [0; 4];
+        for (n, id) in ids.iter_mut().enumerate() {
+            *id = slots.insert(n).map_err(|_| EINVAL)?;
+        }
+        let mut dropped = 0;
+        slots.remove_if(|n| n % 2 == 1, |n| dropped += n);
+        assert_eq!((dropped, slots.used()), (4, 2));
+        assert_eq!(slots.remove(ids[1]), None);
+        assert_eq!(slots.remove(ids[2]), Some(2));
+        // A completion that comes too late matches no command.
+        let id = slots.insert(9).map_err(|_| EINVAL)?;
+        assert!(!ids.contains(&id));
         Ok(())
     }
 

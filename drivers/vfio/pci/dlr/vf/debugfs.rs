@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files of one function in debugfs: `<debugfs>/dlr_vfio_pci/<function>/{state,session,log}`.
-//! One `name value` pair a line.
+//! Debugfs files of a data function: `<debugfs>/dlr_vfio_pci/<function>/{state,session,log}`. Each
+//! has one `name value` pair per line.
 
 use super::shared::Shared;
 use crate::kext;
@@ -15,10 +15,10 @@ use kernel::{
     },
 };
 
-/// Files and what they show. Removed when dropped.
+/// The directory and the data that it shows. Dropping it removes the files.
 type Directory = Pin<KBox<Scope<Arc<Shared>>>>;
 
-/// The directory of a function, from bind to unbind.
+/// The directory of a data function, from bind to unbind.
 #[pin_data]
 pub(super) struct Files {
     #[pin]
@@ -26,7 +26,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the directory. Without debugfs there is none, which is no error.
+    /// Creates the directory. Without debugfs there is none, which is no error.
     pub(super) fn new(name: &CStr, shared: &Arc<Shared>) -> impl PinInit<Self> {
         let scope = make(name, shared.clone());
         pin_init!(Self {
@@ -34,7 +34,7 @@ impl Files {
         })
     }
 
-    /// Removes it. Waits for readers.
+    /// Removes the directory. Waits for threads that read its files.
     pub(super) fn remove(&self) {
         let scope = self.scope.lock().take();
         drop(scope);
@@ -52,11 +52,11 @@ fn make(name: &CStr, shared: Arc<Shared>) -> Option<Directory> {
 }
 
 fn show_state(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "{}", shared.state.get().name())
+    writeln!(f, "{}", shared.migration.state().name())
 }
 
 fn show_session(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let current = shared.current();
+    let current = shared.migration.current();
     if let Some(save) = &current.save {
         writeln!(f, "saved_bytes {}", save.taken())?;
         writeln!(f, "unread_bytes {}", save.unread())?;
@@ -73,23 +73,24 @@ fn show_log(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "active {}", u32::from(snapshot.is_some()))?;
     if let Some(log) = snapshot {
         writeln!(f, "page_size {}", 1u64.checked_shl(log.shift).unwrap_or(0))?;
-        writeln!(f, "ring_entries {}", log.ring_entries)?;
+        writeln!(f, "ring_entries {}", log.tracker.entries)?;
         writeln!(f, "tracked_ranges {}", log.ranges)?;
         writeln!(f, "bitmap_bytes {}", log.memory)?;
         writeln!(f, "waiting_granules {}", log.waiting)?;
-        writeln!(f, "lost {}", u32::from(log.lost))?;
+        writeln!(f, "lost {}", u32::from(log.tracker.lost))?;
         writeln!(f, "error {}", log.error)?;
     }
-    let counts = shared.logging.stats.counts();
-    writeln!(f, "reports {}", counts.reports)?;
-    writeln!(f, "clean_reports {}", counts.clean)?;
-    writeln!(f, "reported_pages {}", counts.pages)?;
-    writeln!(f, "dirty_pages_per_second {}", counts.pages_per_second)?;
-    writeln!(f, "entries {}", counts.entries)?;
-    writeln!(f, "entry_granules {}", counts.granules)?;
-    writeln!(f, "lost_count {}", counts.lost)?;
-    writeln!(f, "syncs {}", counts.syncs)?;
-    writeln!(f, "sync_last_ns {}", counts.sync_last_ns)?;
-    writeln!(f, "sync_mean_ns {}", counts.sync_mean_ns)?;
-    writeln!(f, "sync_max_ns {}", counts.sync_max_ns)
+    let reports = shared.logging.stats().counts();
+    writeln!(f, "reports {}", reports.reports)?;
+    writeln!(f, "clean_reports {}", reports.clean)?;
+    writeln!(f, "reported_pages {}", reports.pages)?;
+    writeln!(f, "dirty_pages_per_second {}", reports.pages_per_second)?;
+    let rings = shared.rings.stats.counts();
+    writeln!(f, "entries {}", rings.entries)?;
+    writeln!(f, "entry_granules {}", rings.granules)?;
+    writeln!(f, "lost_count {}", rings.lost)?;
+    writeln!(f, "syncs {}", rings.syncs)?;
+    writeln!(f, "sync_last_ns {}", rings.sync_last_ns)?;
+    writeln!(f, "sync_mean_ns {}", rings.sync_mean_ns)?;
+    writeln!(f, "sync_max_ns {}", rings.sync_max_ns)
 }

@@ -1,161 +1,131 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The variant driver of a data function: pairing, capabilities, open and close.
+//!
+//! C header: [`include/linux/vfio_pci_core.h`](srctree/include/linux/vfio_pci_core.h)
 
 use super::{
     debugfs::Files,
-    dirty::{
-        LogParams,
-        Logging, //
+    engine::{
+        self,
+        DlrEngine, //
     },
     identity::Identity,
-    migrate::Sessions,
-    resets::Resets,
-    shared::Shared, //
+    pairing::Pairing,
+    shared::Shared,
+    tracker::{
+        Context,
+        FunctionRing,
+        LogParams,
+        Logging,
+        RingShared, //
+    },
 };
 use crate::{
-    kext::device_link::DeviceLink,
-    mgmt::{
-        self,
-        Function, //
-    },
+    mgmt::Function,
     params::Config,
     proto::identify::Cap,
     vfio::{
         config_space::ConfigRange,
         dma_logging::{
             self,
-            DmaLogging, //
+            Logged, //
         },
-        iova_bitmap::{
-            IovaBitmap,
-            IovaRange, //
+        migration::{
+            self,
+            engine::Engine,
+            machine::Machine,
+            state::Flags,
+            Migratable, //
         },
-        migration,
         pci::{
             Capabilities,
             ChannelState,
             Operations, //
         },
-        state_lock::StateLock,
-        DeviceId, IdTable, OpenDevice,
+        DeviceId, IdTable, OpenDevice, PciFunction,
     },
 };
 use kernel::{
-    device::Bound,
-    pci,
     prelude::*,
     sync::Arc, //
 };
 
-kernel::module_device_table!(
-    "pci",
-    DeviceId,
-    DF_TABLE,
-    (),
-    [(
-        DeviceId::new(super::identity::VENDOR, super::identity::DEVICE),
-        ()
-    )]
-);
+kernel::module_device_table!("pci", DeviceId, DF_TABLE, (), [(super::identity::ID, ())]);
 
-/// A data function bound to the driver. Lives until the last user of the VFIO device
-/// is gone, which may be after unbind.
+/// A data function bound to the driver. It lives until unbind, when no user has the VFIO device
+/// open.
 #[pin_data]
 pub(crate) struct Vf {
-    identity: Identity,
+    pairing: Pin<KBox<Pairing>>,
     hidden: KVec<ConfigRange>,
     capabilities: Capabilities,
     #[pin]
-    pub(super) state: StateLock<Sessions>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) resets: Arc<Resets>,
+    machine: Machine<DlrEngine>,
+    shared: Arc<Shared>,
     #[pin]
     files: Files,
-    _after_management: DeviceLink,
 }
 
-/// From the first open to the last close.
-pub(crate) struct OpenData {
-    /// `None` when the management function was not there at the open. The device
-    /// works for its user all the same; migration and logging are `ENOTCONN`.
-    function: Option<Function>,
-}
-
-impl OpenData {
-    /// The function's handle.
+impl Vf {
+    /// Returns the function's handle.
     ///
     /// # Errors
     ///
-    /// `ENOTCONN`: the management function is gone, or was not there at the open.
-    pub(super) fn function(&self) -> Result<&Function> {
-        match &self.function {
-            Some(function) if !function.is_gone() => Ok(function),
-            _ => Err(ENOTCONN),
-        }
+    /// The errors of [`Pairing::function`].
+    pub(super) fn function(&self, pdev: PciFunction<'_>) -> Result<Function> {
+        self.pairing.function(pdev, || {
+            self.shared.migration.is_idle() && !self.shared.logging.is_active()
+        })
     }
 }
 
 impl Operations for Vf {
-    type OpenData = OpenData;
+    type OpenData = ();
 
     const ID_TABLE: IdTable = &DF_TABLE;
     const NAME: &'static CStr = c"dlr-vfio-pci";
     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new());
     const DMA_LOGGING: Option<dma_logging::Ops<Self>> = Some(dma_logging::Ops::new());
 
-    fn new(pdev: &pci::Device<Bound>) -> impl PinInit<Self, Error> {
+    fn new(pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             let identity = Identity::read(pdev)?;
-            let Some(service) = mgmt::find(identity.serial) else {
-                // Tried again by the PCI core as soon as another driver, such as that
-                // of the management function, has bound.
-                dev_info!(
-                    pdev,
-                    "management function of NIC {:#x} is not bound: not migratable, not bound\n",
-                    identity.serial
-                );
-                return Err(EPROBE_DEFER);
-            };
-            let function = service.function(identity.number).inspect_err(|_| {
-                dev_err!(
-                    pdev,
-                    "NIC {:#x} has no function {}\n",
-                    identity.serial,
-                    identity.number
-                );
-            })?;
-            let info = function.info();
+            let hidden = identity.hidden()?;
+            let pairing = KBox::pin_init(Pairing::new(pdev, identity)?, GFP_KERNEL)?;
+            let info = *pairing.registered();
             let migratable = info.caps.contains(Cap::State) && info.caps.contains(Cap::StatusPage);
             if !migratable {
                 dev_warn!(pdev, "the NIC offers no device state: not migratable\n");
             }
             let capabilities = Capabilities {
-                migration: migratable.then_some(migration::Flags {
+                migration: migratable.then_some(Flags {
                     p2p: info.caps.contains(Cap::P2p),
                     pre_copy: info.caps.contains(Cap::Precopy),
                 }),
                 dma_logging: info.caps.contains(Cap::Log),
             };
-            let name = pdev.as_ref().name();
-            let order = u32::from(Config::get().log_ring_order);
-            let logging = Logging::new(name, LogParams { ring_order: order })?;
-            // Gone since it was found: as if it had not been found.
-            let after = service
-                .order_after(pdev.as_ref())
-                .map_err(|error| match error {
-                    e if e == ENOTCONN => EPROBE_DEFER,
-                    e => e,
-                })?;
+            let name = pdev.name();
+            let config = Config::get();
+            let params = LogParams {
+                ring_order: config.log_ring_order.into(),
+            };
+            let logging = Logging::new(config.log_memory_mib)?;
+            let rings = RingShared::new(name, params)?;
             Ok(try_pin_init!(Self {
-                hidden: identity.hidden()?,
-                identity,
+                hidden,
+                pairing,
                 capabilities,
-                state <- StateLock::new(Sessions::default()),
-                shared: Shared::new(logging, state.mirror())?,
-                resets: Arc::new(Resets::new(), GFP_KERNEL)?,
+                machine <- Machine::new(DlrEngine::new()),
+                shared: Arc::new(
+                    Shared {
+                        logging,
+                        rings,
+                        migration: machine.view().clone(),
+                    },
+                    GFP_KERNEL,
+                )?,
                 files <- Files::new(name, shared),
-                _after_management: after,
             }))
         })
     }
@@ -168,72 +138,79 @@ impl Operations for Vf {
         &self.hidden
     }
 
-    fn open(this: Pin<&Self>, pdev: &pci::Device<Bound>) -> impl PinInit<OpenData, Error> {
-        let identity = &this.get_ref().identity;
-        let function = mgmt::find(identity.serial).and_then(|s| s.function(identity.number).ok());
-        if function.is_none() {
+    /// Opens the device. This does not need the management function: without it, migration and
+    /// logging fail with `ENOTCONN` until it is bound again, or with `ENODEV` if a device of other
+    /// capabilities is bound.
+    fn open(this: Pin<&Self>, pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
+        if let Some(function) = this.get_ref().pairing.held() {
+            function.end_closing();
+        }
+        if let Err(error) = this.get_ref().function(pdev) {
             dev_warn!(
                 pdev,
-                "opened without its management function: not migratable\n"
+                "opened without its management function ({error:?}): not migratable\n"
             );
         }
-        Ok::<_, Error>(OpenData { function })
+        Ok::<_, Error>(())
     }
 
-    /// Logging is stopped and the session ended by now (contract S18, L21).
-    fn close(_this: Pin<&Self>, _pdev: &pci::Device<Bound>, _open: Pin<&OpenData>) {}
+    /// Begins the close by the last user. Until the next open, all clean-up (the stop of the log,
+    /// the end of the session, the recovery after a reset) shares one
+    /// [`Budget`](crate::mgmt::Budget).
+    fn closing(this: Pin<&Self>) {
+        if let Some(function) = this.get_ref().pairing.held() {
+            function.begin_closing();
+        }
+    }
 
-    fn unbind(this: Pin<&Self>, _pdev: &pci::Device<Bound>) {
+    /// Does nothing: the layer has stopped the log and ended the session before
+    /// (`Documentation/contract.rst`, S18 and L21).
+    fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
+
+    fn unbind(this: Pin<&Self>, _pdev: PciFunction<'_>) {
         this.get_ref().files.remove();
+        this.get_ref().pairing.release();
     }
 
-    fn reset_prepare(&self) {
-        self.resets.prepare();
-    }
-
-    fn reset_done(&self) {
-        self.resets.done();
-    }
-
-    /// What is known about the device's writes and state is worth nothing from here
-    /// on. Flags and wake-ups only.
+    /// Invalidates the log and the session, whose contents cannot be trusted after a PCI error.
+    /// Sets flags and wakes threads, and does not sleep.
     fn error_detected(&self, state: ChannelState) {
         if state != ChannelState::Normal {
             self.shared.logging.poison();
-            let current = self.shared.current();
-            if let Some(save) = current.save {
-                save.poison();
-            }
-            if let Some(load) = current.load {
-                load.poison();
-            }
+            self.machine.poison();
         }
     }
 }
 
-impl DmaLogging for Vf {
-    /// All that the user API takes: `dirty::ranges` combines them to what the device
-    /// takes.
-    fn max_ranges(&self) -> usize {
-        256
+impl Migratable for Vf {
+    type Engine = DlrEngine;
+
+    fn machine(&self) -> &Machine<DlrEngine> {
+        &self.machine
     }
 
-    fn start(dev: &OpenDevice<'_, Self>, ranges: &[IovaRange], page_size: u64) -> Result<u64> {
-        let function = dev.open_data().get_ref().function()?;
-        dev.data()
-            .get_ref()
-            .shared
-            .logging
-            .as_arc_borrow()
-            .start(function, ranges, page_size)
+    fn with_engine<R>(
+        dev: &OpenDevice<'_, Self>,
+        f: impl FnOnce(&<DlrEngine as Engine>::Context<'_>) -> R,
+    ) -> R {
+        let find = || dev.data().get_ref().function(dev.pdev());
+        f(&engine::Context::new(dev.pdev(), &find))
+    }
+}
+
+impl Logged for Vf {
+    type Tracker = FunctionRing;
+
+    fn log(&self) -> &Arc<Logging> {
+        &self.shared.logging
     }
 
-    fn stop(dev: &OpenDevice<'_, Self>) -> Result {
-        let function = dev.open_data().get_ref().function().ok();
-        dev.data().get_ref().shared.logging.stop(function)
-    }
-
-    fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result {
-        dev.data().get_ref().shared.logging.report(range, dirty)
+    fn with_context<R>(
+        dev: &OpenDevice<'_, Self>,
+        f: impl FnOnce(&Context<'_, Function>) -> R,
+    ) -> R {
+        let vf = dev.data().get_ref();
+        let find = || vf.function(dev.pdev());
+        f(&Context::new(&find, &vf.shared.rings))
     }
 }

@@ -3,43 +3,45 @@
 //! The vfio-pci variant driver of a data function.
 //!
 //! ```text
-//!            VFIO core, through crate::vfio
-//!   set state │        │ read, write, poll   │ start, report, stop
-//!   ┌─────────▼───┐ ┌──▼────────────────┐ ┌──▼───────────────────┐
-//!   │ migrate     │ │ save    resume    │ │ dirty                │
-//!   │ (fsm: plan) │ │ (queue) (stream)  │ │ (session, bitmap)    │
-//!   │ state lock  │ │ a lock of each    │ │ log lock             │
-//!   └─────────┬───┘ └──┬────────────────┘ └──┬───────────────────┘
-//!             └────────▼─────────────────────▼
+//!            crate::vfio: state machine, sessions, files, log
+//!        │ Engine          │ SaveSource, LoadSink  │ Tracker
+//!   ┌────▼────────┐ ┌──────▼────────────┐ ┌────────▼──────────┐
+//!   │ engine      │ │ save    load      │ │ tracker           │
+//!   │             │ │ (outgoing, stream)│ │ (ring, SYNC)      │
+//!   └────┬────────┘ └──────┬────────────┘ └────────┬──────────┘
+//!        └─────────────────▼───────────────────────▼
 //!            crate::mgmt::Function: commands of this function
 //! ```
 //!
-//! * `driver` pairs the function with its NIC, says what it can do, and is the
-//!   implementation of the layer's traits.
-//! * `fsm` says what an arc of the state machine means, `migrate` does it.
-//! * A session (`save`, `resume`) belongs to its file, which outlives everything. It
-//!   never points at the device, only at the function's handle, which says `ENOTCONN`
-//!   when the management function is gone.
-//! * `dirty` knows nothing of states and sessions, and they know nothing of it.
+//! * `driver` implements the traits of the layer and states the capabilities of the function.
+//!   `pairing` finds its management function and proves that it is the right one.
+//! * `engine` changes the run state of the function and begins sessions.
+//! * `save` and `load` read and write its state. They refer to the function's handle, never to the
+//!   device; the calls of the handle fail with `ENOTCONN` when the management function is gone.
+//! * `tracker` does dirty logging. It is independent of states and sessions.
 //!
-//! Lock order: state lock → a session's `io` → leaf locks. `reader` and `writer` of
-//! sessions are taken first and only by file operations; the log lock stands alone.
+//! Lock order: state lock, then a session's `io`, then leaf locks. File operations take `reader`
+//! and `writer` of a session before these; the end of a session only tries to take them. The log
+//! lock is never held together with any of them. All of these locks belong to the layer. No thread
+//! sleeps under `io`, because a reset takes it.
 
 #![forbid(unsafe_code)]
 
-mod buffer;
 mod debugfs;
-mod dirty;
 mod driver;
-mod fsm;
+mod engine;
 mod identity;
-mod migrate;
+mod load;
+mod lookup;
 mod outgoing;
-mod precopy;
-mod resets;
-mod resume;
+mod pair;
+mod pairing;
+mod proof;
 mod save;
 mod shared;
 mod stream;
+mod tracker;
 
 pub(crate) use driver::Vf;
+#[cfg(dlr_bench)]
+pub(crate) use tracker::bench::run as bench;

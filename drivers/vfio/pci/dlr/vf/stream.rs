@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The migration stream as the target sees it: sections, checked one by one.
+//! Parser of the stream that a user writes to a load session: it checks section by section.
 //!
-//! The input is hostile (contract R1): every byte is copied into the kernel
-//! first, and what goes on to the device is the copy that was checked. At most
-//! one section is held; the memory for it grows as its bytes come in, never from
-//! the length it declares (R6). All errors are final.
+//! The input is hostile (`Documentation/contract.rst`, R1). Every byte is copied into the kernel
+//! first, and the device gets the copy that was checked. The parser holds one section at most. The
+//! memory for it grows as its bytes arrive, and does not depend on the length that the section
+//! declares (R6). All errors are final.
 //!
-//! Pure: the copy from user space is a closure, the device is the caller's.
+//! Without side effects: a closure copies from user space, and the caller passes sections to the
+//! device.
 
 use crate::{
-    bindings::dlr,
-    kext::crc32c::{
-        crc32c,
-        Crc32c, //
+    kext::{
+        crc32c::{
+            crc32c,
+            Crc32c, //
+        },
+        gfp::USER, //
     },
+    proto::dlr, //
 };
 use core::mem::size_of;
 use kernel::prelude::*;
@@ -23,41 +27,41 @@ use kernel::prelude::*;
 mod tests_of_streams;
 
 const HEADER_BYTES: usize = size_of::<dlr::dlr_section>();
-/// Bytes of the section header that `header_crc` covers.
+/// Number of bytes of the section header that `header_crc` covers.
 const HEADER_CRC_BYTES: usize = HEADER_BYTES - size_of::<u32>();
 
-/// What a stream must match to be loaded into this function: from
+/// Properties that a stream must have to be loaded into this function, from
 /// `struct dlr_identify_fn`.
 #[derive(Clone, Copy)]
 pub(crate) struct Accepts {
-    /// Streams are exchangeable between equal ids.
+    /// Compatibility id: streams are exchangeable between functions with equal ids.
     pub(crate) compat: [u8; 16],
     /// Oldest version of the state that the function loads.
     pub(crate) version_min: u32,
-    /// Newest.
+    /// Newest version of the state that the function loads.
     pub(crate) version_max: u32,
-    /// No stream is longer.
+    /// Length in bytes of the longest stream.
     pub(crate) max_bytes: u64,
 }
 
-/// What became complete.
+/// Part of the stream that a call to [`Parser::take`] has completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Complete {
-    /// A section; more must follow.
+    /// A section. More sections must follow.
     Section,
-    /// The last section: the stream is whole.
+    /// The trailer. The stream is complete.
     Trailer,
 }
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Collecting a section header.
+    /// The parser collects a section header.
     Header,
-    /// Collecting the payload of this section.
+    /// The parser collects the payload of this section.
     Payload(Section),
-    /// The trailer was seen.
+    /// The trailer was completed.
     End,
-    /// An error was reported.
+    /// An error was reported, or [`Parser::fail`] was called.
     Failed,
 }
 
@@ -68,21 +72,21 @@ struct Section {
     payload_crc: u32,
 }
 
-/// Incremental parser over any split of the stream.
+/// Incremental parser of a stream, which may be split anywhere.
 pub(crate) struct Parser {
     accepts: Accepts,
     phase: Phase,
-    /// Header and payload of the section under way, or of the one just completed.
+    /// Header and payload of the current section, or of the one that was just completed.
     section: KVVec<u8>,
-    /// Number of the section under way.
+    /// Number of the current section.
     seq: u32,
-    /// Bytes and checksum of the complete sections.
+    /// Number of bytes, and checksum below, of the complete sections.
     bytes: u64,
     crc: Crc32c,
 }
 
 impl Parser {
-    /// A parser at the start of a stream.
+    /// Creates a parser at the start of a stream.
     pub(crate) fn new(accepts: Accepts) -> Self {
         Self {
             accepts,
@@ -94,15 +98,15 @@ impl Parser {
         }
     }
 
-    /// Takes some of `available` bytes, which `copy` stores in the slice it is
-    /// given. Returns how many, at least one, and what they completed; the
-    /// completed section can be had from [`Self::section`] until the next call.
+    /// Takes some of `available` bytes, which `copy` stores in the slice that it is given. Returns
+    /// their number, at least one, and what they have completed. [`Self::section`] returns a
+    /// completed section until the next call.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: corrupt, out of order or beyond the end. `EOPNOTSUPP`: of another
-    /// model or version. `ENOMEM`: too long, or no memory. Any errno of `copy`.
-    /// `ENODEV`: there has been an error before.
+    /// `EINVAL` if the stream is corrupt, out of order or continues behind its trailer.
+    /// `EOPNOTSUPP` if it is of another model or version. `ENOMEM` if it is too long, or for lack
+    /// of memory. `ENODEV` after an earlier error. Otherwise the error of `copy`.
     pub(crate) fn take(
         &mut self,
         available: usize,
@@ -115,22 +119,22 @@ impl Parser {
         result
     }
 
-    /// Header and payload of the section that was completed last.
+    /// Returns header and payload of the section that was completed last.
     pub(crate) fn section(&self) -> &[u8] {
         &self.section
     }
 
-    /// Whether the whole stream was seen, without an error.
+    /// Returns whether the stream is complete, without an error.
     pub(crate) fn is_complete(&self) -> bool {
         matches!(self.phase, Phase::End)
     }
 
-    /// Bytes of all complete sections.
+    /// Returns the number of bytes of all complete sections.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Refuses everything from here on and lets go of the memory.
+    /// Frees the memory. From here on the parser refuses everything.
     pub(crate) fn fail(&mut self) {
         self.phase = Phase::Failed;
         self.section = KVVec::new();
@@ -148,12 +152,12 @@ impl Parser {
             Phase::Payload(section) => section.length + HEADER_BYTES,
         };
         if matches!(self.phase, Phase::Header) && self.section.len() >= HEADER_BYTES {
-            // The section that was completed by the previous call.
+            // The previous call completed this section.
             self.section.clear();
         }
         let have = self.section.len();
         let n = goal.saturating_sub(have).min(available);
-        self.section.resize(have + n, 0, GFP_KERNEL_ACCOUNT)?;
+        self.section.resize(have + n, 0, USER)?;
         copy(self.section.get_mut(have..).ok_or(EINVAL)?)?;
         if self.section.len() < goal {
             return Ok((n, None));
@@ -168,11 +172,11 @@ impl Parser {
         Ok((n, complete))
     }
 
-    /// Checks a whole section header.
+    /// Checks a complete section header.
     fn end_of_header(&self) -> Result<Section> {
         let raw: dlr::dlr_section = read(&self.section)?;
         let covered = self.section.get(..HEADER_CRC_BYTES).ok_or(EINVAL)?;
-        // The magic first: most foreign data stops here, whatever else it is.
+        // The magic comes first in the order of checks: most foreign data fails there.
         if u32::from_le(raw.magic) != dlr::DLR_SECTION_MAGIC
             || u32::from_le(raw.header_crc) != crc32c(covered)
             || u32::from_le(raw.seq) != self.seq
@@ -182,12 +186,12 @@ impl Parser {
         }
         let kind = u16::from_le(raw.type_);
         let flags = u32::from_le(raw.flags);
-        // The first section is the header, and no other one is.
+        // The first section must be the header section, and no other section may be.
         if (self.seq == 0) != (u32::from(kind) == dlr::DLR_SECTION_HEADER) {
             return Err(EINVAL);
         }
-        // An optional section that nobody here knows goes to the device like all
-        // others: it counts them too, and skips it.
+        // An optional section of an unknown type is passed to the device like all others: the
+        // device counts it, too, and skips it.
         let optional = flags == dlr::DLR_SECTION_F_OPTIONAL;
         if !optional && (flags != 0 || !known(kind, u16::from_le(raw.version))) {
             return Err(EOPNOTSUPP);
@@ -215,7 +219,7 @@ impl Parser {
         })
     }
 
-    /// Checks a whole section.
+    /// Checks a complete section.
     fn end_of_payload(&mut self, section: Section) -> Result<Complete> {
         let payload = self.section.get(HEADER_BYTES..).ok_or(EINVAL)?;
         if crc32c(payload) != section.payload_crc {
@@ -269,8 +273,8 @@ impl Parser {
     }
 }
 
-/// Whether this kernel or the device may be expected to know the section. What a
-/// type of the device's own means, and in which versions, only the device knows.
+/// Returns whether the driver or the device should know the section. Only the device knows the
+/// meaning of its own types and their versions.
 fn known(kind: u16, version: u16) -> bool {
     match u32::from(kind) {
         dlr::DLR_SECTION_HEADER | dlr::DLR_SECTION_TRAILER => version == 1,
@@ -279,7 +283,7 @@ fn known(kind: u16, version: u16) -> bool {
     }
 }
 
-/// The struct at the start of `bytes`.
+/// Reads the struct at the start of `bytes`.
 fn read<T: FromBytes>(bytes: &[u8]) -> Result<T> {
     T::read_from_prefix(bytes)
         .map(|(value, _)| value)

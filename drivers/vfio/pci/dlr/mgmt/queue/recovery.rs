@@ -1,156 +1,336 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens when the device does not answer as it should, and the end of the queue.
+//! Recovery of the admin queue from a device that does not answer as it should.
+//!
+//! An overdue command leads to an abort of its function's commands ([`abort`]), which affects no
+//! other function. If the abort is overdue too, or the state of the queue is unknown, the whole
+//! queue is reset. [`life`] decides about the steps, [`fate`] about the commands.
+//!
+//! [`abort`]: super::abort
+//! [`life`]: crate::mgmt::life
+//! [`fate`]: crate::mgmt::fate
 
 use super::{
+    desk::Desk,
+    end::end_all,
     Life,
     Queue,
     VECTOR, //
 };
 use crate::{
     mgmt::{
-        command::Request,
-        hardware,
+        budget::Budget,
+        command::{
+            Memory,
+            Request, //
+        },
+        hardware::{
+            self,
+            Guard, //
+        },
+        life::{
+            self,
+            Attempt,
+            Millis,
+            Move,
+            Seen, //
+        },
         ring::{
             Consumer,
             Producer,
             Words, //
         },
-        slots::Slots, //
     },
-    proto::admin, //
+    proto::admin::Command,
 };
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 
+/// Interval at which a thread polls the device if it waits for nothing else.
+const POLL: Delta = Delta::from_millis(1);
+
 impl Queue {
-    /// A command's time is over.
-    pub(in crate::mgmt) fn overdue(&self, request: &Arc<Request>) {
-        self.take_completions();
-        if !request.is_done() {
-            self.restart(Some(request));
-        }
-    }
-
-    /// Gets slots back from commands that nobody waits for and whose time is over.
-    pub(super) fn reclaim(&self) {
-        let late = {
-            let state = self.state.lock();
-            let late = state.slots.iter().find(|r| r.remaining() == 0);
-            late.cloned()
-        };
-        if let Some(request) = late {
-            self.overdue(&request);
-        }
-    }
-
-    /// The reset handshake. Fails all commands in flight, `victim` with `ETIMEDOUT`. When the device does
-    /// not follow, the queue is down for good.
-    pub(super) fn restart(&self, victim: Option<&Arc<Request>>) {
-        let _one = self.reset.lock();
-        if victim.is_some_and(|request| request.is_done()) {
-            // Somebody else did it meanwhile.
-            return;
-        }
-        let Some(hw) = self.hw.enter() else {
-            return;
-        };
-        {
-            let mut state = self.state.lock();
-            if state.life == Life::Down {
-                return;
-            }
-            state.life = Life::Resetting;
-        }
-        self.stats.resets.count();
-        if let Some(request) = victim {
-            self.stats.timeouts.count();
-            dev_warn!(
-                hw.device(),
-                "{} of function {} timed out, resetting the admin queue\n",
-                admin::opcode_name(request.command.opcode()),
-                request.command.function()
-            );
-        }
-        let fresh = Slots::new(self.limits.order);
-        let quiet = hardware::disable_queue(&hw);
-        if let (Ok(fresh), Ok(())) = (fresh, quiet) {
-            // The device has let go of everything.
-            let old = self.take_slots(fresh);
-            for request in old.iter() {
-                request.give_back();
-                let error = match victim {
-                    Some(victim) if Arc::ptr_eq(victim, request) => ETIMEDOUT,
-                    _ => EIO,
-                };
-                request.finish(Err(error));
-            }
-            drop(old);
-            for i in 0..hw.data().cq.len() {
-                hw.data().cq.set(i, 0);
-            }
-            if hardware::enable_queue(&hw, VECTOR).is_ok() {
-                let mut state = self.state.lock();
-                // Not when the function is being unbound.
-                if state.life == Life::Resetting {
-                    state.life = Life::Up;
+    /// Advances the recovery from overdue commands by one step. A thread that waits for a command
+    /// calls this after the command's deadline, repeatedly, with a short sleep in between. Does not
+    /// wait for the device, but may take locks that sleep.
+    pub(in crate::mgmt) fn step(&self) {
+        self.look();
+        let mut ended = false;
+        if let (Some(mut desk), Some(hw)) = (self.desk.try_lock(), self.hw.enter()) {
+            let now = self.now();
+            let life = self.state.lock().life;
+            match life {
+                Life::Up => ended = self.step_aborts(&mut desk, &hw, now),
+                Life::Suspect => ended = self.begin(&mut desk, &hw, Attempt::Handshake),
+                Life::Off { not_before } if now >= not_before => {
+                    let failures = self.state.lock().failures;
+                    ended = self.begin(&mut desk, &hw, life::attempt(failures));
                 }
-                drop(state);
-                self.room.signal();
+                Life::Off { .. } | Life::Held | Life::Down => {}
+                life => self.step_life(&mut desk, &hw, life, now),
+            }
+        }
+        if ended {
+            self.tell_ended();
+        }
+    }
+
+    /// Advances a recovery of the queue to its end, as far as `budget` allows.
+    pub(super) fn settle(&self, budget: &Budget) {
+        loop {
+            self.step();
+            if !self.state.lock().life.is_moving() || budget.is_over() {
                 return;
             }
+            fsleep(POLL);
         }
-        dev_err!(hw.device(), "the admin queue cannot be reset, giving up\n");
-        // Not held while clients are told: they may call us.
-        drop(hw);
-        self.go_down(EIO);
     }
 
-    fn take_slots(&self, fresh: Slots<Arc<Request>>) -> Slots<Arc<Request>> {
+    /// Keeps new commands waiting until [`Self::bring_back`], while the management function itself
+    /// is reset or suspended. Commands in flight stay in flight.
+    pub(in crate::mgmt) fn hold(&self) {
+        let _desk = self.desk.lock();
         let mut state = self.state.lock();
-        state.sq = Producer::new(self.limits.order);
-        state.cq = Consumer::new(self.limits.order);
-        core::mem::replace(&mut state.slots, fresh)
-    }
-
-    /// Ends the service: wakes everybody who waits and tells the clients. The buffers of commands in flight
-    /// stay the device's until [`Self::free_slots`].
-    pub(in crate::mgmt) fn go_down(&self, error: Error) {
-        {
-            let mut state = self.state.lock();
-            state.life = Life::Down;
-            for request in state.slots.iter() {
-                request.finish(Err(error));
-            }
-        }
-        self.room.signal();
-        for channel in &self.channels {
-            channel.event.signal();
-            if let Some(client) = channel.client() {
-                client.lost();
-            }
+        if state.life != Life::Down {
+            state.life = Life::Held;
         }
     }
 
-    /// Stops the device's use of the queue, after [`Self::go_down`].
+    /// Recovers the queue after [`Self::hold`], by a reset of the whole function. The reset ends
+    /// logs and sessions: clients are told, and status pages are set up again. Waits for the
+    /// device, within `budget`.
     ///
     /// # Errors
     ///
-    /// `EIO` when the device is gone, `ETIMEDOUT` when it does not follow.
-    pub(in crate::mgmt) fn quiesce(&self) -> Result {
-        // Not in the middle of a reset.
-        let _one = self.reset.lock();
-        let hw = self.hw.enter().ok_or(ENOTCONN)?;
-        hardware::disable_queue(&hw)
+    /// `EIO` if the device does not follow, `ETIMEDOUT` if it has not followed yet, `ENOTCONN` if
+    /// the function is gone.
+    pub(super) fn bring_back(&self, budget: &Budget) -> Result {
+        let ended = {
+            let mut desk = self.desk.lock();
+            let hw = self.hw.enter().ok_or(ENOTCONN)?;
+            self.begin(&mut desk, &hw, Attempt::Reset)
+        };
+        if ended {
+            self.tell_ended();
+        }
+        self.settle(budget);
+        match self.state.lock().life {
+            Life::Up => Ok(()),
+            Life::Down => Err(ENOTCONN),
+            life if life.is_moving() => Err(ETIMEDOUT),
+            _ => Err(EIO),
+        }
     }
 
-    /// Drops what was in flight. The device does no DMA any more.
-    pub(in crate::mgmt) fn free_slots(&self) {
-        // Without memory the requests stay until the queue goes, but not their buffers' memory.
-        if let Ok(fresh) = Slots::new(0) {
-            drop(self.take_slots(fresh));
+    /// Returns the time at which a step that begins now is overdue.
+    pub(super) fn deadline(&self) -> Millis {
+        let time =
+            u64::from(self.limits.timeout_ms).saturating_add(u64::from(crate::mgmt::MARGIN_MS));
+        self.now().saturating_add(time)
+    }
+
+    /// Returns whether a message may be printed. Before the first one after a pause, prints the
+    /// number of suppressed messages.
+    pub(super) fn may_say(&self, desk: &mut Desk, hw: &Guard<'_>) -> bool {
+        match desk.throttle.allow(self.now()) {
+            Some(0) => true,
+            Some(kept_back) => {
+                dev_warn!(hw.device(), "{kept_back} messages suppressed\n");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops the requests that [`Desk::judge`] has ended, without the spin lock, and wakes the
+    /// threads that wait for room.
+    pub(super) fn after_judgement(&self, desk: &mut Desk, again: usize) {
+        self.stats.again.add(i64::try_from(again).unwrap_or(0));
+        desk.dropped.clear();
+        for channel in &self.channels {
+            channel.room.signal();
+        }
+    }
+
+    /// Begins a recovery. Returns whether it ends logs and sessions; the caller then calls
+    /// [`Self::tell_ended`] with no lock held.
+    pub(super) fn begin(&self, desk: &mut Desk, hw: &Guard<'_>, attempt: Attempt) -> bool {
+        let until = self.deadline();
+        let strange;
+        {
+            let mut state = self.state.lock();
+            if state.life == Life::Down {
+                return false;
+            }
+            strange = state.strange.take();
+            state.life = match attempt {
+                Attempt::Handshake => Life::Quieting { until },
+                Attempt::Reset => Life::Resetting { until },
+            };
+            for request in state.slots.iter() {
+                if request.note_if_late() {
+                    self.stats.timeouts.count();
+                }
+            }
+        }
+        if let Some(answer) = strange {
+            self.stats.garbage.count();
+            if self.may_say(desk, hw) {
+                dev_err!(hw.device(), "invalid completion: {answer:?}\n");
+            }
+        }
+        let reset = attempt == Attempt::Reset;
+        if self.may_say(desk, hw) {
+            let what = if reset { "function" } else { "admin queue" };
+            dev_warn!(hw.device(), "resetting the {what}\n");
+        }
+        if reset {
+            self.stats.function_resets.count();
+            hardware::begin_reset(hw);
+        } else {
+            self.stats.resets.count();
+            hardware::begin_handshake(hw);
+        }
+        reset
+    }
+
+    fn step_life(&self, desk: &mut Desk, hw: &Guard<'_>, life: Life, now: Millis) {
+        let seen = Seen {
+            status: hardware::status(hw),
+            resetting: hardware::is_resetting(hw),
+        };
+        match life::next(life, seen, now) {
+            Move::Wait => {}
+            Move::Enable { reset } => self.enable(hw, life, reset),
+            Move::Run { reset } => self.run(desk, hw, reset),
+            Move::Fail => self.fail(desk, hw),
+        }
+    }
+
+    /// Enables the queue again, after the device has let go of rings and buffers.
+    fn enable(&self, hw: &Guard<'_>, life: Life, reset: bool) {
+        // The completions that the device posted before are valid.
+        self.collect(life);
+        for i in 0..hw.data().cq.len() {
+            hw.data().cq.set(i, 0);
+        }
+        {
+            let mut state = self.state.lock();
+            if state.life != life {
+                return;
+            }
+            state.sq = Producer::new(self.limits.order);
+            state.cq = Consumer::new(self.limits.order);
+            state.aborting = 0;
+            // A bad completion from before the reset does not matter any more.
+            state.strange = None;
+            let until = self.deadline();
+            state.life = Life::Enabling { until, reset };
+        }
+        hardware::begin_enable(hw, VECTOR);
+    }
+
+    /// Ends a recovery: the queue works again.
+    fn run(&self, desk: &mut Desk, hw: &Guard<'_>, reset: bool) {
+        let mut pages = KVec::new();
+        if reset && self.status_pages(&mut pages).is_err() {
+            // A status page that the device does not update would be taken for current.
+            self.fail(desk, hw);
+            return;
+        }
+        let mut again = 0;
+        {
+            let mut state = self.state.lock();
+            if matches!(state.life, Life::Enabling { .. }) {
+                state.life = Life::Up;
+                state.silent = 0;
+                again = desk.judge(&mut state, |_| true, reset);
+                for page in &pages {
+                    // There is room for one per function.
+                    let _ = state.line.again(0, page.clone());
+                }
+                self.pump(hw, &mut state);
+            }
+        }
+        self.after_judgement(desk, again);
+    }
+
+    /// Creates the commands that set up the status pages again. No thread waits for them.
+    fn status_pages(&self, pages: &mut KVec<Arc<Request>>) -> Result {
+        for channel in &self.channels {
+            let page = channel.page.load(Relaxed);
+            if page != 0 {
+                let command = Command::status_page(channel.number, page);
+                // Not charged to the caller's memory cgroup: it acts for all functions, and may be
+                // an interrupt thread.
+                let memory = Memory::new(GFP_KERNEL)?;
+                pages.push(Request::new(memory, command, None, None)?, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a recovery that the device has not followed. Commands in flight end, but the device
+    /// keeps their buffers until a later recovery succeeds.
+    fn fail(&self, desk: &mut Desk, hw: &Guard<'_>) {
+        let pause;
+        {
+            let mut state = self.state.lock();
+            if !state.life.is_moving() {
+                return;
+            }
+            state.failures = state.failures.saturating_add(1);
+            if matches!(
+                state.life,
+                Life::Resetting { .. } | Life::Enabling { reset: true, .. }
+            ) {
+                // What the reset has ended must be set up again, status pages among it, which a
+                // handshake would not do.
+                state.failures = state.failures.max(life::RESET_AFTER);
+            }
+            pause = life::pause_ms(state.failures);
+            state.life = Life::Off {
+                not_before: self.now().saturating_add(pause),
+            };
+            for request in state.slots.iter().filter(|r| r.dropped().late) {
+                request.finish(Err(ETIMEDOUT));
+            }
+            end_all(&mut state, EIO);
+            // Waiters remove their own commands from the line. These commands may have no waiter
+            // left.
+            while let Some(request) = state.line.take_again() {
+                request.give_back();
+                let what = request.dropped();
+                // There is room for as many as the line has room for.
+                let _ = desk.dropped.push_within_capacity((request, what));
+            }
+        }
+        self.after_judgement(desk, 0);
+        if self.may_say(desk, hw) {
+            dev_err!(
+                hw.device(),
+                "the admin queue did not recover; next attempt in {pause} ms at the earliest\n"
+            );
+        }
+    }
+
+    /// Tells the clients that their logs and sessions have ended.
+    fn tell_ended(&self) {
+        for channel in &self.channels {
+            if let Some(client) = channel.client() {
+                client.ended();
+            }
+            channel.end_reader();
+            channel.event.signal();
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the stream parser: good streams in any split, and every way to be bad.
+//! KUnit tests of the stream parser: good streams, split in any way, and all kinds of bad ones.
 
 use kernel::prelude::*;
 
@@ -15,7 +15,7 @@ mod tests {
         assert_eq!(feed(&mut p, &s, usize::MAX)?, (4, true));
         assert!(p.is_complete());
         assert_eq!(p.bytes(), s.len() as u64);
-        // Nothing may follow, and after that nothing goes.
+        // Nothing may follow the trailer, and after that error the parser refuses everything.
         assert_eq!(p.take(1, |_| Ok(())), Err(EINVAL));
         assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
         assert!(!p.is_complete());
@@ -78,6 +78,76 @@ mod tests {
         Ok(())
     }
 
+    /// The checksum of a section is checked even if all later checksums fit the damaged bytes
+    /// (mutant M06).
+    #[test]
+    fn a_damaged_payload_is_seen_by_its_own_checksum() -> Result {
+        for kind in [0x100, 0x101, 0x105] {
+            let mut s = stream(&[])?;
+            s.truncate(64);
+            let head = header(kind, 0, 1, 8, crc32c(b"sections"));
+            s.extend_from_slice(head.as_bytes(), GFP_KERNEL)?;
+            s.extend_from_slice(b"sectionS", GFP_KERNEL)?;
+            assert_eq!(feed(&mut parser(), &s, usize::MAX), Err(EINVAL));
+            // The same with a trailer that fits the damaged bytes.
+            trailer(&mut s, 2, |_| ())?;
+            assert_eq!(feed(&mut parser(), &s, usize::MAX), Err(EINVAL));
+        }
+        Ok(())
+    }
+
+    /// Each field of the trailer is checked on its own (mutants M07 and M08).
+    #[test]
+    fn each_word_of_the_trailer_is_checked() -> Result {
+        type Change = fn(&mut dlr::dlr_stream_trailer);
+        let wrong: [Change; 4] = [
+            |t| t.stream_crc ^= 1u32.to_le(),
+            |t| t.stream_bytes = (u64::from_le(t.stream_bytes) + 1).to_le(),
+            |t| t.stream_bytes = 0,
+            |t| t.sections = (u32::from_le(t.sections) + 1).to_le(),
+        ];
+        let begin = || -> Result<KVVec<u8>> {
+            let mut s = stream(&[])?;
+            s.truncate(64);
+            section(&mut s, 0x100, 0, 1, b"payload")?;
+            Ok(s)
+        };
+        for change in wrong {
+            let mut s = begin()?;
+            trailer(&mut s, 2, change)?;
+            let mut p = parser();
+            assert_eq!(feed(&mut p, &s, usize::MAX), Err(EINVAL));
+            assert!(!p.is_complete());
+        }
+        let mut s = begin()?;
+        trailer(&mut s, 2, |_| ())?;
+        assert_eq!(feed(&mut parser(), &s, usize::MAX)?, (3, true));
+        Ok(())
+    }
+
+    /// A section with a wrong number is refused at its header (mutant M10).
+    #[test]
+    fn each_section_has_its_number() -> Result {
+        for (first, second) in [(1, None), (0, Some(0)), (0, Some(2))] {
+            let mut s = KVVec::new();
+            section(
+                &mut s,
+                dlr::DLR_SECTION_HEADER,
+                0,
+                first,
+                stream_header().as_bytes(),
+            )?;
+            if let Some(second) = second {
+                assert_eq!(feed(&mut parser(), &s, usize::MAX)?, (1, false));
+                s.extend_from_slice(header(0x100, 0, second, 8, 0).as_bytes(), GFP_KERNEL)?;
+            } else {
+                s.truncate(HEADER_BYTES);
+            }
+            assert_eq!(feed(&mut parser(), &s, usize::MAX), Err(EINVAL));
+        }
+        Ok(())
+    }
+
     #[test]
     fn other_models_and_versions() -> Result {
         let s = stream(&[])?;
@@ -114,7 +184,7 @@ mod tests {
             s.extend_from_slice(header(0x100, 0, 1, length, 0).as_bytes(), GFP_KERNEL)?;
             assert_eq!(feed(&mut parser(), &s, usize::MAX), Err(error));
         }
-        // Within the section limit, beyond the limit of the function.
+        // Within the limit of a section, but beyond the limit of the function.
         let mut a = accepts();
         a.max_bytes = 64 + 32 + 9;
         let s = stream(&[(0x100, 0, 10)])?;
@@ -159,7 +229,8 @@ mod tests {
         }
     }
 
-    /// Feeds `data` in pieces; number of complete sections, trailer seen.
+    /// Feeds `data` in pieces. Returns the number of complete sections and whether the trailer was
+    /// seen.
     fn feed(p: &mut Parser, mut data: &[u8], piece: usize) -> Result<(usize, bool)> {
         let mut seen = (0, false);
         while !data.is_empty() {
@@ -197,15 +268,10 @@ mod tests {
         Ok(())
     }
 
-    /// A good stream with these (type, flags, length) sections in the middle.
+    /// Builds a good stream with these (type, flags, length) sections between header and trailer.
     fn stream(middle: &[(u32, u32, usize)]) -> Result<KVVec<u8>> {
         let mut s = KVVec::new();
-        let head = dlr::dlr_stream_header {
-            compat: [7; 16],
-            state_version: 3u32.to_le(),
-            contract: dlr::DLR_CONTRACT_VERSION.to_le(),
-            reserved: 0,
-        };
+        let head = stream_header();
         section(&mut s, dlr::DLR_SECTION_HEADER, 0, 0, head.as_bytes())?;
         let mut seq = 1;
         for (kind, flags, length) in middle {
@@ -213,12 +279,31 @@ mod tests {
             section(&mut s, *kind, *flags, seq, &payload)?;
             seq += 1;
         }
-        let tail = dlr::dlr_stream_trailer {
+        trailer(&mut s, seq, |_| ())?;
+        Ok(s)
+    }
+
+    fn stream_header() -> dlr::dlr_stream_header {
+        dlr::dlr_stream_header {
+            compat: [7; 16],
+            state_version: 3u32.to_le(),
+            contract: dlr::DLR_CONTRACT_VERSION.to_le(),
+            reserved: 0,
+        }
+    }
+
+    /// Adds a trailer that is right except for what `change` does to it.
+    fn trailer(
+        s: &mut KVVec<u8>,
+        seq: u32,
+        change: impl FnOnce(&mut dlr::dlr_stream_trailer),
+    ) -> Result {
+        let mut tail = dlr::dlr_stream_trailer {
             sections: seq.to_le(),
-            stream_crc: crc32c(&s).to_le(),
+            stream_crc: crc32c(s).to_le(),
             stream_bytes: (s.len() as u64).to_le(),
         };
-        section(&mut s, dlr::DLR_SECTION_TRAILER, 0, seq, tail.as_bytes())?;
-        Ok(s)
+        change(&mut tail);
+        section(s, dlr::DLR_SECTION_TRAILER, 0, seq, tail.as_bytes())
     }
 }

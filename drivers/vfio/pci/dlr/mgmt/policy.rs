@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Decisions of the driver of the management function. Without side effects.
+
+use crate::kext::pci_driver::{
+    ChannelState,
+    Verdict, //
+};
+use kernel::prelude::*;
+
+/// Means to stop a device that has not followed `DLR_CONTROL_RESET`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LastResort {
+    /// An FLR, which affects the management function only.
+    Flr,
+    /// None but to disable bus mastering. An FLR of a PF clears VF Enable (PCIe 6.0, section
+    /// 9.3.3.3.1), which would remove the VFs of running guests. A function whose registers read as
+    /// all ones cannot be reached by an FLR either.
+    Nothing,
+}
+
+/// Chooses the means. `gone` means that the registers read as all ones; `vfs` is the number of
+/// enabled VFs.
+pub(super) const fn last_resort(gone: bool, vfs: u16) -> LastResort {
+    if vfs == 0 && !gone {
+        LastResort::Flr
+    } else {
+        LastResort::Nothing
+    }
+}
+
+/// Treatment of the VFs when the management function is unbound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Vfs {
+    /// No VFs are enabled.
+    None,
+    /// The VFs stay enabled, and the next bind finds them.
+    Keep,
+    /// The VFs are removed while the queue is still running.
+    Remove,
+}
+
+/// Decides about the VFs. `bound` means that a driver is bound to one of them. `leaving` means that
+/// the module is being unloaded, so that no driver is left for the management function.
+pub(super) const fn vfs_at_unbind(vfs: u16, bound: bool, leaving: bool) -> Vfs {
+    match (vfs, bound, leaving) {
+        (0, _, _) => Vfs::None,
+        (_, true, false) => Vfs::Keep,
+        _ => Vfs::Remove,
+    }
+}
+
+/// A change of the number of VFs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    /// Nothing to do.
+    None,
+    /// Enable this number of VFs.
+    Make(u16),
+    /// Disable all VFs.
+    Remove,
+}
+
+/// Decides what `sriov_configure` does, if `now` VFs are enabled, `wanted` are asked for, and the
+/// NIC has `functions` data functions. `alive` means that the admin queue is not down for good.
+///
+/// # Errors
+///
+/// `EBUSY` if another number of VFs is enabled, `ERANGE` if the NIC has fewer functions, `EIO` if
+/// the queue is down: the management function could pair no VF.
+pub(super) fn change_of_vfs(now: u16, wanted: u16, functions: u32, alive: bool) -> Result<Change> {
+    match (now, wanted) {
+        (now, wanted) if now == wanted => Ok(Change::None),
+        (_, 0) => Ok(Change::Remove),
+        (1.., _) => Err(EBUSY),
+        (_, wanted) if u32::from(wanted) > functions => Err(ERANGE),
+        _ if !alive => Err(EIO),
+        (_, wanted) => Ok(Change::Make(wanted)),
+    }
+}
+
+/// Effect of a PCI error on the management function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Damage {
+    /// None. If the error lost a transaction of this function, the deadline of a command passes,
+    /// and the recovery of the queue deals with it.
+    None,
+    /// The bus will be reset, which ends logs and sessions.
+    Reset,
+    /// The function will not return.
+    Gone,
+}
+
+/// Returns the effect of an error that leaves the channel in `state`.
+pub(super) const fn damage(state: ChannelState) -> Damage {
+    match state {
+        ChannelState::Normal => Damage::None,
+        ChannelState::Frozen => Damage::Reset,
+        ChannelState::PermanentFailure => Damage::Gone,
+    }
+}
+
+/// Returns the result of `error_detected`. `alive` is as for [`change_of_vfs`]: a queue that was
+/// down before the error loses nothing, and must not cost the data functions a reset.
+pub(super) const fn verdict(damage: Damage, alive: bool) -> Verdict {
+    match (damage, alive) {
+        (Damage::None, _) => Verdict::CanRecover,
+        (Damage::Reset, true) => Verdict::NeedReset,
+        // The core resets the bus in any case.
+        (Damage::Reset, false) => Verdict::CanRecover,
+        (Damage::Gone, _) => Verdict::Disconnect,
+    }
+}
+
+/// Returns the result of `mmio_enabled`. `answers` means that the device answers reads.
+pub(super) const fn verdict_after_look(alive: bool, answers: bool) -> Verdict {
+    if !alive || answers {
+        Verdict::Recovered
+    } else {
+        Verdict::NeedReset
+    }
+}
+
+#[kunit_tests(dlr_mgmt_policy)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flr_under_vfs() {
+        assert_eq!(last_resort(false, 0), LastResort::Flr);
+        assert_eq!(last_resort(true, 0), LastResort::Nothing);
+        for vfs in [1, 2, 64, u16::MAX] {
+            assert_eq!(last_resort(false, vfs), LastResort::Nothing);
+            assert_eq!(last_resort(true, vfs), LastResort::Nothing);
+        }
+    }
+
+    #[test]
+    fn unbind_takes_no_vf_from_its_user() {
+        for (vfs, bound, leaving, wanted) in [
+            (0, false, false, Vfs::None),
+            (0, false, true, Vfs::None),
+            (3, false, false, Vfs::Remove),
+            (3, true, false, Vfs::Keep),
+            (3, false, true, Vfs::Remove),
+            (3, true, true, Vfs::Remove),
+        ] {
+            assert_eq!(vfs_at_unbind(vfs, bound, leaving), wanted);
+        }
+    }
+
+    #[test]
+    fn vfs_are_made_and_removed_as_a_whole() {
+        for (now, wanted, alive, result) in [
+            (0, 0, true, Ok(Change::None)),
+            (0, 4, true, Ok(Change::Make(4))),
+            (0, 5, true, Err(ERANGE)),
+            (0, 4, false, Err(EIO)),
+            (2, 2, true, Ok(Change::None)),
+            (2, 3, true, Err(EBUSY)),
+            (2, 9, true, Err(EBUSY)),
+            (2, 0, true, Ok(Change::Remove)),
+            // Removing VFs needs no command.
+            (2, 0, false, Ok(Change::Remove)),
+        ] {
+            assert_eq!(change_of_vfs(now, wanted, 4, alive), result);
+        }
+    }
+
+    #[test]
+    fn an_error_costs_what_was_lost() {
+        for (state, alive, wanted) in [
+            (ChannelState::Normal, true, Verdict::CanRecover),
+            (ChannelState::Normal, false, Verdict::CanRecover),
+            (ChannelState::Frozen, true, Verdict::NeedReset),
+            (ChannelState::Frozen, false, Verdict::CanRecover),
+            (ChannelState::PermanentFailure, true, Verdict::Disconnect),
+            (ChannelState::PermanentFailure, false, Verdict::Disconnect),
+        ] {
+            assert_eq!(verdict(damage(state), alive), wanted);
+        }
+        assert_eq!(damage(ChannelState::Normal), Damage::None);
+        assert_eq!(verdict_after_look(true, true), Verdict::Recovered);
+        assert_eq!(verdict_after_look(true, false), Verdict::NeedReset);
+        assert_eq!(verdict_after_look(false, false), Verdict::Recovered);
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Aborts: the recovery from an overdue command that affects one function only.
+
+use super::{
+    bit,
+    desk::Desk,
+    Life,
+    Queue, //
+};
+use crate::{
+    mgmt::{
+        hardware::{
+            self,
+            Guard, //
+        },
+        life::{
+            self,
+            Attempt,
+            Millis, //
+        },
+    },
+    proto::admin,
+};
+use kernel::prelude::*;
+
+impl Queue {
+    /// Begins or continues the abort of each function that has an overdue command. Returns whether
+    /// logs and sessions end, as [`Queue::begin`] does.
+    pub(super) fn step_aborts(&self, desk: &mut Desk, hw: &Guard<'_>, now: Millis) -> bool {
+        let (overdue, aborting) = {
+            let state = self.state.lock();
+            (state.overdue(), state.aborting)
+        };
+        for channel in &self.channels {
+            let function = channel.number;
+            let next = if aborting & bit(function) != 0 {
+                self.step_abort(desk, hw, function, now)
+            } else if overdue & bit(function) != 0 {
+                self.begin_abort(desk, hw, function)
+            } else {
+                None
+            };
+            if let Some(attempt) = next {
+                // The recovery of the whole queue ends all aborts.
+                return self.begin(desk, hw, attempt);
+            }
+        }
+        false
+    }
+
+    /// Begins the abort of a function. Returns a recovery if one must take the place of the abort.
+    fn begin_abort(&self, desk: &mut Desk, hw: &Guard<'_>, function: u16) -> Option<Attempt> {
+        let mut opcode = None;
+        {
+            let mut state = self.state.lock();
+            if state.life != Life::Up {
+                return None;
+            }
+            if let Some(attempt) = life::instead_of_abort(state.silent, state.failures) {
+                state.failures = state.failures.saturating_add(1);
+                return Some(attempt);
+            }
+            for request in state.slots.iter().filter(|r| r.function() == function) {
+                if request.note_if_late() {
+                    self.stats.timeouts.count();
+                    opcode.get_or_insert(request.command.opcode());
+                }
+            }
+            // From here on the driver submits no command of the function.
+            state.aborting |= bit(function);
+        }
+        self.stats.aborts.count();
+        if self.may_say(desk, hw) {
+            dev_warn!(
+                hw.device(),
+                "{} of function {function} timed out, aborting its commands\n",
+                opcode.map_or("a command", admin::opcode_name)
+            );
+        }
+        if let Some(until) = desk.abort_until.get_mut(usize::from(function)) {
+            *until = self.deadline();
+        }
+        // This fails only for a function that the device does not have, and the abort is then
+        // overdue.
+        let _ = hardware::begin_abort(hw, function.into());
+        None
+    }
+
+    /// Ends the abort of a function if the device has dropped the commands. Returns a recovery if
+    /// the abort has failed.
+    fn step_abort(
+        &self,
+        desk: &mut Desk,
+        hw: &Guard<'_>,
+        function: u16,
+        now: Millis,
+    ) -> Option<Attempt> {
+        let waiting = hardware::is_aborting(hw, function.into()).unwrap_or(true);
+        let status = hardware::status(hw);
+        let until = desk.abort_until.get(usize::from(function));
+        let late = until.is_none_or(|until| now >= *until);
+        // Without READY the register reads as 0 and says nothing: something else has reset the
+        // device.
+        if status.is_gone() || !status.is_ready() || status.is_fatal() || (waiting && late) {
+            return Some(Attempt::Handshake);
+        }
+        if waiting {
+            return None;
+        }
+        // Completions that were posted before the abort are valid. No more will come for this
+        // function.
+        self.look();
+        let mut again = 0;
+        {
+            let mut state = self.state.lock();
+            if state.life == Life::Up {
+                state.aborting &= !bit(function);
+                state.silent = state.silent.saturating_add(1);
+                again = desk.judge(&mut state, |r| r.function() == function, false);
+                self.pump(hw, &mut state);
+            }
+        }
+        self.after_judgement(desk, again);
+        None
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Outages: times when the management function is being reset or suspended and no thread may access
+//! it. The callbacks that begin and end an outage hold the device lock, so there is one at a time.
+
+use super::{
+    Life,
+    Queue, //
+};
+use crate::mgmt::{
+    budget::Budget,
+    hardware::Guard, //
+};
+use kernel::prelude::*;
+
+impl Queue {
+    /// Begins an access to the hardware.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` in an outage, `ENOTCONN` once the management function is gone for good.
+    pub(in crate::mgmt) fn enter(&self) -> Result<Guard<'_>> {
+        self.hw
+            .enter()
+            .ok_or_else(|| if self.is_down() { ENOTCONN } else { EIO })
+    }
+
+    /// Returns whether there is an outage.
+    pub(in crate::mgmt) fn is_halted(&self) -> bool {
+        self.state.lock().life == Life::Held
+    }
+
+    /// Begins an outage. Commands in flight end with `EIO`, new ones wait for [`Self::revive`], and
+    /// [`Self::enter`] fails. Waits for the threads that access the hardware. The device keeps the
+    /// buffers of commands in flight.
+    ///
+    /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
+    /// good.
+    pub(in crate::mgmt) fn halt(&self) -> Option<Guard<'_>> {
+        self.hold();
+        if self.is_down() {
+            return None;
+        }
+        for request in self.state.lock().slots.iter() {
+            request.finish(Err(EIO));
+        }
+        for channel in &self.channels {
+            channel.event.signal();
+        }
+        self.hw.pause()
+    }
+
+    /// Ends an outage. Resets the device once more, so that it has forgotten all commands from
+    /// before the outage.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if the queue is down for good, `EIO` if the device does not follow, `ETIMEDOUT`
+    /// if it has not followed within `budget`. After the last two the next commands try again.
+    pub(in crate::mgmt) fn revive(&self, budget: &Budget) -> Result {
+        // No command is submitted before `bring_back` takes the lock of the queue, because the
+        // state is `Life::Held` until then.
+        self.hw.unpause();
+        self.bring_back(budget)
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of the rings, in plain memory.
+
+use kernel::prelude::*;
+
+#[kunit_tests(dlr_mgmt_ring)]
+mod tests {
+    use super::super::*;
+    use crate::proto::Entry;
+
+    #[test]
+    fn submission_wraps() -> Result {
+        let ring = TestRing::<{ 4 * SQE_WORDS }>::new();
+        let mut producer = Producer::new(2);
+        for n in 0..10u32 {
+            producer.push(&ring, &[n.into(); SQE_WORDS])?;
+            assert_eq!(producer.tail(), n + 1);
+        }
+        for (i, want) in [8, 9, 6, 7].into_iter().enumerate() {
+            assert_eq!(ring.get(i * SQE_WORDS), Some(want));
+            assert_eq!(ring.get(i * SQE_WORDS + SQE_WORDS - 1), Some(want));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn submission_beyond_memory_fails() {
+        let ring = TestRing::<SQE_WORDS>::new();
+        let mut producer = Producer::new(2);
+        assert!(producer.push(&ring, &[0; SQE_WORDS]).is_ok());
+        assert!(producer.push(&ring, &[0; SQE_WORDS]).is_err());
+    }
+
+    #[test]
+    fn consumption_is_checked() {
+        let mut producer = Producer {
+            order: 2,
+            tail: 0x1_0002,
+            fetched: 0xfffe,
+        };
+        for (head, want) in [(0xfffe, true), (0xfffd, false), (3, false), (2, true)] {
+            assert_eq!(producer.consumed(head), want);
+        }
+    }
+
+    #[test]
+    fn nothing_is_overwritten_that_may_not_have_been_fetched() -> Result {
+        let ring = TestRing::<{ 4 * SQE_WORDS }>::new();
+        let mut producer = Producer::new(2);
+        for _ in 0..4 {
+            assert!(producer.has_room());
+            producer.push(&ring, &[0; SQE_WORDS])?;
+        }
+        assert!(!producer.has_room());
+        assert!(!producer.consumed(5));
+        assert!(!producer.has_room());
+        assert!(producer.consumed(3) && producer.has_room());
+        // A completion that overtook the previous one.
+        assert!(producer.consumed(1));
+        for _ in 0..3 {
+            assert!(producer.has_room());
+            producer.push(&ring, &[0; SQE_WORDS])?;
+        }
+        assert!(!producer.has_room());
+        Ok(())
+    }
+
+    fn complete(ring: &TestRing<8>, count: u32) {
+        let phase = u64::from(count >> 2 & 1 == 0) << 48;
+        let first = (count & 3) as usize * CQE_WORDS;
+        ring.set(first, u64::from(count));
+        ring.set(first + 1, phase | u64::from(count) << 16);
+    }
+
+    #[test]
+    fn completions_follow_the_phase() {
+        let ring = TestRing::<8>::new();
+        let mut consumer = Consumer::new(2);
+        assert_eq!(consumer.pop(&ring), None);
+        for count in 0..13 {
+            complete(&ring, count);
+            assert_eq!(consumer.pop(&ring).map(|e| e[0]), Some(count.into()));
+            // Entries of the last pass are not taken for new ones.
+            assert_eq!(consumer.pop(&ring), None);
+        }
+        assert_eq!(consumer.head(), 13);
+        // A whole ring of entries at once.
+        for count in 13..17 {
+            complete(&ring, count);
+        }
+        for count in 13..17u64 {
+            assert_eq!(consumer.pop(&ring).map(|e| e[0]), Some(count));
+        }
+        assert_eq!(consumer.pop(&ring), None);
+    }
+
+    struct TestLog([core::cell::Cell<u64>; 2 * CHUNK]);
+
+    impl Chunks for TestLog {
+        fn read<T>(&self, index: usize, to: &mut [T], mut f: impl FnMut(u64) -> T) -> bool {
+            let mut words = self.0.iter().skip(index * CHUNK);
+            to.iter_mut().all(|place| {
+                let word = words.next();
+                word.map(|word| *place = f(word.get())).is_some()
+            })
+        }
+
+        fn chunk(&self, index: usize) -> Option<[u64; CHUNK]> {
+            let mut words = [0; CHUNK];
+            for (i, word) in words.iter_mut().enumerate() {
+                *word = self.word(index, i)?;
+            }
+            Some(words)
+        }
+
+        fn word(&self, index: usize, offset: usize) -> Option<u64> {
+            self.0.get(index * CHUNK + offset).map(|c| c.get())
+        }
+    }
+
+    #[test]
+    fn log_follows_the_phase() {
+        let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
+        let mut consumer = LogConsumer::new(5);
+        for count in 0..300u64 {
+            let word = Entry::Sync { cookie: count }.encode(count >> 5 & 1 == 0);
+            for posted in [false, true] {
+                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[]);
+            }
+            ring.0[(count & 31) as usize].set(word);
+            for posted in [false, true] {
+                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[word]);
+                assert_eq!(consumer.fetch(&ring, 0, posted).words(), &[]);
+            }
+            consumer.advance(1);
+        }
+    }
+
+    #[test]
+    fn nothing_behind_a_gap_is_taken() {
+        let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
+        let consumer = LogConsumer::new(5);
+        let word = Entry::Lost.encode(true);
+        ring.0[0].set(word);
+        ring.0[2].set(word);
+        for posted in [false, true] {
+            assert_eq!(consumer.fetch(&ring, 3, posted).words(), &[word]);
+        }
+    }
+
+    #[test]
+    fn whole_chunks_of_writes_are_decoded_at_once() {
+        let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
+        let consumer = LogConsumer::new(5);
+        let mut runs = [Run::FIRST; 3 * CHUNK];
+        for (i, word) in ring.0.iter().enumerate() {
+            let (iova, granules) = ((i as u64) << 12, i as u32 + 1);
+            word.set(Entry::Write { iova, granules }.encode(true));
+        }
+        // As much as there is room for, in whole chunks, and up to the end of the ring.
+        for (room, want) in [(15, 0), (16, 16), (31, 16), (32, 32), (48, 32)] {
+            assert_eq!(consumer.fetch_writes(&ring, &mut runs[..room]), want);
+        }
+        for (run, i) in runs.iter().take(32).zip(0..) {
+            assert_eq!((run.start(), run.more()), (i, i));
+        }
+        // The wrong phase, another type; not at the beginning of a chunk.
+        for place in [0, 7, 15, 16, 31] {
+            for wrong in [1, 2, 4, 8] {
+                let word = ring.0[place].get();
+                ring.0[place].set(word ^ wrong);
+                assert_eq!(consumer.fetch_writes(&ring, &mut runs), 0);
+                let first = consumer.fetch_writes(&ring, &mut runs[..CHUNK]);
+                assert_eq!(first, if place < CHUNK { 0 } else { CHUNK });
+                ring.0[place].set(word);
+            }
+        }
+        let mut later = consumer;
+        later.advance(1);
+        assert_eq!(later.fetch_writes(&ring, &mut runs), 0);
+        // The second half, and then nothing of the next pass.
+        later.advance(15);
+        assert_eq!(later.fetch_writes(&ring, &mut runs), 16);
+        assert_eq!((runs[0].start(), runs[15].start()), (16, 31));
+        later.advance(16);
+        assert_eq!(later.fetch_writes(&ring, &mut runs), 0);
+    }
+
+    #[test]
+    fn posted_counts_modulo_2_to_31() {
+        let consumer = LogConsumer {
+            order: 4,
+            head: 0x7fff_fffe,
+        };
+        assert_eq!(consumer.outstanding(0x7fff_fffe), Some(0));
+        assert_eq!(consumer.outstanding(0x7fff_ffff), Some(1));
+        assert_eq!(consumer.outstanding(14), Some(16));
+        assert_eq!(consumer.outstanding(15), None);
+        assert_eq!(consumer.outstanding(0x7fff_fffd), None);
+        let later = LogConsumer {
+            order: 4,
+            head: 0x8000_0001,
+        };
+        assert_eq!(later.outstanding(1), Some(0));
+        assert_eq!(later.outstanding(3), Some(2));
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The layer's [`Engine`] for a data function: it submits commands to the management function.
+//!
+//! C header: [`include/uapi/linux/vfio.h`](srctree/include/uapi/linux/vfio.h)
+
+use super::{
+    load::Sink,
+    lookup::Lookup,
+    save::{
+        pending,
+        Source, //
+    },
+};
+use crate::{
+    mgmt::{
+        Budget,
+        Function, //
+    },
+    proto::FnState,
+    trace,
+    vfio::{
+        migration::{
+            accounting::Pending,
+            engine::{
+                Engine,
+                Patience, //
+            },
+            load::LoadStart,
+            save::SaveStart,
+            state::{
+                RunLevel,
+                State, //
+            },
+        },
+        PciFunction, //
+    },
+};
+use kernel::{
+    fmt,
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+/// Arguments of the engine's calls during one transition of the migration state.
+pub(crate) struct Context<'a> {
+    pdev: PciFunction<'a>,
+    function: Lookup<'a, Function>,
+}
+
+impl<'a> Context<'a> {
+    /// Creates the context of a call on `pdev`. `find` returns the function's handle.
+    pub(super) fn new(pdev: PciFunction<'a>, find: &'a dyn Fn() -> Result<Function>) -> Self {
+        Self {
+            pdev,
+            function: Lookup::new(find),
+        }
+    }
+}
+
+/// The migration engine of a data function.
+#[pin_data]
+pub(crate) struct DlrEngine {
+    /// Handle of the function from the last transition, for a recovery. A leaf lock.
+    #[pin]
+    last: SpinLock<Option<Function>>,
+}
+
+impl DlrEngine {
+    /// Creates an engine without a handle.
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            last <- new_spinlock!(None, "dlr_engine_last"),
+        })
+    }
+}
+
+impl Engine for DlrEngine {
+    type Context<'a> = Context<'a>;
+    type Save = Source;
+    type Load = Sink;
+
+    fn attach(&self, cx: &Context<'_>) -> Result {
+        let function = cx.function.get()?.clone();
+        let old = self.last.lock().replace(function);
+        // Outside the lock: this may drop the last reference to the service.
+        drop(old);
+        Ok(())
+    }
+
+    fn set_level(
+        &self,
+        cx: &Context<'_>,
+        from: RunLevel,
+        to: RunLevel,
+        patience: Patience<'_>,
+    ) -> Result {
+        let function = cx.function.get()?;
+        let state = fn_state(to);
+        match (to > from, patience) {
+            (true, Patience::Killable) => function.suspend(state),
+            (false, Patience::Killable) => function.resume(state),
+            (true, Patience::Within(budget)) => function.suspend_within(state, budget),
+            (false, Patience::Within(budget)) => function.resume_within(state, budget),
+        }
+    }
+
+    fn begin_save(&self, cx: &Context<'_>, _stopped: bool) -> Result<SaveStart<Source>> {
+        Source::begin(cx.function.get()?)
+    }
+
+    fn begin_load(&self, cx: &Context<'_>) -> Result<LoadStart<Sink>> {
+        Sink::begin(cx.function.get()?)
+    }
+
+    /// Ends a save and a load session, because the driver does not know which of them exists. Both
+    /// commands succeed without one.
+    fn end_sessions(&self, cx: &Context<'_>) -> Result {
+        let function = cx.function.get()?;
+        let budget = Budget::new();
+        function.save_end_within(&budget)?;
+        function.load_abort_within(&budget)
+    }
+
+    /// Reads the status page from memory.
+    fn pending(&self, cx: &Context<'_>) -> Result<Pending> {
+        Ok(pending(&cx.function.get()?.status()?))
+    }
+
+    fn recover(&self) -> Result {
+        let last = self.last.lock().clone();
+        last.map_or(Ok(()), |function| function.recover())
+    }
+
+    fn arc_ended(&self, cx: &Context<'_>, from: State, to: State, errno: i32) {
+        trace::migration_step(cx.pdev.name(), from.to_raw(), to.to_raw(), errno);
+    }
+
+    fn warn(&self, cx: &Context<'_>, message: fmt::Arguments<'_>) {
+        dev_err!(cx.pdev, "{}\n", message);
+    }
+}
+
+/// Converts a run level of the layer to a state of the contract.
+fn fn_state(level: RunLevel) -> FnState {
+    match level {
+        RunLevel::Running => FnState::Running,
+        RunLevel::RunningP2p => FnState::RunningP2p,
+        RunLevel::Stopped => FnState::Stopped,
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The layer's sink of a load session: it passes the state to a function by LOAD_WRITE and
+//! LOAD_COMMIT.
+//!
+//! Every error is reported by write(). Each complete section is checked and passed to the device.
+//! The write() of the last byte returns after the device has verified and installed the whole
+//! stream.
+
+use super::stream::{
+    Accepts,
+    Complete,
+    Parser, //
+};
+use crate::{
+    kext::gfp::USER,
+    mgmt::{
+        Budget,
+        Buffer,
+        Function,
+        Prepared,
+        Ticket, //
+    },
+    vfio::migration::load::{
+        LoadIo,
+        LoadSink,
+        LoadStart, //
+    },
+};
+use kernel::{
+    iov::IovIterSource,
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+
+/// Pause before the next attempt to submit a LOAD_ABORT if there was no room for it.
+const NO_ROOM: Delta = Delta::from_millis(5);
+/// Size in bytes of a buffer. It holds several small sections, or any single one.
+const BUFFER: usize = 256 << 10;
+/// Number of buffers: one is filled while the device reads the other.
+const BUFFERS: usize = 2;
+
+/// Buffers with data for the device.
+pub(crate) struct Lanes {
+    lanes: KVec<Lane>,
+    /// Index of the lane that is being filled.
+    at: usize,
+}
+
+struct Lane {
+    buffer: Arc<Buffer>,
+    filled: usize,
+    load: Option<Arc<Ticket>>,
+}
+
+impl Lanes {
+    /// Returns the lane that is being filled.
+    fn lane(&mut self) -> Result<&mut Lane> {
+        self.lanes.get_mut(self.at).ok_or(EIO)
+    }
+}
+
+type Io = LoadIo<Lanes>;
+
+/// The sink of a load session.
+pub(crate) struct Sink {
+    function: Function,
+}
+
+impl Sink {
+    /// Allocates the memory and begins the session on the device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOTCONN`, and the errors of [`Function::load_begin`], after which the device may
+    /// have a session.
+    pub(super) fn begin(function: &Function) -> Result<LoadStart<Self>> {
+        let info = function.info();
+        let parser = Parser::new(Accepts {
+            compat: info.compat,
+            version_min: info.state_version_min,
+            version_max: info.state_version,
+            max_bytes: info.max_state_bytes,
+        });
+        let mut lanes = KVec::with_capacity(BUFFERS, USER)?;
+        for _ in 0..BUFFERS {
+            let buffer = function.alloc_buffer(BUFFER)?;
+            lanes.push(
+                Lane {
+                    buffer,
+                    filled: 0,
+                    load: None,
+                },
+                USER,
+            )?;
+        }
+        function.load_begin()?;
+        Ok(LoadStart {
+            sink: Self {
+                function: function.clone(),
+            },
+            parser,
+            io: Lanes { lanes, at: 0 },
+        })
+    }
+
+    /// Adds the section that the parser has completed to the data for the device.
+    fn pass_on(&self, parser: &Parser, io: &Io) -> Result {
+        let section = parser.section();
+        let filled = io.with(|io| Ok(io.lane()?.filled))?;
+        if filled.saturating_add(section.len()) > BUFFER {
+            self.flush(io)?;
+        }
+        let load = io.with(|io| Ok(io.lane()?.load.take()))?;
+        if let Some(load) = load {
+            load.wait()?;
+        }
+        io.with(|io| {
+            let lane = io.lane()?;
+            lane.buffer.copy_in(lane.filled, section)?;
+            lane.filled = lane.filled.saturating_add(section.len());
+            Ok(())
+        })?;
+        io.count(parser.bytes());
+        Ok(())
+    }
+
+    /// Submits the data of the current lane, and continues with the other lane.
+    fn flush(&self, io: &Io) -> Result {
+        let (buffer, filled) = io.with(|io| {
+            let lane = io.lane()?;
+            Ok((lane.buffer.clone(), lane.filled))
+        })?;
+        if filled == 0 {
+            return Ok(());
+        }
+        let load = self.give(io, || self.function.prepare_load(&buffer, filled))?;
+        io.with(|io| {
+            let lane = io.lane()?;
+            lane.load = Some(load);
+            lane.filled = 0;
+            io.at = io.at.wrapping_add(1) % BUFFERS;
+            Ok(())
+        })
+    }
+
+    /// Submits a command as soon as there is room, while the session is alive.
+    fn give(&self, io: &Io, prepare: impl Fn() -> Result<Prepared>) -> Result<Arc<Ticket>> {
+        loop {
+            let prepared = prepare()?;
+            match io.with(|_| prepared.submit()) {
+                Err(error) if error == EBUSY => self.function.wait_for_room()?,
+                given => return given,
+            }
+        }
+    }
+
+    /// Commits the stream: the device verifies and installs it.
+    fn commit(&self, io: &Io) -> Result {
+        // In the order of submission.
+        for i in 0..BUFFERS {
+            let load = io.with(|io| {
+                let at = io.at.wrapping_add(i) % BUFFERS;
+                Ok(io.lanes.get_mut(at).and_then(|lane| lane.load.take()))
+            })?;
+            if let Some(load) = load {
+                load.wait()?;
+            }
+        }
+        self.give(io, || self.function.prepare_commit())?.wait()?;
+        Ok(())
+    }
+}
+
+impl LoadSink for Sink {
+    type OwnerModule = crate::LocalModule;
+    type Parser = Parser;
+    type Io = Lanes;
+
+    /// Takes `src` section by section. Sections that do not fill a buffer wait for the next write:
+    /// VMMs write in small pieces, and a command for each would be slow. The trailer flushes all
+    /// buffers.
+    fn write(&self, parser: &mut Parser, src: &mut IovIterSource<'_>, io: &Io) -> Result<bool> {
+        let mut accepted = false;
+        while !src.is_empty() {
+            io.check()?;
+            let (_, complete) = parser.take(src.len(), |to| {
+                if src.copy_from_iter(to) == to.len() {
+                    Ok(())
+                } else {
+                    Err(EFAULT)
+                }
+            })?;
+            match complete {
+                None => (),
+                Some(Complete::Section) => self.pass_on(parser, io)?,
+                Some(Complete::Trailer) => {
+                    self.pass_on(parser, io)?;
+                    self.flush(io)?;
+                    self.commit(io)?;
+                    accepted = true;
+                }
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Makes the device forget a session that failed, unless the session has ended meanwhile: the
+    /// device may then have the next one.
+    fn abort(&self, io: &Io) {
+        let budget = Budget::new();
+        let abort = || -> Result {
+            let prepared = self.function.prepare_abort()?;
+            let ticket = io.with(|_| {
+                // A reset of the function has ended the session on the device.
+                if io.is_over() {
+                    return Err(ENODEV);
+                }
+                prepared.submit()
+            })?;
+            ticket.wait_within(&budget).map(drop)
+        };
+        while matches!(abort(), Err(error) if error == EBUSY) && !budget.is_over() {
+            fsleep(NO_ROOM);
+        }
+        // If this fails, the device keeps the session until the reset, which is the only way out of
+        // RESUMING now.
+    }
+
+    fn forget(parser: &mut Parser) {
+        parser.fail();
+    }
+
+    fn end(&self) -> Result {
+        self.function.load_abort()
+    }
+}

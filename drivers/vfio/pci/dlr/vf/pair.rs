@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Search for the management function of a data function, among those that carry its serial.
+
+use super::{
+    identity::Identity,
+    proof::{
+        can_be_nonce,
+        judge,
+        may_own,
+        Missing,
+        Pf,
+        Verdict, //
+    },
+};
+use crate::{
+    kext::{
+        self,
+        device_link::DeviceLink, //
+    },
+    mgmt::{
+        self,
+        Claim,
+        Function,
+        Service, //
+    },
+    vfio::PciFunction, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// Pause between two rounds of the search.
+const PAUSE: Delta = Delta::from_millis(10);
+
+/// A pair: a data function and the function of a management function that was proved to be the
+/// same.
+pub(super) struct Pair {
+    /// Handle of the function.
+    pub(super) function: Function,
+    /// Makes the core suspend and shut down the data function before the management function.
+    _after_management: DeviceLink,
+    _claim: Claim,
+}
+
+impl Pair {
+    /// Finds the management function of `pdev` and claims its function. Searches for `patience` at
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is for a failure of the driver (`ENOMEM`) or of the setup (`EINVAL`: the
+    /// same IOMMU group). The inner error is the reason why there is no pair.
+    pub(super) fn find(
+        pdev: PciFunction<'_>,
+        identity: &Identity,
+        patience: Delta,
+    ) -> Result<Result<Self, Missing>> {
+        // A function in D3 reads as all ones.
+        let _awake = pdev.awake()?;
+        let begin = Instant::<Monotonic>::now();
+        loop {
+            // Read before the round: a round after the deadline still counts.
+            let late = begin.elapsed() > patience;
+            match Self::ask_all(pdev, identity)? {
+                Err(Missing::Unproved) if !late => fsleep(PAUSE),
+                result => return Ok(result),
+            }
+        }
+    }
+
+    fn ask_all(pdev: PciFunction<'_>, identity: &Identity) -> Result<Result<Self, Missing>> {
+        let mut missing = Missing::Nobody;
+        for service in mgmt::candidates(identity.serial)? {
+            if !may_own(pf_of(pdev, &service)) {
+                continue;
+            }
+            match Self::ask(pdev, identity, &service) {
+                Ok(Ok(pair)) => return Ok(Ok(pair)),
+                // Once one management function may still prove to be the right one, keep searching.
+                Ok(Err(why)) if missing != Missing::Unproved => missing = why,
+                Ok(Err(_)) => (),
+                // The management function was unbound meanwhile.
+                Err(error) if error == ENOTCONN => (),
+                // This management function does not answer now. It may later, and another one may
+                // be the right one.
+                Err(error) if error == EIO || error == ETIMEDOUT => missing = Missing::Unproved,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Err(missing))
+    }
+
+    fn ask(
+        pdev: PciFunction<'_>,
+        identity: &Identity,
+        service: &Arc<Service>,
+    ) -> Result<Result<Self, Missing>> {
+        // The claim also keeps two data functions from using ATTEST on one function at a time.
+        let (function, claim) = match Function::claim(service, identity.number) {
+            Ok(claimed) => claimed,
+            Err(error) if error == EBUSY => return Ok(Err(Missing::Unproved)),
+            Err(error) if error == ENODEV => return Ok(Err(Missing::NotOurs)),
+            Err(error) => return Err(error),
+        };
+        let before = identity.nonce(pdev);
+        let mut nonce = kext::random::random_u64();
+        while !can_be_nonce(nonce, before) {
+            nonce = kext::random::random_u64();
+        }
+        function.attest(nonce)?;
+        let verdict = judge(before, nonce, identity.nonce(pdev));
+        // A failure does not matter: the layer shows zeros to the user in place of these words.
+        let _ = function.attest(0);
+        match verdict {
+            Verdict::Same => (),
+            Verdict::NotYet => return Ok(Err(Missing::Unproved)),
+            Verdict::Other => return Ok(Err(Missing::NotOurs)),
+        }
+        if service.shares_group_with(pdev.as_ref())? {
+            dev_err!(
+                pdev,
+                "its management function is in the same IOMMU group, so it cannot be given to a user \
+                 alone: put them in slots of their own\n"
+            );
+            return Err(EINVAL);
+        }
+        Ok(Ok(Self {
+            function,
+            _after_management: service.order_after(pdev.as_ref())?,
+            _claim: claim,
+        }))
+    }
+}
+
+/// Returns the PF of `pdev`. `service` is the management function in question.
+fn pf_of(pdev: PciFunction<'_>, service: &Service) -> Pf {
+    match pdev.virtual_function() {
+        None => Pf::None,
+        Some(vf) if Identity::is_management(vf.physical) => Pf::Management {
+            // A management function that is unbound meanwhile is not asked.
+            asked: service.is_of(vf.physical).unwrap_or(false),
+        },
+        Some(_) => Pf::Other,
+    }
+}

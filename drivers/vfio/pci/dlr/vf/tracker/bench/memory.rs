@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the bitmap takes. The bitmap counts what the slab hands out, nodes included.
+
+use super::{
+    device::Stub,
+    log::{
+        Bed,
+        Log, //
+    },
+    pages::{
+        distinct,
+        page,
+        value,
+        Random,
+        GIB, //
+    },
+};
+use kernel::prelude::*;
+
+/// Bits of memory for each of `pages`, in thousandths.
+fn bits(bytes: usize, pages: u64) -> u64 {
+    (bytes as u64 * 8 * 1000).checked_div(pages).unwrap_or(0)
+}
+
+/// Memory with these pages dirty, of `tracked`.
+fn taken(bed: &Bed, tracked: u64, pages: &[u64]) -> Result<usize> {
+    let stub = Stub::new(&bed.dma, pages.len(), |i| {
+        page(pages.get(i).copied().unwrap_or(0))
+    })?;
+    let mut log = Log::start(bed, &stub, tracked)?;
+    log.drain()?;
+    Ok(log.memory())
+}
+
+/// All of `memory.*`.
+pub(super) fn all(bed: &Bed) -> Result {
+    let few = distinct(1024 * GIB, 2 << 20)?;
+    let bytes = taken(bed, 1024 * GIB, &few)?;
+    value("memory.sparse", bits(bytes, few.len() as u64));
+    drop(few);
+
+    // Every page of the tracked memory is dirty with the same chance.
+    let tracked = 8 * GIB;
+    let mut peak = 0;
+    for shift in 0..=10 {
+        let mut random = Random(77 + shift);
+        let mut list = KVVec::new();
+        for number in 0..tracked {
+            if random.below(1 << shift) == 0 {
+                list.push(number, GFP_KERNEL)?;
+            }
+        }
+        let bytes = taken(bed, tracked, &list)?;
+        let share = bits(bytes, tracked);
+        if shift == 1 {
+            value("memory.dense", share);
+        }
+        peak = peak.max(share);
+    }
+    value("memory.peak", peak);
+
+    let stub = Stub::new(&bed.dma, 1, |_| page(0))?;
+    let clean = Log::start(bed, &stub, 1024 * GIB)?.memory();
+    value("memory.clean", bits(clean, 1));
+    Ok(())
+}

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A model of the device and of the VMM, for tests of the log session.
+//!
+//! The model is the contract in its simplest form. Each call of the session into it is a row of
+//! *moments*; a test runs the same sequence of reports again and again, with writes at other
+//! moments each time. The VMM of the model copies what a report says, and nothing outside of what
+//! it asked. After a last report with the function stopped its copy must equal the memory.
+//!
+//! Memory is counted in halves of granules, because a report may begin or end in the middle of one.
+
+use super::device::LogDevice;
+pub(super) use super::model_setup::{Broken, Setup, BASE, GRANULES};
+use crate::{
+    mgmt::{
+        Client,
+        Flow,
+        LogConfig,
+        Piece,
+        Until, //
+    },
+    proto::{
+        Entry,
+        FnInfo,
+        Range,
+        SyncScope,
+        PAGE_SHIFT, //
+    },
+    vfio::dirty::{
+        chunk::CHUNK_GRANULES,
+        run::Run, //
+    },
+};
+use core::cell::RefCell;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+pub(super) const HALVES: usize = 2 * GRANULES;
+/// Slots of the model's ring: two entries and LOST.
+const RING: usize = 3;
+
+/// A write: at which moment, to which half granule.
+pub(super) type Write = (u32, usize);
+/// No writes.
+pub(super) const NEVER: [Write; 2] = [(u32::MAX, 0); 2];
+
+/// A SYNC: granules, everything, cookie.
+type Given = ([bool; GRANULES], bool, u64);
+
+/// The model's state.
+pub(super) struct State {
+    /// How often each half granule was written: what is in memory.
+    pub(super) memory: [u32; HALVES],
+    tracked: [bool; GRANULES],
+    /// Logged since the last SYNC of it.
+    filtered: [bool; GRANULES],
+    ring: [Option<Entry>; RING],
+    posted: u32,
+    consumed: u32,
+    lost: bool,
+    /// The entry on its way to the ring: first granule and how many.
+    on_its_way: Option<(usize, usize)>,
+    /// The SYNC that waits for room.
+    sync: Option<Given>,
+    /// The SYNC that will be executed once more, the moment, and how often from then on.
+    again: Option<(Given, u32, u32)>,
+    busy: u32,
+    starved: u32,
+    /// Moments so far, and when to write what.
+    pub(super) moment: u32,
+    pub(super) writes: [Write; 2],
+}
+
+/// See the module's page.
+pub(super) struct Model {
+    pub(super) setup: Setup,
+    info: FnInfo,
+    pub(super) state: RefCell<State>,
+}
+
+impl Model {
+    /// Tracks all granules but the first, as far as the device reaches.
+    pub(super) fn new(setup: Setup, writes: [Write; 2]) -> Self {
+        let mut tracked = [false; GRANULES];
+        tracked[1..setup.reach].fill(true);
+        let mut info = setup.info();
+        if setup.reach < GRANULES {
+            // The only reach that is a power of two with this base.
+            assert_eq!(setup.reach, 2);
+            info.iova_bits = setup.shift + CHUNK_GRANULES.trailing_zeros();
+        }
+        let state = RefCell::new(State {
+            memory: [0; HALVES],
+            tracked,
+            filtered: [false; GRANULES],
+            ring: [None; RING],
+            posted: 0,
+            consumed: 0,
+            lost: false,
+            on_its_way: None,
+            sync: None,
+            again: None,
+            busy: setup.busy,
+            starved: setup.starved,
+            moment: 0,
+            writes,
+        });
+        Self { setup, info, state }
+    }
+
+    /// The granules of a range, as numbers in the model.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: not of whole granules, empty, or beyond the address bits.
+    fn granules(&self, range: Range) -> Result<core::ops::Range<u64>> {
+        if !range.is_valid(self.setup.shift, self.info.iova_bits) {
+            return Err(EINVAL);
+        }
+        let first = range.iova >> self.setup.shift;
+        let end = first + (range.length >> self.setup.shift);
+        let end = end.saturating_sub(BASE).min(GRANULES as u64);
+        Ok(first.saturating_sub(BASE)..end)
+    }
+
+    /// A moment at which the function may write.
+    fn moment(&self, s: &mut State) {
+        let now = s.moment;
+        s.moment += 1;
+        for (when, half) in s.writes {
+            if when == now {
+                self.write(s, half);
+            }
+        }
+        self.try_again(s, now);
+    }
+
+    /// The function writes to this half granule.
+    pub(super) fn write(&self, s: &mut State, half: usize) {
+        s.memory[half] += 1;
+        let granule = half / 2;
+        if !s.tracked[granule] || s.filtered[granule] || s.lost {
+            return;
+        }
+        match &mut s.on_its_way {
+            Some((first, run)) if *first + *run == granule => *run += 1,
+            _ => {
+                self.flush(s);
+                if s.lost {
+                    return;
+                }
+                s.on_its_way = Some((granule, 1));
+            }
+        }
+        s.filtered[granule] = true;
+    }
+
+    fn flush(&self, s: &mut State) {
+        let Some((first, run)) = s.on_its_way.take() else {
+            return;
+        };
+        if s.free() > 1 {
+            s.post(Entry::Write {
+                iova: (BASE + first as u64) << self.setup.shift,
+                granules: run as u32,
+            });
+        } else {
+            s.lost = true;
+            if self.setup.broken != Broken::SilentLoss {
+                s.post(Entry::Lost);
+            }
+        }
+    }
+
+    /// Executes a SYNC for the second time if it is time, and there is room for its marker.
+    fn try_again(&self, s: &mut State, now: u32) {
+        let Some((sync, due, times)) = s.again else {
+            return;
+        };
+        self.flush(s);
+        if now >= due && s.free() > 1 {
+            s.again = (times > 1).then_some((sync, due, times - 1));
+            self.execute(s, sync);
+        }
+    }
+
+    /// Executes the SYNC if there is room for its marker.
+    fn try_sync(&self, s: &mut State) {
+        // In the order of submission.
+        self.try_again(s, u32::MAX);
+        self.try_again(s, u32::MAX);
+        self.flush(s);
+        if s.free() <= 1 || s.busy != 0 || s.again.is_some() {
+            return;
+        }
+        let Some(sync) = s.sync.take() else {
+            return;
+        };
+        self.execute(s, sync);
+        s.again = match self.setup.broken {
+            Broken::Again(later) | Broken::Unasked(later) => Some((sync, s.moment + later, 1)),
+            Broken::TooOften(later) => Some((sync, s.moment + later, 2)),
+            _ => None,
+        };
+    }
+
+    fn execute(&self, s: &mut State, (range, all, cookie): Given) {
+        for (filtered, synced) in s.filtered.iter_mut().zip(range) {
+            *filtered &= !synced;
+        }
+        if all {
+            s.lost = false;
+        }
+        if self.setup.broken == Broken::LateMarker {
+            self.moment(s);
+            self.flush(s);
+        }
+        s.post(Entry::Sync { cookie });
+    }
+}
+
+impl State {
+    fn free(&self) -> usize {
+        RING - self.posted.wrapping_sub(self.consumed) as usize
+    }
+
+    fn post(&mut self, entry: Entry) {
+        self.ring[self.posted as usize % RING] = Some(entry);
+        self.posted += 1;
+    }
+}
+
+/// An entry as a drain hands it on.
+fn hand_on(entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
+    match entry {
+        Entry::Write { iova, granules } => {
+            let word = (iova >> PAGE_SHIFT) << 8 | u64::from(granules - 1);
+            sink(Piece::Writes(&[Run::from_word(word)]))
+        }
+        Entry::Sync { cookie } => sink(Piece::Sync { cookie }),
+        Entry::Lost => sink(Piece::Lost),
+    }
+}
+
+impl LogDevice for &Model {
+    type Ticket = ();
+
+    fn info(&self) -> &FnInfo {
+        &self.info
+    }
+
+    fn set_client(&self, _client: Option<Arc<dyn Client>>) {}
+
+    fn log_start(&self, _config: &LogConfig<'_>) -> Result {
+        Ok(())
+    }
+
+    fn log_stop(&self) -> Result {
+        Ok(())
+    }
+
+    fn log_settle(&self) -> Result {
+        Ok(())
+    }
+
+    fn posted(&self) -> Result<u32> {
+        if self.setup.broken == Broken::Gone {
+            return Err(ENOTCONN);
+        }
+        let mut s = self.state.borrow_mut();
+        self.moment(&mut s);
+        if self.setup.broken != Broken::NoFlush {
+            self.flush(&mut s);
+        }
+        let posted = s.posted;
+        self.moment(&mut s);
+        Ok(posted)
+    }
+
+    fn drain(&self, until: Until, mut sink: impl FnMut(Piece<'_>) -> Flow) -> Result<u32> {
+        let mut entries = 0;
+        loop {
+            let entry = {
+                let mut s = self.state.borrow_mut();
+                self.moment(&mut s);
+                let end = match until {
+                    Until::Count(count) => count,
+                    Until::Empty => s.posted,
+                };
+                if s.consumed >= end {
+                    return Ok(entries);
+                }
+                let slot = s.consumed as usize % RING;
+                let entry = s.ring[slot].take().ok_or(EIO)?;
+                s.consumed += 1;
+                self.moment(&mut s);
+                entry
+            };
+            entries += 1;
+            if hand_on(entry, &mut sink) == Flow::Stop {
+                return Ok(entries);
+            }
+        }
+    }
+
+    fn log_add(&self, range: Range) -> Result {
+        let mut s = self.state.borrow_mut();
+        self.moment(&mut s);
+        for granule in self.granules(range)? {
+            if let Some(tracked) = s.tracked.get_mut(granule as usize) {
+                *tracked = true;
+            }
+        }
+        self.moment(&mut s);
+        Ok(())
+    }
+
+    fn sync_submit(&self, scope: SyncScope, cookie: u64) -> Result {
+        let mut s = self.state.borrow_mut();
+        self.moment(&mut s);
+        if let Some(left) = s.starved.checked_sub(1) {
+            s.starved = left;
+            return Err(ENOMEM);
+        }
+        let mut range = [true; GRANULES];
+        if let SyncScope::Range(r) = scope {
+            let synced = self.granules(r)?;
+            for (granule, bit) in range.iter_mut().enumerate() {
+                *bit = synced.contains(&(granule as u64));
+            }
+        }
+        s.sync = Some((range, scope == SyncScope::All, cookie));
+        self.try_sync(&mut s);
+        self.moment(&mut s);
+        Ok(())
+    }
+
+    fn sync_wait(&self, (): &()) -> Result<bool> {
+        let mut s = self.state.borrow_mut();
+        self.moment(&mut s);
+        if let Some(left) = s.busy.checked_sub(1) {
+            s.busy = left;
+            s.sync = None;
+            return Err(EBUSY);
+        }
+        self.try_sync(&mut s);
+        self.moment(&mut s);
+        Ok(s.sync.is_none())
+    }
+
+    fn sync_found(&self, (): ()) -> u32 {
+        let broken = self.setup.broken;
+        u32::from(matches!(broken, Broken::Again(_) | Broken::TooOften(_)))
+    }
+}
