@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use dlr_abi::abi;
 use dlr_core::SabotageKind;
 use dlr_wire::WireConfig;
@@ -55,15 +55,39 @@ pub(crate) struct Args {
     pub(crate) cmd_timeout: u32,
 
     /// Leave out an ability, of function K only if that is given; may be repeated. ABILITY is one of
-    /// log, state, p2p, precopy, status-page
+    /// log, state, p2p, precopy, status-page, hold
     #[arg(long, value_name = "ABILITY[@K]", value_parser = without)]
     pub(crate) without: Vec<Without>,
 
+    /// Take client memory whose file is not sealed against shrinking (memory-backend-file) or made of
+    /// huge pages: a client that truncates it, or takes a page out, ends this process
+    #[arg(long)]
+    pub(crate) unsealed_memory: bool,
+
+    /// As if the management function were a PF and the data functions its VFs: a function-level
+    /// reset of the former clears VF Enable and takes the latter away
+    #[arg(long)]
+    pub(crate) sriov_like: bool,
+
+    /// How functions are served: vfio-user to QEMU, or vhost-user to user-mode Linux
+    /// (virtio_uml.device=DIR/mf.sock:ID), where data functions have a BAR in place of an IOMMU
+    #[arg(long, value_enum, default_value_t = Transport::VfioUser)]
+    pub(crate) transport: Transport,
+
     /// Break a rule; may be repeated. KIND is one of drop-log-entry, entry-before-data,
     /// filter-not-cleared, marker-too-early, lost-not-posted, suspend-early,
-    /// state-bit-flip, state-truncated
+    /// state-bit-flip, state-truncated, posted-not-flushed, entry-after-suspend, not-rearmed,
+    /// reset-ends-log, add-not-tracked, start-too-early, run-too-short, drop-used-ring,
+    /// drop-control, drop-event, state-stale, stray-write, attest-hidden, attest-foreign
     #[arg(long, value_name = "KIND=N", value_parser = sabotage)]
     pub(crate) sabotage: Vec<(SabotageKind, u64)>,
+}
+
+/// What the sockets speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    VfioUser,
+    VhostUser,
 }
 
 /// An ability that is left out.
@@ -138,7 +162,8 @@ fn size(s: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-fn mac(s: &str) -> Result<[u8; 6], String> {
+/// An address of one station.
+pub(crate) fn mac(s: &str) -> Result<[u8; 6], String> {
     let bytes: Vec<u8> = s
         .split(':')
         .map(|b| u8::from_str_radix(b, 16))
@@ -158,15 +183,21 @@ fn without(s: &str) -> Result<Without, String> {
         }
         None => (s, None),
     };
-    let cap = match ability {
+    let cap = ability_bit(ability)?;
+    Ok(Without { cap, function })
+}
+
+/// `DLR_FN_CAP_*` by its name here.
+pub(crate) fn ability_bit(name: &str) -> Result<u32, String> {
+    Ok(match name {
         "log" => abi::DLR_FN_CAP_LOG,
         "state" => abi::DLR_FN_CAP_STATE,
         "p2p" => abi::DLR_FN_CAP_P2P,
         "precopy" => abi::DLR_FN_CAP_PRECOPY,
         "status-page" => abi::DLR_FN_CAP_STATUS_PAGE,
-        _ => return Err("log, state, p2p, precopy or status-page, and @K".into()),
-    };
-    Ok(Without { cap, function })
+        "hold" => abi::DLR_FN_CAP_HOLD,
+        _ => return Err("log, state, p2p, precopy, status-page or hold, and @K".into()),
+    })
 }
 
 fn sabotage(s: &str) -> Result<(SabotageKind, u64), String> {

@@ -7,6 +7,7 @@
 
 mod cli;
 mod control;
+mod limits;
 mod management;
 mod nic;
 
@@ -18,6 +19,7 @@ use clap::Parser;
 fn main() -> anyhow::Result<()> {
     let args = cli::Args::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    limits::raise(args.functions);
     let nic = nic::Nic::start(&args)?;
     let control = control::listen(&args.dir.join("control.sock"))?;
     // Whoever started the NIC waits for this line.

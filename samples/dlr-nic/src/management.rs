@@ -4,13 +4,13 @@
 
 use std::sync::{
     atomic::{AtomicBool, Ordering},
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
 };
 
 use dlr_abi::abi;
 use dlr_core::{DmaFault, DmaMemory};
 use dlr_mgmt::ManagementFunction;
-use dlr_pci::{DmaSpace, PciFunction, ResetKind};
+use dlr_pci::{DmaSpace, PciFunction, Port, ResetKind};
 
 /// Memory of the management function: unreachable while Bus Master is off.
 #[derive(Debug)]
@@ -60,6 +60,42 @@ pub(crate) struct ManagementPci {
     pub(crate) function: Arc<ManagementFunction>,
     /// Its way to memory.
     pub(crate) gate: Arc<MasterGate>,
+    /// Its VFs, if it is a PF.
+    pub(crate) vfs: Arc<Vfs>,
+}
+
+/// The data functions of a NIC whose management function is a PF (`--sriov-like`); none of
+/// another's.
+#[derive(Default)]
+pub(crate) struct Vfs(Mutex<Vec<Vf>>);
+
+/// A VF: what every function has, and what it is.
+type Vf = (Arc<Port>, Arc<dyn PciFunction>);
+
+impl Vfs {
+    /// Another VF.
+    pub(crate) fn add(&self, port: Arc<Port>, function: Arc<dyn PciFunction>) {
+        self.lock().push((port, function));
+    }
+
+    /// VF Enable was cleared.
+    pub(crate) fn vanish(&self) {
+        for (port, function) in self.lock().iter() {
+            log::warn!("{}: gone with the reset of its PF", port.name());
+            port.vanish(function.as_ref());
+        }
+    }
+
+    /// VF Enable was set: those that were gone are there again.
+    pub(crate) fn come_back(&self) {
+        for (port, _) in self.lock().iter() {
+            port.come_back();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PciFunction for ManagementPci {
@@ -92,8 +128,12 @@ impl PciFunction for ManagementPci {
         }
     }
 
-    fn reset(&self, _kind: ResetKind) {
+    fn reset(&self, kind: ResetKind) {
         self.function.reset();
+        if kind == ResetKind::FunctionLevel {
+            self.function.count_flr();
+            self.vfs.vanish();
+        }
     }
 
     fn bus_master(&self, enabled: bool) {

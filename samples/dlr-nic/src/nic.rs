@@ -7,13 +7,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use dlr_core::{DataFunction, DirtySink, Sabotage, WireRx};
 use dlr_mgmt::{Config, FunctionConfig, ManagementFunction};
-use dlr_net::{NetConfig, NetFunction};
-use dlr_pci::{ConfigSpace, FileCache, PciFunction, Port, Server};
+use dlr_net::{Addresses, NetConfig, NetFunction};
+use dlr_pci::{ConfigSpace, FileCache, PciFunction, Port, Reach, Server};
 use dlr_wire::Wire;
 
 use crate::{
-    cli::Args,
-    management::{ManagementPci, MasterGate},
+    cli::{Args, Transport},
+    management::{ManagementPci, MasterGate, Vfs},
 };
 
 /// A running NIC.
@@ -26,7 +26,11 @@ pub(crate) struct Nic {
     pub(crate) wire: Wire,
     /// Its switches.
     pub(crate) sabotage: Arc<Sabotage>,
-    /// The sockets: the management function's, then one for each data function.
+    /// PCI functions: the management function's, then one for each data function.
+    pub(crate) ports: Vec<Arc<Port>>,
+    /// The data functions as VFs, with `--sriov-like`.
+    pub(crate) vfs: Arc<Vfs>,
+    /// The vfio-user sockets: the management function's, then one for each data function.
     pub(crate) servers: Vec<Server>,
 }
 
@@ -45,7 +49,11 @@ impl Nic {
         for &(kind, n) in &args.sabotage {
             sabotage.set(kind, n);
         }
-        let files = Arc::new(FileCache::default());
+        let files = Arc::new(if args.unsealed_memory {
+            FileCache::with_unsealed()
+        } else {
+            FileCache::default()
+        });
         let wire = Wire::new(&args.wire, count.into()).context("the wire")?;
 
         // One vector for the admin queue and one for each log.
@@ -71,39 +79,50 @@ impl Nic {
             port.interrupt(),
             &sabotage,
         )?);
+        let vfs = Arc::new(Vfs::default());
         let pci = Arc::new(ManagementPci {
             function: management.clone(),
             gate,
+            vfs: vfs.clone(),
         });
-        let path = args.dir.join("mf.sock");
-        let server = dlr_pci::serve(&path, port, pci)
-            .with_context(|| format!("socket {}", path.display()))?;
+        let ports = vec![port.clone()];
+        let server = serve(args, "mf.sock", port, pci, Reach::All)?;
 
         let mut nic = Self {
             management,
             functions: Vec::new(),
             wire,
             sabotage,
-            servers: vec![server],
+            ports,
+            vfs,
+            servers: server.into_iter().collect(),
         };
+        let addresses = Addresses::new((0..count).map(|k| args.mac(k)));
         for k in 0..count {
-            nic.add_function(args, k, &files)
+            nic.add_function(args, k, &files, &addresses)
                 .with_context(|| format!("data function {k}"))?;
         }
         log::info!("serial {serial:#018x}, {count} data functions");
         Ok(nic)
     }
 
-    fn add_function(&mut self, args: &Args, k: u8, files: &Arc<FileCache>) -> anyhow::Result<()> {
+    fn add_function(
+        &mut self,
+        args: &Args,
+        k: u8,
+        files: &Arc<FileCache>,
+        addresses: &Arc<Addresses>,
+    ) -> anyhow::Result<()> {
         let index = usize::from(k);
         let missing = || anyhow::anyhow!("the management function does not know it");
         let sink: Arc<dyn DirtySink> = self.management.dirty_sink(index).ok_or_else(missing)?;
         let config = dlr_net::pci_config(args.serial(), k.into());
         let port = Port::new(format!("df{k}"), config, files.clone(), Some(sink));
+        let words = port.clone();
         let function = NetFunction::new(
             NetConfig {
-                mac: args.mac(k),
                 index: k.into(),
+                addresses: Arc::clone(addresses),
             },
             port.memory(),
             port.interrupt(),
@@ -114,12 +133,37 @@ impl Nic {
         )?;
         let data: Arc<dyn DataFunction> = function.clone();
         self.management.attach(index, &data);
+        self.management.attach_words(index, words);
         self.wire.attach(index, function.clone() as Arc<dyn WireRx>);
-        let path = args.dir.join(format!("df{k}.sock"));
-        let server = dlr_pci::serve(&path, port, function.clone() as Arc<dyn PciFunction>)
-            .with_context(|| format!("socket {}", path.display()))?;
+        if args.sriov_like {
+            self.vfs.add(port.clone(), function.clone());
+        }
+        self.ports.push(port.clone());
+        let server = serve(
+            args,
+            &format!("df{k}.sock"),
+            port,
+            function.clone(),
+            Reach::Window,
+        )?;
         self.functions.push(function);
-        self.servers.push(server);
+        self.servers.extend(server);
         Ok(())
     }
+}
+
+/// Serves a function on the socket `name`; `reach` is for a client without an IOMMU.
+fn serve(
+    args: &Args,
+    name: &str,
+    port: Arc<Port>,
+    function: Arc<dyn PciFunction>,
+    reach: Reach,
+) -> anyhow::Result<Option<Server>> {
+    let path = args.dir.join(name);
+    match args.transport {
+        Transport::VfioUser => dlr_pci::serve(&path, port, function).map(Some),
+        Transport::VhostUser => dlr_pci::serve_vhost(&path, port, function, reach).map(|()| None),
+    }
+    .with_context(|| format!("socket {}", path.display()))
 }

@@ -12,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+mod purpose;
 mod sabotage;
 
+pub use purpose::{Purpose, PurposeGuard};
 pub use sabotage::{Sabotage, SabotageKind};
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 /// What a data function does by itself (`enum dlr_fn_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,8 @@ pub enum LoadError {
     Incompatible(String),
     /// Contradicts itself or the format.
     Corrupt(String),
+    /// The function is not stopped: it was reset while its image was on the way.
+    NotStopped,
 }
 
 impl fmt::Display for LoadError {
@@ -43,6 +47,7 @@ impl fmt::Display for LoadError {
         match self {
             Self::Incompatible(why) => write!(f, "incompatible state: {why}"),
             Self::Corrupt(why) => write!(f, "corrupt state: {why}"),
+            Self::NotStopped => f.write_str("the function is not stopped"),
         }
     }
 }
@@ -94,6 +99,9 @@ pub trait DmaMemory: Send + Sync {
 pub trait Interrupt: Send + Sync {
     /// Raises `vector`, or marks it pending while it is masked.
     fn trigger(&self, vector: u16);
+
+    /// While this is on nothing is raised, not even by unmasking: it is pending, and raised afterwards.
+    fn hold(&self, _on: bool) {}
 }
 
 /// Where each DMA write of a data function is announced.
@@ -104,6 +112,14 @@ pub trait DirtySink: Send + Sync {
     /// A write to `[iova, iova + len)` is about to start. Only a sabotaged log does
     /// something here: a correct entry may not be posted before its data (rule 1).
     fn before_write(&self, _iova: u64, _len: u64) {}
+
+    /// Asked with the gate held before work begins that may write to `entries` different places:
+    /// until when it has to wait, because the log has no room for it (rule 6). The function
+    /// opens the gate, does not begin, and asks again then, or when [`DataFunction::room`] is
+    /// called.
+    fn hold_until(&self, _entries: u32) -> Option<Instant> {
+        None
+    }
 
     /// The bytes of `[iova, iova + len)` have been written and are visible.
     fn dirty(&self, iova: u64, len: u64);
@@ -130,6 +146,9 @@ pub trait DataFunction: Send + Sync {
     /// Runs `f` while no DMA write of the function is in flight: each is either not begun,
     /// or visible and announced.
     fn quiesced(&self, f: &mut dyn FnMut());
+
+    /// What was held back ([`DirtySink::hold_until`]) may begin.
+    fn room(&self) {}
 
     /// The personality's state (registers, queues), for a stopped function.
     fn save(&self) -> Vec<u8>;
@@ -159,6 +178,13 @@ pub trait FunctionEvents: Send + Sync {
     fn reconfigured(&self) {}
 }
 
+/// The words of a data function's DVSEC that prove to the driver whose function it is
+/// (`DLR_DVSEC_NONCE_LO/HI`).
+pub trait AttestWords: Send + Sync {
+    /// Shows `nonce` from now on, until the function is reset; 0 takes it away.
+    fn set_nonce(&self, nonce: u64);
+}
+
 /// Result of offering a frame to a data function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -166,7 +192,7 @@ pub enum Delivery {
     Accepted,
     /// Not now: the guest has no buffer. The wire may offer it again or count it as lost.
     NoBuffer,
-    /// The function is not running, has no link, or filtered the frame.
+    /// The function is not running, has no driver or no link, or filtered the frame.
     Dropped,
 }
 
@@ -180,4 +206,8 @@ pub trait WireRx: Send + Sync {
 pub trait WireTx: Send + Sync {
     /// Takes an Ethernet frame that the guest sent; checksums are filled in. Never blocks long.
     fn send(&self, frame: &[u8]);
+
+    /// A load has brought the address `mac` to this function. Nothing is sent; a wire that knows
+    /// the address at another place says so in its log.
+    fn claim(&self, _mac: [u8; 6]) {}
 }

@@ -27,11 +27,39 @@ pub enum SabotageKind {
     StateBitFlip,
     /// The saved state ends without its trailer.
     StateTruncated,
+    /// A read of POSTED pushes no entry (rule 5).
+    PostedNotFlushed,
+    /// The entry of the last writes is posted n milliseconds after SUSPEND has completed (rule 7).
+    EntryAfterSuspend,
+    /// A full ring: SYNC of everything leaves logging off (rule 6).
+    NotRearmed,
+    /// A reset of the function ends its logging, silently (rule 8).
+    ResetEndsLog,
+    /// LOG_ADD is acknowledged, and the range not tracked (rule 9).
+    AddNotTracked,
+    /// LOG_START completes n milliseconds before writes are logged.
+    StartTooEarly,
+    /// A run of granules is posted as one granule shorter.
+    RunTooShort,
+    /// Writes of used rings are not logged.
+    DropUsedRing,
+    /// Answers of the control queue are not logged.
+    DropControl,
+    /// Writes that ask for doorbells, or for none, are not logged.
+    DropEvent,
+    /// The saved state has right checksums and receive indices that are n buffers old.
+    StateStale,
+    /// At the resume to RUNNING the function writes a page of rubbish at address n.
+    StrayWrite,
+    /// ATTEST completes and shows nothing: the words stay as they were.
+    AttestHidden,
+    /// ATTEST shows another nonce than the one it was given.
+    AttestForeign,
 }
 
 impl SabotageKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 22] = [
         Self::DropLogEntry,
         Self::EntryBeforeData,
         Self::FilterNotCleared,
@@ -40,6 +68,20 @@ impl SabotageKind {
         Self::SuspendEarly,
         Self::StateBitFlip,
         Self::StateTruncated,
+        Self::PostedNotFlushed,
+        Self::EntryAfterSuspend,
+        Self::NotRearmed,
+        Self::ResetEndsLog,
+        Self::AddNotTracked,
+        Self::StartTooEarly,
+        Self::RunTooShort,
+        Self::DropUsedRing,
+        Self::DropControl,
+        Self::DropEvent,
+        Self::StateStale,
+        Self::StrayWrite,
+        Self::AttestHidden,
+        Self::AttestForeign,
     ];
 
     /// Name on the command line and on the control socket.
@@ -53,6 +95,20 @@ impl SabotageKind {
             Self::SuspendEarly => "suspend-early",
             Self::StateBitFlip => "state-bit-flip",
             Self::StateTruncated => "state-truncated",
+            Self::PostedNotFlushed => "posted-not-flushed",
+            Self::EntryAfterSuspend => "entry-after-suspend",
+            Self::NotRearmed => "not-rearmed",
+            Self::ResetEndsLog => "reset-ends-log",
+            Self::AddNotTracked => "add-not-tracked",
+            Self::StartTooEarly => "start-too-early",
+            Self::RunTooShort => "run-too-short",
+            Self::DropUsedRing => "drop-used-ring",
+            Self::DropControl => "drop-control",
+            Self::DropEvent => "drop-event",
+            Self::StateStale => "state-stale",
+            Self::StrayWrite => "stray-write",
+            Self::AttestHidden => "attest-hidden",
+            Self::AttestForeign => "attest-foreign",
         }
     }
 }
@@ -94,5 +150,23 @@ impl Sabotage {
             0 => None,
             n => Some(n),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_switch_and_a_name_of_its_own() {
+        let switches = Sabotage::default();
+        for (n, kind) in (1..).zip(SabotageKind::ALL) {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            switches.set(kind, n);
+        }
+        for (n, kind) in (1..).zip(SabotageKind::ALL) {
+            assert_eq!(switches.get(kind), Some(n));
+        }
+        assert!("x".parse::<SabotageKind>().is_err());
     }
 }

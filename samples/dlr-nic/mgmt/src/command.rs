@@ -8,7 +8,10 @@ use dlr_abi::abi;
 use dlr_core::DmaMemory;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{queue::Command, status::Status};
+use crate::{
+    rows::Command,
+    status::{Done, Status},
+};
 
 /// A command in execution.
 pub(crate) struct Request<'a> {
@@ -62,6 +65,17 @@ impl Request<'_> {
         let addr = self.sqe().addr;
         let written = self.command.epoch.run(|| self.memory.write(addr, data));
         Ok(written.ok_or(Status::Internal)??)
+    }
+
+    /// Runs what has no effect once the command is dropped: no session, log or page comes into use
+    /// after an abort or the reset handshake.
+    pub(crate) fn in_epoch(
+        &self,
+        run: impl FnOnce() -> Result<(), Status>,
+    ) -> Result<Done, Status> {
+        let result = self.command.epoch.run(run);
+        result.unwrap_or(Err(Status::Internal))?;
+        Ok(Done::default())
     }
 
     /// Answers with a structure; returns its length.

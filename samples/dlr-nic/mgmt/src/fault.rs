@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Faults that the control socket injects into the admin queue.
+//! Faults that the control socket injects into the admin queue and into registers.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::pending::RegisterFault;
 
 /// What happens to a command instead of its execution, or besides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +29,26 @@ pub enum FaultAction {
     Result(u32),
     /// LOG_SYNC: executed with another cookie.
     WrongCookie,
-    /// Not executed, and from here on the queue is dead: no command, no completion, and no end
-    /// of the reset handshake, until a function-level reset.
+    /// ATTEST: executed with another nonce.
+    WrongNonce,
+    /// Executed for this function instead, which may not exist.
+    Elsewhere(usize),
+    /// Completed with success at once, executed after so many milliseconds. For commands without
+    /// a buffer.
+    Late(u64),
+    /// Not executed, and from here on the queue is dead: no command, no completion, no abort, and
+    /// no end of the reset handshake, until a reset of the management function.
     Stuck,
+}
+
+/// A register bit that reads as one until what it stands for is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegisterBit {
+    /// `DLR_CONTROL_RESET`.
+    Reset,
+    /// `DLR_FN_ABORT`, of any function.
+    Abort,
 }
 
 /// What waits for the commands of one opcode.
@@ -43,15 +62,18 @@ pub struct Fault {
     pub count: u64,
 }
 
-/// Faults waiting for their commands.
+/// Faults waiting for their commands and for writes of their registers.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<HashMap<u16, Fault>>);
+pub(crate) struct Faults {
+    commands: Mutex<HashMap<u16, Fault>>,
+    bits: Mutex<HashMap<RegisterBit, (RegisterFault, u64)>>,
+}
 
 impl Faults {
     /// The next commands with `opcode` suffer `fault`, and not what was set before; a count of
     /// 0 only takes that back.
     pub(crate) fn inject(&self, opcode: u16, fault: Fault) {
-        let mut faults = self.0.lock();
+        let mut faults = self.commands.lock();
         if fault.count == 0 {
             faults.remove(&opcode);
         } else {
@@ -61,12 +83,35 @@ impl Faults {
 
     /// Takes all back.
     pub(crate) fn clear(&self) {
-        self.0.lock().clear();
+        self.commands.lock().clear();
+        self.bits.lock().clear();
+    }
+
+    /// The next `count` writes of `bit` suffer `fault`, and not what was set before.
+    pub(crate) fn inject_bit(&self, bit: RegisterBit, fault: RegisterFault, count: u64) {
+        let mut bits = self.bits.lock();
+        if count == 0 {
+            bits.remove(&bit);
+        } else {
+            bits.insert(bit, (fault, count));
+        }
+    }
+
+    /// What a write of `bit` suffers now.
+    pub(crate) fn take_bit(&self, bit: RegisterBit) -> Option<RegisterFault> {
+        let mut bits = self.bits.lock();
+        let (fault, count) = bits.get_mut(&bit)?;
+        let fault = *fault;
+        *count -= 1;
+        if *count == 0 {
+            bits.remove(&bit);
+        }
+        Some(fault)
     }
 
     /// What a command with `opcode` suffers now.
     pub(crate) fn take(&self, opcode: u16) -> Option<FaultAction> {
-        let mut faults = self.0.lock();
+        let mut faults = self.commands.lock();
         let fault = faults.get_mut(&opcode)?;
         if fault.after > 0 {
             fault.after -= 1;

@@ -4,11 +4,11 @@
 //! (`include/uapi/linux/dlr.h`) that is not the personality.
 //!
 //! ```text
-//!   registers ── AdminQueue ── one worker per data function ── Port
-//!                                                               ├─ LogEngine   (DirtySink)
-//!                                                               ├─ FlowTable   (FlowSink)
-//!                                                               ├─ Session     (save or load)
-//!                                                               └─ StatusPage
+//!   registers ── AdminQueue ── Rows ── two workers per data function ── Port
+//!                                                                        ├─ LogEngine (DirtySink)
+//!                                                                        ├─ FlowTable (FlowSink)
+//!                                                                        ├─ Session
+//!                                                                        └─ StatusPage
 //! ```
 //!
 //! It knows nothing of PCI or of the way it is connected: host memory, interrupts and the
@@ -18,14 +18,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod command;
+mod config;
 mod epoch;
 mod execute;
 mod fault;
 mod kick;
 mod log;
 mod management;
+mod pending;
 mod port;
 mod queue;
+mod rows;
 mod state;
 mod status;
 mod status_page;
@@ -34,6 +37,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use fault::{Fault, FaultAction};
+pub use config::{Config, FunctionConfig};
+pub use fault::{Fault, FaultAction, RegisterBit};
 pub use log::TestEntry;
-pub use management::{Config, FunctionConfig, ManagementFunction};
+pub use management::ManagementFunction;
+pub use pending::RegisterFault;
+pub use state::load::load_stream;

@@ -46,6 +46,7 @@ impl From<LoadError> for Status {
         match e {
             LoadError::Incompatible(_) => Self::Incompatible,
             LoadError::Corrupt(_) => Self::Corrupt,
+            LoadError::NotStopped => Self::InvalidState,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
     Arc,
 };
 
-use dlr_core::{DataFunction, DmaFault, DmaMemory, FnState, Interrupt, LoadError};
+use dlr_core::{AttestWords, DataFunction, DmaFault, DmaMemory, FnState, Interrupt, LoadError};
 use parking_lot::Mutex;
 
 /// Memory from address 0 on; everything behind it faults.
@@ -83,11 +83,30 @@ impl Interrupt for TestInterrupt {
     }
 }
 
+/// The words of a data function's configuration space.
+#[derive(Default)]
+pub(crate) struct TestWords(AtomicU64);
+
+impl TestWords {
+    pub(crate) fn nonce(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl AttestWords for TestWords {
+    fn set_nonce(&self, nonce: u64) {
+        self.0.store(nonce, Ordering::Relaxed);
+    }
+}
+
 /// A data function whose state is a byte string.
 pub(crate) struct TestFunction {
     pub(crate) state: Mutex<FnState>,
     pub(crate) image: Mutex<Vec<u8>>,
     pub(crate) resets: AtomicU64,
+    pub(crate) rooms: AtomicU64,
+    /// Called at the end of a load, before it is reported.
+    pub(crate) after_load: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl TestFunction {
@@ -96,6 +115,8 @@ impl TestFunction {
             state: Mutex::new(FnState::Running),
             image: Mutex::new(image.to_vec()),
             resets: AtomicU64::new(0),
+            rooms: AtomicU64::new(0),
+            after_load: Mutex::new(None),
         })
     }
 }
@@ -113,14 +134,24 @@ impl DataFunction for TestFunction {
     fn quiesced(&self, f: &mut dyn FnMut()) {
         f();
     }
+    fn room(&self) {
+        self.rooms.fetch_add(1, Ordering::Relaxed);
+    }
     fn save(&self) -> Vec<u8> {
         self.image.lock().clone()
     }
     fn load(&self, state: &[u8]) -> Result<(), LoadError> {
+        let hook = self.after_load.lock().take();
         if state.first() == Some(&0xee) {
+            if let Some(hook) = hook {
+                hook();
+            }
             return Err(LoadError::Corrupt("test".into()));
         }
         *self.image.lock() = state.to_vec();
+        if let Some(hook) = hook {
+            hook();
+        }
         Ok(())
     }
     fn reset(&self) {

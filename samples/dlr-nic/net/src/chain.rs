@@ -11,6 +11,8 @@ use dlr_pci::FunctionMemory;
 use virtio_queue::{desc::split::Descriptor, DescriptorChain};
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::regs::QUEUE_SIZE;
+
 /// The driver did what it must not do; the function needs a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Broken {
@@ -20,7 +22,8 @@ pub(crate) enum Broken {
     /// The available index is further ahead than the ring is long.
     #[error("available index out of range")]
     Index,
-    /// A loop, an index out of range, a nested or odd indirect table.
+    /// A loop, an index out of range, a nested or odd indirect table, or more descriptors than the
+    /// queue has.
     #[error("malformed descriptor chain")]
     Chain,
     /// A device-writable buffer where the driver has to send, or the other way round.
@@ -30,6 +33,14 @@ pub(crate) enum Broken {
     #[error("unusable queue registers")]
     Setup,
 }
+
+/// Bytes that are moved under one hold of the gate, beyond the last frame or command. SUSPEND, SYNC
+/// and a read of POSTED wait for the gate.
+pub(crate) const BUDGET: usize = 256 << 10;
+
+/// Descriptors that are looked at under one hold of the gate, beyond the last chain, whatever their
+/// length: twice those of a queue.
+pub(crate) const MAX_PIECES: usize = 2 * QUEUE_SIZE as usize;
 
 /// One contiguous piece of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +54,8 @@ pub(crate) struct Segment {
 pub(crate) struct Buffer {
     pub(crate) readable: Vec<Segment>,
     pub(crate) writable: Vec<Segment>,
+    /// Descriptors of the chain, those without a length included.
+    pub(crate) pieces: usize,
 }
 
 /// Bytes in `segments`.
@@ -51,14 +64,19 @@ pub(crate) fn length(segments: &[Segment]) -> u64 {
 }
 
 impl Buffer {
-    /// Takes a chain apart.
-    pub(crate) fn parse<M>(chain: DescriptorChain<M>) -> Result<Self, Broken>
+    /// Takes a chain of at most `limit` descriptors apart: the queue's size, which no driver may
+    /// exceed (virtio 1.3, 2.7.5.3.1), though an indirect table could have 65 535.
+    pub(crate) fn parse<M>(chain: DescriptorChain<M>, limit: u16) -> Result<Self, Broken>
     where
         M: Deref<Target = FunctionMemory>,
     {
         let mut buffer = Self::default();
         let mut last: Option<Descriptor> = None;
-        for desc in chain {
+        for (count, desc) in chain.enumerate() {
+            if count >= usize::from(limit) {
+                return Err(Broken::Chain);
+            }
+            buffer.pieces = count + 1;
             let side = if desc.is_write_only() {
                 &mut buffer.writable
             } else if buffer.writable.is_empty() {

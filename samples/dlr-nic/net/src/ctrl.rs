@@ -2,10 +2,11 @@
 
 //! Commands of the control queue.
 
+use dlr_core::Purpose;
 use dlr_pci::FunctionMemory;
 
 use crate::{
-    chain::{scatter, Broken},
+    chain::{scatter, Broken, BUDGET, MAX_PIECES},
     device::Device,
     regs::*,
 };
@@ -28,19 +29,27 @@ impl Device {
     }
 
     fn drain_ctrl(&mut self, memory: &FunctionMemory) -> Result<bool, Broken> {
+        let (mut bytes, mut pieces) = (0, 0);
         for _ in 0..BATCH {
+            if bytes >= BUDGET || pieces >= MAX_PIECES {
+                break;
+            }
             let Some((head, buffer)) = self.queues[CTRL].pop(memory)? else {
                 return self.queues[CTRL].want_doorbell(memory);
             };
             let mut command = Vec::new();
             buffer.read(memory, MAX_COMMAND, &mut command)?;
+            bytes += command.len();
+            pieces += buffer.pieces;
             let ack = if self.command(&command).is_some() {
                 CTRL_OK
             } else {
                 CTRL_ERR
             };
             self.stats.ctrl_commands += 1;
+            let purpose = Purpose::Control.begin();
             let written = scatter(memory, &buffer.writable, &[ack])?;
+            drop(purpose);
             self.queues[CTRL].publish(memory, &[(head, written as u32)])?;
             if self.queues[CTRL].wants_interrupt(memory)? {
                 self.queue_interrupt(CTRL);
@@ -66,6 +75,17 @@ impl Device {
             }
             ([CTRL_CLASS_MAC, CTRL_MAC_ADDR_SET], _) if self.has(F_CTRL_MAC_ADDR) => {
                 self.mac = data.try_into().ok()?;
+                self.configuration_changed();
+                Some(())
+            }
+            ([CTRL_CLASS_GUEST_OFFLOADS, CTRL_GUEST_OFFLOADS_SET], _)
+                if self.has(F_CTRL_GUEST_OFFLOADS) =>
+            {
+                let wanted = u64::from_le_bytes(data.try_into().ok()?);
+                if wanted & !(self.driver_features & GUEST_OFFLOADS) != 0 {
+                    return None;
+                }
+                self.guest_offloads = wanted;
                 Some(())
             }
             _ => None,

@@ -12,6 +12,7 @@ use crate::{
     regs::*,
     ring::NetQueue,
     stats::Stats,
+    window::Window,
 };
 
 /// What a register access asks the function to do once the gate is open again.
@@ -26,10 +27,15 @@ pub(crate) struct Effect {
 /// The device.
 pub(crate) struct Device {
     pub(crate) irq: Arc<dyn Interrupt>,
-    /// Address the function was made with, back after a reset.
-    factory_mac: Mac,
+    /// The address that a reset of the driver brings back. It belongs to the guest.
+    pub(crate) permanent: Mac,
     pub(crate) mac: Mac,
     pub(crate) filter: Filter,
+    /// Receive offloads that are on (`VIRTIO_NET_F_GUEST_*`); all that were negotiated until the
+    /// driver says otherwise.
+    pub(crate) guest_offloads: u64,
+    /// What the capability `VIRTIO_PCI_CAP_PCI_CFG` looks at.
+    pub(crate) window: Window,
     pub(crate) status: u8,
     pub(crate) device_feature_select: u32,
     pub(crate) driver_feature_select: u32,
@@ -39,12 +45,16 @@ pub(crate) struct Device {
     pub(crate) queue_select: u16,
     pub(crate) isr: u8,
     pub(crate) queues: [NetQueue; QUEUES],
-    /// The wire, not the driver, decides about this one; a reset leaves it alone.
+    /// The cable is plugged in. The wire decides about it, at any time.
+    pub(crate) cable: bool,
+    /// The link as the driver sees it: the cable, but frozen while the function is stopped.
     pub(crate) link: bool,
+    /// The function is RUNNING: DMA and interrupts are allowed as far as it goes.
+    pub(crate) running: bool,
     /// Bus mastering is on: DMA and interrupts are allowed.
     pub(crate) master: bool,
-    /// A configuration change happened while no interrupt could be raised.
-    pub(crate) config_changed: bool,
+    /// A configuration interrupt is due that could not be raised yet.
+    pub(crate) config_owed: bool,
     pub(crate) stats: Stats,
     /// Space for one frame.
     pub(crate) scratch: Vec<u8>,
@@ -54,9 +64,11 @@ impl Device {
     pub(crate) fn new(mac: Mac, irq: Arc<dyn Interrupt>) -> Self {
         Self {
             irq,
-            factory_mac: mac,
+            permanent: mac,
             mac,
-            filter: Filter::default(),
+            filter: Filter::power_on(),
+            guest_offloads: 0,
+            window: Window::default(),
             status: 0,
             device_feature_select: 0,
             driver_feature_select: 0,
@@ -66,27 +78,45 @@ impl Device {
             queue_select: 0,
             isr: 0,
             queues: Default::default(),
+            cable: true,
             link: true,
+            running: true,
             master: false,
-            config_changed: false,
+            config_owed: false,
             stats: Stats::default(),
             scratch: Vec::new(),
         }
     }
 
-    /// Power-on state of all that a driver sees.
+    /// Power-on state of all that a driver sees. The generation goes on: a driver that compares
+    /// it over a reset must not take new content for old.
     pub(crate) fn reset(&mut self) {
-        let fresh = Self::new(self.factory_mac, Arc::clone(&self.irq));
+        self.stats.resets += 1;
+        self.clear();
+    }
+
+    /// [`Self::reset`] as a part of a longer one, which counts.
+    pub(crate) fn clear(&mut self) {
+        let fresh = Self::new(self.permanent, Arc::clone(&self.irq));
         *self = Self {
+            generation: self.generation.wrapping_add(1),
+            cable: self.cable,
             link: self.link,
+            window: self.window,
+            running: self.running,
             master: self.master,
-            stats: Stats {
-                resets: self.stats.resets + 1,
-                ..self.stats
-            },
+            stats: self.stats,
             scratch: std::mem::take(&mut self.scratch),
             ..fresh
         };
+    }
+
+    /// Power-on state of the whole function, with this address.
+    pub(crate) fn power_on(&mut self, permanent: Mac) {
+        self.permanent = permanent;
+        self.link = self.cable;
+        self.window = Window::default();
+        self.reset();
     }
 
     /// The driver negotiated `feature`.
@@ -101,11 +131,17 @@ impl Device {
 
     /// The driver broke the rules: nothing more happens until it resets the device.
     pub(crate) fn broken(&mut self, queue: usize, why: Broken) {
-        log::warn!("queue {queue}: {why}: the driver has to reset the device");
         if why == Broken::Fault {
             self.stats.dma_faults += 1;
         }
         self.stats.needs_reset += 1;
+        let times = self.stats.needs_reset;
+        // A guest may do this over and over; the log need not grow with it.
+        if times.is_power_of_two() {
+            log::warn!(
+                "queue {queue}: {why}: the driver has to reset the device ({times} times so far)"
+            );
+        }
         self.status |= STATUS_NEEDS_RESET;
         self.config_interrupt();
     }
@@ -117,79 +153,47 @@ impl Device {
         self.raise(vector);
     }
 
-    /// Tells the driver that device status or configuration changed.
-    pub(crate) fn config_interrupt(&mut self) {
-        if self.status & STATUS_DRIVER_OK == 0 {
+    /// Shows the driver what the cable is like; not while the function is stopped.
+    pub(crate) fn show_link(&mut self) {
+        if self.link == self.cable {
             return;
         }
-        self.isr |= ISR_CONFIG;
-        self.raise(self.config_vector);
+        self.link = self.cable;
+        self.configuration_changed();
+        if self.has(F_STATUS) {
+            self.config_interrupt();
+        }
+    }
+
+    /// The content of the device configuration has changed (virtio 1.3, 4.1.4.3.1: a driver that
+    /// reads it afterwards must find another generation).
+    pub(crate) fn configuration_changed(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Tells the driver that device status or configuration changed, as soon as it may be told.
+    pub(crate) fn config_interrupt(&mut self) {
+        if self.status & STATUS_DRIVER_OK != 0 {
+            self.config_owed = true;
+            self.announce_config();
+        }
+    }
+
+    /// Raises the configuration interrupt that is due, if the function may raise one: it runs
+    /// and has the bus.
+    pub(crate) fn announce_config(&mut self) {
+        if self.config_owed && self.running && self.master && self.status & STATUS_DRIVER_OK != 0 {
+            self.config_owed = false;
+            self.isr |= ISR_CONFIG;
+            self.raise(self.config_vector);
+        }
     }
 
     fn raise(&mut self, vector: u16) {
-        if vector != NO_VECTOR && self.master {
+        if vector != NO_VECTOR && self.master && self.running {
             self.stats.interrupts += 1;
             self.irq.trigger(vector);
         }
-    }
-
-    /// Fills `data` from `offset` of the BAR. `frozen` leaves all state as it is.
-    pub(crate) fn read(&mut self, offset: u64, data: &mut [u8], frozen: bool) {
-        let (page, at) = (offset & !0xfff, (offset & 0xfff) as usize);
-        match page {
-            COMMON => copy(&self.common(), at, data),
-            DEVICE => copy(&self.config(), at, data),
-            ISR if at == 0 => {
-                copy(&[self.isr], 0, data);
-                if !frozen {
-                    self.isr = 0;
-                }
-            }
-            _ => data.fill(0),
-        }
-    }
-
-    /// `struct virtio_net_config`.
-    fn config(&self) -> [u8; DEVICE_LEN] {
-        let mut config = [0; DEVICE_LEN];
-        config[..6].copy_from_slice(&self.mac);
-        let status = if self.link { NET_S_LINK_UP } else { 0 };
-        config[6..8].copy_from_slice(&status.to_le_bytes());
-        config[8..10].copy_from_slice(&1u16.to_le_bytes());
-        config[10..12].copy_from_slice(&1500u16.to_le_bytes());
-        config
-    }
-
-    /// `struct virtio_pci_common_cfg`.
-    fn common(&self) -> [u8; COMMON_LEN] {
-        let half = |features: u64, select: u32| match select {
-            0 => features as u32,
-            1 => (features >> 32) as u32,
-            _ => 0,
-        };
-        let mut regs = [0; COMMON_LEN];
-        let mut put = |at: usize, value: &[u8]| regs[at..at + value.len()].copy_from_slice(value);
-        let offered = half(FEATURES, self.device_feature_select);
-        let accepted = half(self.driver_features, self.driver_feature_select);
-        put(0x00, &self.device_feature_select.to_le_bytes());
-        put(0x04, &offered.to_le_bytes());
-        put(0x08, &self.driver_feature_select.to_le_bytes());
-        put(0x0c, &accepted.to_le_bytes());
-        put(0x10, &self.config_vector.to_le_bytes());
-        put(0x12, &(QUEUES as u16).to_le_bytes());
-        put(0x14, &[self.status, self.generation]);
-        put(0x16, &self.queue_select.to_le_bytes());
-        // A queue that does not exist has size 0.
-        if let Some(queue) = self.queues.get(usize::from(self.queue_select)) {
-            put(0x18, &queue.size.to_le_bytes());
-            put(0x1a, &queue.vector.to_le_bytes());
-            put(0x1c, &u16::from(queue.enabled()).to_le_bytes());
-            put(0x1e, &self.queue_select.to_le_bytes());
-            put(0x20, &queue.desc.to_le_bytes());
-            put(0x28, &queue.avail.to_le_bytes());
-            put(0x30, &queue.used.to_le_bytes());
-        }
-        regs
     }
 
     /// Takes a write to `offset` of the BAR.
@@ -232,7 +236,11 @@ impl Device {
         if new & STATUS_FEATURES_OK == 0 {
             new &= !STATUS_DRIVER_OK;
         }
-        let started = new & !self.status & STATUS_DRIVER_OK != 0;
+        let fresh = new & !self.status;
+        if fresh & STATUS_FEATURES_OK != 0 {
+            self.guest_offloads = self.driver_features & GUEST_OFFLOADS;
+        }
+        let started = fresh & STATUS_DRIVER_OK != 0;
         self.status = new;
         Effect {
             kick: started,
@@ -298,13 +306,6 @@ impl Device {
         } else {
             *register & 0xffff_ffff | u64::from(value) << 32
         };
-    }
-}
-
-/// Fills `data` from `offset` of `regs`; zeros beyond the end.
-fn copy(regs: &[u8], offset: usize, data: &mut [u8]) {
-    for (byte, at) in data.iter_mut().zip(offset..) {
-        *byte = regs.get(at).copied().unwrap_or(0);
     }
 }
 

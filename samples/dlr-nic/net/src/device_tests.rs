@@ -21,8 +21,10 @@ fn negotiation() {
     assert_eq!(offered(2), 0);
     assert_eq!(rig.get::<2>(COMMON + 0x12), [3, 0]);
     assert_eq!(rig.get::<6>(DEVICE), MAC);
-    // Without VERSION_1, with what is not offered, without what another one needs.
-    for features in [F_MAC, FEATURES | 1 << 22, F_VERSION_1 | F_CTRL_RX] {
+    // Without VERSION_1, without what another one needs, and with MTU, MQ, ORDER_PLATFORM and
+    // SPEED_DUPLEX, which are not offered.
+    let more = [3, 22, 36, 63].map(|bit| FEATURES | 1 << bit);
+    for features in more.into_iter().chain([F_MAC, F_VERSION_1 | F_CTRL_RX]) {
         rig.start(features);
         assert_eq!(rig.status(), 3, "{features:#x}");
         assert_eq!(rig.get::<2>(COMMON + 0x1c), [0, 0]);

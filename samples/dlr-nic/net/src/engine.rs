@@ -2,11 +2,17 @@
 
 //! The thread that works on what doorbells announce.
 
-use std::{sync::Weak, thread};
+use std::{sync::Weak, thread, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::function::Shared;
+/// What the thread works on.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// Does a piece of the work; `true` when there may be more.
+    fn work(&self) -> bool;
+    /// When to look again though the bell has not rung.
+    fn due(&self) -> Option<Instant>;
+}
 
 /// Wakes the engine.
 #[derive(Debug, Default)]
@@ -35,11 +41,18 @@ impl Bell {
         self.changed.notify_one();
     }
 
-    /// Waits for work; `false` when there will be none any more.
-    fn wait(&self) -> bool {
+    /// Waits for work, but no longer than `until`; `false` when there will be none any more.
+    fn wait(&self, until: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         while !state.rung && !state.closed {
-            self.changed.wait(&mut state);
+            match until {
+                None => self.changed.wait(&mut state),
+                Some(until) => {
+                    if self.changed.wait_until(&mut state, until).timed_out() {
+                        break;
+                    }
+                }
+            }
         }
         state.rung = false;
         !state.closed
@@ -50,16 +63,18 @@ impl Bell {
 pub(crate) fn start(
     name: String,
     bell: std::sync::Arc<Bell>,
-    shared: Weak<Shared>,
+    shared: Weak<impl Work>,
 ) -> std::io::Result<()> {
     thread::Builder::new()
         .name(name)
         .spawn(move || {
-            while bell.wait() {
+            let mut due = None;
+            while bell.wait(due) {
                 let Some(shared) = shared.upgrade() else {
                     break;
                 };
                 while shared.work() {}
+                due = shared.due();
             }
         })
         .map(|_| ())

@@ -21,6 +21,15 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// Before the first command: everything. A driver that does not know the commands (firmware,
+    /// boot loaders) still has to get its multicast frames.
+    pub(crate) fn power_on() -> Self {
+        Self {
+            promiscuous: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether a frame to `destination` is for a guest with address `mac`.
     pub(crate) fn accepts(&self, mac: &Mac, destination: &Mac) -> bool {
         if self.promiscuous || destination == &[0xff; 6] {
@@ -88,8 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn power_on_takes_own_and_broadcast() {
-        let filter = Filter::default();
+    fn power_on_takes_everything_until_a_command_says_otherwise() {
+        let mut filter = Filter::power_on();
+        assert!(filter.accepts(&OWN, &OTHER) && filter.accepts(&OWN, &GROUP));
+        filter.promiscuous = false;
         assert!(filter.accepts(&OWN, &OWN));
         assert!(filter.accepts(&OWN, &[0xff; 6]));
         assert!(!filter.accepts(&OWN, &OTHER));

@@ -3,10 +3,21 @@
 //! The function as the other parts of the NIC see it.
 
 #[cfg(test)]
+mod address_tests;
+mod data;
+#[cfg(test)]
+mod frozen_tests;
+#[cfg(test)]
+mod hold_tests;
+#[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
 mod misbehaviour_tests;
 mod pci;
+#[cfg(test)]
+mod sabotage_tests;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 
@@ -17,29 +28,34 @@ use std::{
         Arc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use dlr_core::{
-    DataFunction, Delivery, FlowSink, FnState, FunctionEvents, Interrupt, LoadError, Sabotage,
-    SabotageKind, WireRx, WireTx,
-};
+use dlr_core::{FlowSink, FnState, FunctionEvents, Interrupt, Sabotage, WireTx};
 use dlr_pci::DmaSpace;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::{
+    addresses::{Addresses, AssignError},
+    announce::{self, Rounds},
     device::Device,
-    engine::{self, Bell},
+    engine::{self, Bell, Work},
+    filter::Mac,
     regs::*,
+    window,
 };
 
+/// Different places that one batch of queued work may write to: the answers of a batch of
+/// commands, used rings and what asks for doorbells.
+const BATCH_PLACES: u32 = 24;
+
 /// What is particular to one data function.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NetConfig {
-    /// Address of the function after reset.
-    pub mac: [u8; 6],
-    /// Number of the function in its NIC, for the log.
+    /// Number of the function in its NIC.
     pub index: u16,
+    /// The addresses of all functions of the NIC.
+    pub addresses: Arc<Addresses>,
 }
 
 /// A virtio-net data function.
@@ -51,6 +67,9 @@ pub struct NetFunction {
 /// What the function's threads share.
 pub(crate) struct Shared {
     index: u16,
+    /// Offset of the capability `VIRTIO_PCI_CAP_PCI_CFG`.
+    window_cap: u16,
+    addresses: Arc<Addresses>,
     gate: Mutex<Gated>,
     /// Copy of `Gated::state` that can be read while the gate is closed.
     state: AtomicU8,
@@ -66,9 +85,17 @@ pub(crate) struct Shared {
 struct Gated {
     device: Device,
     state: FnState,
+    /// A state image was installed, and the function has not run since.
+    loaded: bool,
+    /// The guest is to be announced when the function runs: the wire last heard it elsewhere.
+    moved: bool,
+    /// Announcements that are still to be made.
+    rounds: Option<Rounds>,
     /// Batches that have left the queues but not yet reached wire and flow table.
     in_flight: u32,
-    /// The latest frame, kept for [`SabotageKind::SuspendEarly`] only.
+    /// Queued work waits until then for room in the dirty log.
+    held: Option<Instant>,
+    /// The latest frame, kept for [`dlr_core::SabotageKind::SuspendEarly`] only.
     last_frame: Vec<u8>,
 }
 
@@ -89,12 +116,19 @@ impl NetFunction {
         events: Arc<dyn FunctionEvents>,
         sabotage: Arc<Sabotage>,
     ) -> io::Result<Arc<Self>> {
+        let mac = config.addresses.held(config.index.into());
         let shared = Arc::new(Shared {
             index: config.index,
+            window_cap: window::capability(&pci_config(0, 0)).unwrap_or(u16::MAX),
+            addresses: config.addresses,
             gate: Mutex::new(Gated {
-                device: Device::new(config.mac, irq),
+                device: Device::new(mac, irq),
                 state: FnState::Running,
+                loaded: false,
+                moved: false,
+                rounds: None,
                 in_flight: 0,
+                held: None,
                 last_frame: Vec::new(),
             }),
             state: AtomicU8::new(FnState::Running as u8),
@@ -114,19 +148,44 @@ impl NetFunction {
         Ok(Arc::new(Self { shared, bell }))
     }
 
-    /// Plugs the cable in or out; the guest is told.
+    /// Plugs the cable in or out; the guest is told, or finds out when the function has left
+    /// STOPPED.
     pub fn set_link(&self, up: bool) {
         let mut gated = self.shared.gate.lock();
-        if gated.device.link != up {
-            gated.device.link = up;
-            gated.device.config_changed = true;
-            gated.announce_config();
+        gated.device.cable = up;
+        if gated.state != FnState::Stopped {
+            gated.device.show_link();
         }
+        let announcements = gated.announce();
+        // A suspension waits for them.
+        gated.in_flight += 1;
+        drop(gated);
+        for frame in &announcements {
+            self.shared.wire.send(frame);
+        }
+        self.shared.done();
+        self.bell.ring();
     }
 
     /// Whether the cable is plugged in.
-    pub fn link(&self) -> bool {
-        self.shared.gate.lock().device.link
+    pub fn cable(&self) -> bool {
+        self.shared.gate.lock().device.cable
+    }
+
+    /// Assigns an address, as the PF driver of a NIC with SR-IOV does for a VF. The function takes
+    /// it at once if no driver uses it, else at its next reset.
+    ///
+    /// # Errors
+    ///
+    /// The address is not usable, or another function of the NIC has it.
+    pub fn assign_address(&self, mac: [u8; 6]) -> Result<(), AssignError> {
+        let mut gated = self.shared.gate.lock();
+        let (addresses, index) = (&self.shared.addresses, self.shared.index.into());
+        addresses.assign(index, mac)?;
+        if gated.running() && gated.device.status == 0 {
+            gated.device.power_on(addresses.reset(index));
+        }
+        Ok(())
     }
 }
 
@@ -137,43 +196,74 @@ impl Drop for NetFunction {
 }
 
 impl Gated {
+    /// The first announcement of a guest that has moved, as soon as a frame can leave.
+    fn announce(&mut self) -> Vec<Vec<u8>> {
+        if !(self.moved && self.running() && self.can_send()) {
+            return Vec::new();
+        }
+        self.moved = false;
+        self.rounds = Rounds::after_first(Instant::now());
+        announce::frames(&self.device)
+    }
+
+    /// There is a driver, and a cable.
+    fn can_send(&self) -> bool {
+        self.device.live() && self.device.link
+    }
+
+    /// What is due of the announcements of a guest that has moved.
+    fn announce_again(&mut self) -> Vec<Vec<u8>> {
+        let now = Instant::now();
+        let Some(rounds) = self.rounds.filter(|rounds| rounds.due <= now) else {
+            return Vec::new();
+        };
+        self.rounds = rounds.after_another(now);
+        if self.can_send() {
+            announce::frames(&self.device)
+        } else {
+            Vec::new()
+        }
+    }
+
     fn running(&self) -> bool {
         self.state == FnState::Running
     }
-
-    /// Raises the interrupt that a configuration change is owed, once it may be raised.
-    fn announce_config(&mut self) {
-        let device = &mut self.device;
-        if device.config_changed && self.state == FnState::Running && device.live() {
-            device.config_changed = false;
-            device.generation = device.generation.wrapping_add(1);
-            if device.has(F_STATUS) {
-                device.config_interrupt();
-            }
-        }
-    }
 }
 
-impl Shared {
+impl Work for Shared {
     /// One batch of each queue. `true` when there may be more.
-    pub(crate) fn work(&self) -> bool {
+    fn work(&self) -> bool {
         let mut gated = self.gate.lock();
         if !gated.running() {
             return false;
         }
+        let announcements = gated.announce_again();
+        gated.held = None;
         let (frames, more) = {
             let memory = self.memory.lock();
-            let device = &mut gated.device;
-            device.quiet_rx(&memory);
-            let again = device.control(&memory);
-            let (frames, more) = device.transmit(&memory);
-            (frames, more || again)
+            if gated.device.has_queued(&memory) {
+                gated.held = self.memory.hold_until(BATCH_PLACES);
+            }
+            if gated.held.is_some() {
+                (Vec::new(), false)
+            } else {
+                let device = &mut gated.device;
+                device.quiet_rx(&memory);
+                let again = device.control(&memory);
+                let (frames, more) = device.transmit(&memory);
+                (frames, more || again)
+            }
         };
-        if frames.is_empty() {
+        if frames.is_empty() && announcements.is_empty() {
+            // To those who wait, and not to ourselves again.
+            MutexGuard::unlock_fair(gated);
             return more;
         }
         gated.in_flight += 1;
-        drop(gated);
+        MutexGuard::unlock_fair(gated);
+        for frame in &announcements {
+            self.wire.send(frame);
+        }
         for frame in &frames {
             self.flow.packet(true, frame);
             self.wire.send(frame);
@@ -182,6 +272,19 @@ impl Shared {
         more
     }
 
+    /// When there is something to do without a doorbell: queued work that is held back, or another
+    /// announcement.
+    fn due(&self) -> Option<Instant> {
+        let gated = self.gate.lock();
+        let announcement = gated.rounds.map(|rounds| rounds.due);
+        match (gated.held, announcement) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+impl Shared {
     /// A batch has reached wire and flow table.
     fn done(&self) {
         let mut gated = self.gate.lock();
@@ -193,7 +296,30 @@ impl Shared {
 
     fn set_state(&self, gated: &mut MutexGuard<'_, Gated>, state: FnState) {
         gated.state = state;
+        gated.device.running = state == FnState::Running;
+        gated.device.irq.hold(state != FnState::Running);
         self.state.store(state as u8, Ordering::Release);
+        self.addresses
+            .set_stopped(self.index.into(), state == FnState::Stopped);
+    }
+
+    /// The function holds the address that an image has brought; says who holds it as well.
+    fn holds(&self, mac: Mac) {
+        let text = announce::text(&mac);
+        for (other, stopped) in self.addresses.load(self.index.into(), mac) {
+            if stopped {
+                log::info!(
+                    "function {}: {text} comes from function {other}",
+                    self.index
+                );
+            } else {
+                log::warn!(
+                    "function {}: {text} was loaded, and function {other} runs with it: \
+                     two guests with one address lose their frames",
+                    self.index
+                );
+            }
+        }
     }
 
     /// One more receive write is on its way when the suspension is already reported done.
@@ -214,124 +340,5 @@ impl Shared {
         if let Err(e) = spawned {
             log::error!("sabotage: {e}");
         }
-    }
-}
-
-impl DataFunction for NetFunction {
-    fn state(&self) -> FnState {
-        match self.shared.state.load(Ordering::Acquire) {
-            s if s == FnState::Running as u8 => FnState::Running,
-            s if s == FnState::RunningP2p as u8 => FnState::RunningP2p,
-            _ => FnState::Stopped,
-        }
-    }
-
-    fn suspend(&self, to: FnState) {
-        let mut gated = self.shared.gate.lock();
-        if to <= gated.state {
-            return;
-        }
-        let was_running = gated.running();
-        self.shared.set_state(&mut gated, to);
-        if let (true, Some(delay)) = (
-            was_running,
-            self.shared.sabotage.get(SabotageKind::SuspendEarly),
-        ) {
-            self.shared.suspend_early(&mut gated, delay);
-        }
-        // DMA is done: it happens under the gate. Frames on the way to the wire are not.
-        while gated.in_flight != 0 {
-            self.shared.idle.wait(&mut gated);
-        }
-    }
-
-    fn resume(&self, to: FnState) {
-        let mut gated = self.shared.gate.lock();
-        if to >= gated.state {
-            return;
-        }
-        self.shared.set_state(&mut gated, to);
-        if !gated.running() {
-            return;
-        }
-        gated.announce_config();
-        // An interrupt that was raised just before the suspension may not have made it to
-        // the guest's new place; one too many does no harm.
-        if gated.device.live() {
-            for queue in 0..QUEUES {
-                if gated.device.queues[queue].enabled() {
-                    gated.device.queue_interrupt(queue);
-                }
-            }
-        }
-        drop(gated);
-        self.bell.ring();
-    }
-
-    fn quiesced(&self, f: &mut dyn FnMut()) {
-        let _gate = self.shared.gate.lock();
-        f();
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.shared.gate.lock().device.save()
-    }
-
-    fn load(&self, state: &[u8]) -> Result<(), LoadError> {
-        self.shared.gate.lock().device.load(state)
-    }
-
-    fn reset(&self) {
-        self.shared.gate.lock().device.reset();
-    }
-
-    fn stats_json(&self) -> String {
-        let gated = self.shared.gate.lock();
-        let device = &gated.device;
-        let mut stats = device.stats.json();
-        let memory = self.shared.memory.lock();
-        let queues: Vec<_> = device.queues.iter().map(|q| q.json(&memory)).collect();
-        stats["queues"] = queues.into();
-        stats["link"] = device.link.into();
-        stats["state"] = format!("{:?}", gated.state).into();
-        stats["device_status"] = device.status.into();
-        stats["features"] = format!("{:#x}", device.driver_features).into();
-        stats["in_flight"] = gated.in_flight.into();
-        stats.to_string()
-    }
-}
-
-impl WireRx for NetFunction {
-    fn deliver(&self, frame: &[u8]) -> Delivery {
-        let shared = &self.shared;
-        let mut gated = shared.gate.lock();
-        if gated.state != FnState::Running {
-            // The wire must know this from a guest that is slow.
-            gated.device.stats.rx_no_buffer += 1;
-            return Delivery::Dropped;
-        }
-        if !gated.running() {
-            gated.device.stats.rx_no_buffer += 1;
-            return Delivery::NoBuffer;
-        }
-        let sabotaged = shared.sabotage.get(SabotageKind::SuspendEarly).is_some();
-        let delivery = {
-            let memory = shared.memory.lock();
-            if sabotaged && !gated.device.can_spare(&memory, frame) {
-                return Delivery::NoBuffer;
-            }
-            gated.device.receive(&memory, frame)
-        };
-        if delivery != Delivery::Accepted {
-            return delivery;
-        }
-        if sabotaged {
-            gated.last_frame = frame.to_vec();
-        }
-        gated.in_flight += 1;
-        drop(gated);
-        shared.flow.packet(false, frame);
-        shared.done();
-        delivery
     }
 }

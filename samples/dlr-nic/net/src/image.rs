@@ -3,7 +3,7 @@
 //! The function's state as bytes: all registers, queues and the receive mode.
 //!
 //! One structure of fixed size with a checksum, so that every field of an image is either
-//! verified or not there. What belongs to the place and not to the guest stays behind: link,
+//! verified or not there. What belongs to the place and not to the guest stays behind: the cable,
 //! counters, bus mastering, the eventfds of interrupts.
 
 use dlr_core::LoadError;
@@ -18,10 +18,16 @@ use crate::{
     filter::{Filter, Mac, TABLE},
     regs::*,
     ring::NetQueue,
+    window::Window,
 };
 
 const MAGIC: [u8; 4] = *b"DLRN";
-const VERSION: u16 = 1;
+/// Version that is written. It is the version of the state stream, too, so that an image that is
+/// too new is refused with the first bytes of a stream and not in the downtime: what is offered
+/// to drivers, and what a function has to remember of it, changes with this number only.
+const VERSION: u16 = 2;
+/// Oldest version that is loaded: without [`More`].
+const OLDEST: u16 = 1;
 
 const PROMISCUOUS: u8 = 1;
 const ALL_MULTICAST: u8 = 2;
@@ -46,6 +52,16 @@ struct QueueImage {
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 struct Image {
+    base: Base,
+    more: More,
+    /// CRC-32C of everything before.
+    crc: U32,
+}
+
+/// What both versions have.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct Base {
     magic: [u8; 4],
     version: U16,
     queue_count: U16,
@@ -66,11 +82,37 @@ struct Image {
     multicast_count: U16,
     unicast: [Mac; TABLE],
     multicast: [Mac; TABLE],
-    /// CRC-32C of everything before.
-    crc: U32,
 }
 
-const CRC_AT: usize = size_of::<Image>() - size_of::<U32>();
+/// What version 2 has in addition.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct More {
+    /// The address that a reset of the driver brings back.
+    permanent: Mac,
+    /// The link as the driver saw it last.
+    link: u8,
+    window_bar: u8,
+    guest_offloads: U64,
+    window_offset: U32,
+    window_length: U32,
+    reserved: [u8; 8],
+}
+
+/// What a driver may have negotiated with a function that writes this version.
+fn offered(version: u16) -> u64 {
+    match version {
+        OLDEST => FEATURES & !F_CTRL_GUEST_OFFLOADS,
+        _ => FEATURES,
+    }
+}
+
+/// Splits off the checksum and verifies it.
+fn checked(bytes: &[u8]) -> Result<&[u8], LoadError> {
+    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| corrupt("length"))?;
+    check(u32::from_le_bytes(*crc) == crc32c::crc32c(body), "checksum")?;
+    Ok(body)
+}
 
 fn corrupt(why: impl Into<String>) -> LoadError {
     LoadError::Corrupt(why.into())
@@ -166,7 +208,7 @@ impl Device {
             (filter.unicast_overflow, UNICAST_OVERFLOW),
             (filter.multicast_overflow, MULTICAST_OVERFLOW),
         ];
-        let mut image = Image {
+        let mut base = Base {
             magic: MAGIC,
             version: VERSION.into(),
             queue_count: (QUEUES as u16).into(),
@@ -187,13 +229,22 @@ impl Device {
             multicast_count: (filter.multicast.len() as u16).into(),
             unicast: table(&filter.unicast),
             multicast: table(&filter.multicast),
-            crc: 0.into(),
         };
-        for (to, queue) in image.queues.iter_mut().zip(&self.queues) {
+        for (to, queue) in base.queues.iter_mut().zip(&self.queues) {
             *to = queue.save();
         }
-        image.crc = crc32c::crc32c(&image.as_bytes()[..CRC_AT]).into();
-        image.as_bytes().to_vec()
+        let more = More {
+            permanent: self.permanent,
+            link: self.link.into(),
+            window_bar: self.window.bar,
+            guest_offloads: self.guest_offloads.into(),
+            window_offset: self.window.offset.into(),
+            window_length: self.window.length.into(),
+            reserved: [0; 8],
+        };
+        let mut bytes = [base.as_bytes(), more.as_bytes()].concat();
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        bytes
     }
 
     /// Verifies `bytes` as a whole, then takes the state.
@@ -203,23 +254,26 @@ impl Device {
             .ok_or_else(|| corrupt("shorter than its header"))?;
         check(head[..4] == MAGIC, "not an image of this device")?;
         let version = u16::from_le_bytes([head[4], head[5]]);
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(LoadError::Incompatible(format!(
-                "version {version} of the network state, this is {VERSION}"
+                "version {version} of the network state, this takes {OLDEST} to {VERSION}"
             )));
         }
-        let image = Image::read_from_bytes(bytes).map_err(|_| corrupt("length"))?;
-        check(
-            image.crc.get() == crc32c::crc32c(&bytes[..CRC_AT]),
-            "checksum",
-        )?;
+        let body = checked(bytes)?;
+        let (image, rest) = Base::read_from_prefix(body).map_err(|_| corrupt("length"))?;
+        let more = match version {
+            OLDEST if rest.is_empty() => None,
+            OLDEST => return Err(corrupt("length")),
+            _ => Some(More::read_from_bytes(rest).map_err(|_| corrupt("length"))?),
+        };
         check(
             image.size.get() as usize == bytes.len()
                 && usize::from(image.queue_count.get()) == QUEUES,
             "layout",
         )?;
         let features = image.driver_features.get();
-        if image.status & STATUS_FEATURES_OK != 0 && !features_usable(features) {
+        let usable = features_usable(features) && features & !offered(version) == 0;
+        if image.status & STATUS_FEATURES_OK != 0 && !usable {
             return Err(LoadError::Incompatible(format!(
                 "features {features:#x} are not all offered here"
             )));
@@ -233,6 +287,13 @@ impl Device {
         check(vector_ok(image.config_vector.get()), "vector")?;
         check(image.isr & !(ISR_QUEUE | ISR_CONFIG) == 0, "ISR")?;
         check(image.mode >> 4 == 0, "receive mode")?;
+        if let Some(more) = &more {
+            let own = more.permanent[0] & 1 == 0 && more.permanent != [0; 6];
+            check(own, "permanent address")?;
+            check(more.link <= 1 && more.reserved == [0; 8], "reserved bits")?;
+            let offloads = more.guest_offloads.get();
+            check(offloads & !(features & GUEST_OFFLOADS) == 0, "offloads")?;
+        }
         let event_idx = features & F_EVENT_IDX != 0;
         let mut queues: [NetQueue; QUEUES] = Default::default();
         for (queue, from) in queues.iter_mut().zip(&image.queues) {
@@ -258,8 +319,31 @@ impl Device {
         self.mac = image.mac;
         self.queues = queues;
         self.filter = filter;
-        // The link of this place may differ from what the guest saw last.
-        self.config_changed = true;
+        match more {
+            Some(more) => {
+                self.permanent = more.permanent;
+                self.link = more.link == 1;
+                self.guest_offloads = more.guest_offloads.get();
+                self.window = Window {
+                    bar: more.window_bar,
+                    offset: more.window_offset.get(),
+                    length: more.window_length.get(),
+                };
+            }
+            // An old image does not say these. The function keeps its permanent address, and the
+            // link of this place may differ from what the guest saw last.
+            None => {
+                self.link = self.cable;
+                self.configuration_changed();
+                self.guest_offloads = match self.status & STATUS_FEATURES_OK {
+                    0 => 0,
+                    _ => features & GUEST_OFFLOADS,
+                };
+                self.window = Window::default();
+            }
+        }
+        // An interrupt that was raised just before may not have made it to the guest's new place.
+        self.config_owed = true;
         Ok(())
     }
 }

@@ -4,6 +4,14 @@ use super::*;
 use crate::testing::*;
 use dlr_core::{DataFunction, FnState};
 
+/// An image of version 1.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct OldImage {
+    base: Base,
+    crc: U32,
+}
+
 fn image() -> Vec<u8> {
     let rig = Rig::started(FEATURES);
     rig.net.suspend(FnState::Stopped);
@@ -16,11 +24,31 @@ fn target() -> Rig {
     rig
 }
 
+/// The checksum of an image with room for it at its end.
+fn crc(bytes: &[u8]) -> U32 {
+    crc32c::crc32c(&bytes[..bytes.len() - 4]).into()
+}
+
+/// The image as version 1 wrote it.
+fn old(bytes: &[u8], change: impl Fn(&mut Base)) -> Vec<u8> {
+    let (mut base, _) = Base::read_from_prefix(bytes).unwrap();
+    base.version = 1.into();
+    base.size = (size_of::<OldImage>() as u32).into();
+    base.driver_features = (base.driver_features.get() & offered(1)).into();
+    change(&mut base);
+    let mut image = OldImage {
+        base,
+        crc: 0.into(),
+    };
+    image.crc = crc(image.as_bytes());
+    image.as_bytes().to_vec()
+}
+
 /// `change`s an image and repairs its checksum.
 fn forged(change: impl Fn(&mut Image)) -> Vec<u8> {
     let mut image = Image::read_from_bytes(&image()).unwrap();
     change(&mut image);
-    image.crc = crc32c::crc32c(&image.as_bytes()[..CRC_AT]).into();
+    image.crc = crc(image.as_bytes());
     image.as_bytes().to_vec()
 }
 
@@ -51,21 +79,26 @@ fn every_other_length_is_refused() {
 fn forged_images_are_refused() {
     let rig = target();
     let before = rig.net.save();
-    let corrupt: [fn(&mut Image); 14] = [
-        |i| i.queues[0].size = 3.into(),
-        |i| i.queues[0].size = 512.into(),
-        |i| i.queues[1].vector = VECTORS.into(),
-        |i| i.queues[1].avail = 0.into(),
-        |i| i.queues[1].avail = 1.into(),
-        |i| i.queues[1].used = (u64::MAX - 3).into(),
-        |i| i.queues[2].enabled = 2.into(),
-        |i| i.queues[2].next_avail = 99.into(),
-        |i| i.queues[2].reserved = 1.into(),
-        |i| i.config_vector = 77.into(),
-        |i| i.status |= 0x10,
-        |i| i.mode = 0x10,
-        |i| i.unicast_count = 65.into(),
-        |i| i.size = 1.into(),
+    let corrupt: [fn(&mut Image); 19] = [
+        |i| i.base.queues[0].size = 3.into(),
+        |i| i.base.queues[0].size = 512.into(),
+        |i| i.base.queues[1].vector = VECTORS.into(),
+        |i| i.base.queues[1].avail = 0.into(),
+        |i| i.base.queues[1].avail = 1.into(),
+        |i| i.base.queues[1].used = (u64::MAX - 3).into(),
+        |i| i.base.queues[2].enabled = 2.into(),
+        |i| i.base.queues[2].next_avail = 99.into(),
+        |i| i.base.queues[2].reserved = 1.into(),
+        |i| i.base.config_vector = 77.into(),
+        |i| i.base.status |= 0x10,
+        |i| i.base.mode = 0x10,
+        |i| i.base.unicast_count = 65.into(),
+        |i| i.base.size = 1.into(),
+        |i| i.more.permanent = [1; 6],
+        |i| i.more.permanent = [0; 6],
+        |i| i.more.link = 2,
+        |i| i.more.guest_offloads = F_CSUM.into(),
+        |i| i.more.reserved[7] = 1,
     ];
     for (n, change) in corrupt.into_iter().enumerate() {
         let result = rig.net.load(&forged(change));
@@ -75,9 +108,9 @@ fn forged_images_are_refused() {
         );
     }
     let foreign: [fn(&mut Image); 3] = [
-        |i| i.version = 2.into(),
-        |i| i.driver_features = (FEATURES | 1 << 22).into(),
-        |i| i.driver_features = F_MAC.into(),
+        |i| i.base.version = 3.into(),
+        |i| i.base.driver_features = (FEATURES | 1 << 22).into(),
+        |i| i.base.driver_features = F_MAC.into(),
     ];
     for (n, change) in foreign.into_iter().enumerate() {
         let result = rig.net.load(&forged(change));
@@ -87,4 +120,34 @@ fn forged_images_are_refused() {
         );
     }
     assert_eq!(rig.net.save(), before);
+}
+
+#[test]
+fn an_old_image_is_taken() {
+    let (new, rig) = (image(), target());
+    let permanent = rig.net.save();
+    rig.net.load(&old(&new, |_| ())).unwrap();
+    let state = Image::read_from_bytes(&rig.net.save()).unwrap();
+    // What it says, and what it does not say: the address of this function, this place's link,
+    // all offloads that were negotiated.
+    assert_eq!(state.base.driver_features.get(), FEATURES & offered(1));
+    assert_eq!(state.base.version.get(), VERSION);
+    let here = Image::read_from_bytes(&permanent).unwrap();
+    assert_eq!(state.more.permanent, here.more.permanent);
+    assert_eq!(state.more.guest_offloads.get(), F_GUEST_CSUM);
+    let before = Image::read_from_bytes(&new).unwrap().base.generation;
+    assert_eq!(state.base.generation, before.wrapping_add(1));
+    // It cannot have what its version did not offer, nor the length of a new one.
+    for bad in [
+        old(&new, |b| b.driver_features = FEATURES.into()),
+        [&old(&new, |_| ())[..], &[0; 32]].concat(),
+    ] {
+        assert!(rig.net.load(&bad).is_err());
+    }
+}
+
+#[test]
+fn what_is_offered_belongs_to_a_version() {
+    assert_eq!((OLDEST, offered(OLDEST)), (1, 0x3_3087_8023));
+    assert_eq!((VERSION, offered(VERSION)), (2, 0x3_3087_8027));
 }

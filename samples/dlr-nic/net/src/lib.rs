@@ -14,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
+mod announce;
 mod chain;
 mod ctrl;
 mod device;
@@ -22,6 +24,7 @@ mod filter;
 mod function;
 mod image;
 mod offload;
+mod readout;
 mod regs;
 mod ring;
 mod rx;
@@ -30,6 +33,8 @@ mod stats;
 #[cfg(test)]
 mod testing;
 mod tx;
+mod window;
 
+pub use addresses::{Addresses, AssignError};
 pub use function::{NetConfig, NetFunction};
 pub use regs::pci_config;

@@ -34,6 +34,7 @@ pub(crate) const NO_VECTOR: u16 = 0xffff;
 
 pub(crate) const F_CSUM: u64 = 1 << 0;
 pub(crate) const F_GUEST_CSUM: u64 = 1 << 1;
+pub(crate) const F_CTRL_GUEST_OFFLOADS: u64 = 1 << 2;
 pub(crate) const F_MAC: u64 = 1 << 5;
 pub(crate) const F_MRG_RXBUF: u64 = 1 << 15;
 pub(crate) const F_STATUS: u64 = 1 << 16;
@@ -46,9 +47,13 @@ pub(crate) const F_VERSION_1: u64 = 1 << 32;
 /// Addresses are IOVAs: a host driver must use its IOMMU.
 pub(crate) const F_ACCESS_PLATFORM: u64 = 1 << 33;
 
-/// What the function offers.
+/// Receive offloads that a driver may switch off and on.
+pub(crate) const GUEST_OFFLOADS: u64 = F_GUEST_CSUM;
+
+/// What the function offers. Another value needs another version of the state image.
 pub(crate) const FEATURES: u64 = F_CSUM
     | F_GUEST_CSUM
+    | F_CTRL_GUEST_OFFLOADS
     | F_MAC
     | F_MRG_RXBUF
     | F_STATUS
@@ -62,7 +67,7 @@ pub(crate) const FEATURES: u64 = F_CSUM
 
 /// Whether a driver may run with `features` (virtio 1.3, 5.1.3.1 and 6).
 pub(crate) fn features_usable(features: u64) -> bool {
-    let needs_ctrl = F_CTRL_RX | F_CTRL_MAC_ADDR;
+    let needs_ctrl = F_CTRL_RX | F_CTRL_MAC_ADDR | F_CTRL_GUEST_OFFLOADS;
     features & !FEATURES == 0
         && features & F_VERSION_1 != 0
         && (features & needs_ctrl == 0 || features & F_CTRL_VQ != 0)
@@ -96,6 +101,8 @@ pub(crate) const CTRL_RX_ALLMULTI: u8 = 1;
 pub(crate) const CTRL_CLASS_MAC: u8 = 1;
 pub(crate) const CTRL_MAC_TABLE_SET: u8 = 0;
 pub(crate) const CTRL_MAC_ADDR_SET: u8 = 1;
+pub(crate) const CTRL_CLASS_GUEST_OFFLOADS: u8 = 5;
+pub(crate) const CTRL_GUEST_OFFLOADS_SET: u8 = 0;
 pub(crate) const CTRL_OK: u8 = 0;
 pub(crate) const CTRL_ERR: u8 = 1;
 
@@ -103,6 +110,8 @@ const CAP_COMMON: u8 = 1;
 const CAP_NOTIFY: u8 = 2;
 const CAP_ISR: u8 = 3;
 const CAP_DEVICE: u8 = 4;
+/// A window to the BARs in configuration space.
+pub(crate) const CAP_PCI_CFG: u8 = 5;
 
 /// Body of a `struct virtio_pci_cap`, from `cfg_type` on.
 fn cap(cfg_type: u8, offset: u64, length: usize) -> [u8; 13] {
@@ -125,13 +134,19 @@ pub fn pci_config(serial: u64, number: u16) -> ConfigSpace {
         class: 0x02_00_00,
         revision: 1,
     })
+    .subsystem(
+        abi::DLR_PCI_SUBSYSTEM_VENDOR_ID_DF as u16,
+        abi::DLR_PCI_SUBSYSTEM_ID_DF as u16,
+    )
     .bar(BAR, BAR_SIZE)
     .pcie()
+    .power_management()
     .msix(VECTORS, MSIX_BAR)
     .vendor(&cap(CAP_COMMON, COMMON, COMMON_LEN))
     .vendor(&notify)
     .vendor(&cap(CAP_ISR, ISR, 1))
     .vendor(&cap(CAP_DEVICE, DEVICE, DEVICE_LEN))
+    .vendor(&[&[CAP_PCI_CFG][..], &[0; 16]].concat())
     .dlr(
         serial,
         u32::from(number) & abi::DLR_DVSEC_FUNCTION_NUMBER_MASK,
@@ -139,4 +154,17 @@ pub fn pci_config(serial: u64, number: u16) -> ConfigSpace {
     .serial_number(serial)
     .aer()
     .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What keeps drivers of this contract away from other virtio-net functions.
+    #[test]
+    fn the_subsystem_is_our_own() {
+        let mut ids = [0; 4];
+        pci_config(1, 0).read(0x2c, &mut ids);
+        assert_eq!(ids, [0xf4, 0x1a, 0xf1, 0x10]);
+    }
 }

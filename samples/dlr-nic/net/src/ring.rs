@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{fence, Ordering};
 
+use dlr_core::Purpose;
 use dlr_pci::FunctionMemory;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
@@ -100,7 +101,7 @@ impl NetQueue {
         if head >= self.size {
             return Err(Broken::Chain);
         }
-        Ok(Some((head, Buffer::parse(chain)?)))
+        Ok(Some((head, Buffer::parse(chain, self.size)?)))
     }
 
     /// Takes back the last `count` pops.
@@ -119,6 +120,7 @@ impl NetQueue {
         let Some(ring) = &mut self.ring else {
             return Ok(());
         };
+        let _purpose = Purpose::UsedRing.begin();
         let mut next = ring.next_used();
         for (head, len) in done {
             let mut element = [0; 8];
@@ -199,6 +201,7 @@ impl NetQueue {
 
     /// Asks the driver for a doorbell at the next buffer. `true` when there is one already.
     pub(crate) fn want_doorbell(&mut self, memory: &FunctionMemory) -> Result<bool, Broken> {
+        let _purpose = Purpose::Event.begin();
         match &mut self.ring {
             // Without event indices doorbells were never turned off.
             Some(ring) if ring.event_idx_enabled() => {
@@ -211,6 +214,7 @@ impl NetQueue {
     /// Tells the driver to give buffers without a doorbell. With event indices nothing has
     /// to be said: the index stays where it is.
     pub(crate) fn refuse_doorbells(&mut self, memory: &FunctionMemory) -> Result<(), Broken> {
+        let _purpose = Purpose::Event.begin();
         match &self.ring {
             Some(ring) if !self.quiet && !ring.event_idx_enabled() => {
                 self.quiet = true;

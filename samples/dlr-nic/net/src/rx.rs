@@ -6,9 +6,10 @@ use dlr_core::Delivery;
 use dlr_pci::FunctionMemory;
 
 use crate::{
-    chain::{length, scatter, Broken, Segment},
+    chain::{length, scatter, Broken, Segment, MAX_PIECES},
     device::Device,
     filter::Mac,
+    offload,
     regs::*,
 };
 
@@ -22,8 +23,9 @@ impl Device {
     /// Puts `frame` where the guest's receive descriptors say.
     pub(crate) fn receive(&mut self, memory: &FunctionMemory, frame: &[u8]) -> Delivery {
         if !self.live() {
-            self.stats.rx_no_buffer += 1;
-            return Delivery::NoBuffer;
+            // Without a driver there will be no buffer: the wire need not wait for one.
+            self.stats.rx_no_driver += 1;
+            return Delivery::Dropped;
         }
         if !self.link || !self.wants(frame) {
             self.stats.rx_filtered += 1;
@@ -33,7 +35,7 @@ impl Device {
             Ok(delivery) => delivery,
             Err(why) => {
                 self.broken(RX, why);
-                Delivery::NoBuffer
+                Delivery::Dropped
             }
         }
     }
@@ -47,7 +49,8 @@ impl Device {
         }
     }
 
-    fn wants(&self, frame: &[u8]) -> bool {
+    /// The frame is for this guest.
+    pub(crate) fn wants(&self, frame: &[u8]) -> bool {
         let destination: Option<&Mac> = frame.first_chunk();
         (MIN_FRAME..=MAX_FRAME).contains(&frame.len())
             && destination.is_some_and(|to| self.filter.accepts(&self.mac, to))
@@ -60,14 +63,15 @@ impl Device {
             return Ok(Delivery::NoBuffer);
         };
         if taken.buffers.iter().map(|b| b.2).sum::<usize>() < need {
-            // One buffer, too small, and frames may not be split: it goes back unused.
-            self.queues[RX].unpop(1);
+            // One buffer, too small, and frames may not be split; or buffers in far too many
+            // pieces. They go back unused.
+            self.queues[RX].unpop(taken.buffers.len() as u16);
             self.stats.rx_too_long += 1;
             return Ok(Delivery::Dropped);
         }
         let mut data = std::mem::take(&mut self.scratch);
         data.clear();
-        data.extend_from_slice(&self.header(taken.buffers.len() as u16));
+        data.extend_from_slice(&self.header(taken.buffers.len() as u16, frame));
         data.extend_from_slice(frame);
         let result = self.fill(memory, &taken, &data);
         self.scratch = data;
@@ -80,18 +84,19 @@ impl Device {
         Ok(Delivery::Accepted)
     }
 
-    /// `struct virtio_net_hdr_v1`: the guest need not look at the payload.
-    pub(crate) fn header(&self, buffers: u16) -> [u8; HDR_LEN] {
+    /// `struct virtio_net_hdr_v1`: where the checksum is right the guest need not look at the payload.
+    pub(crate) fn header(&self, buffers: u16, frame: &[u8]) -> [u8; HDR_LEN] {
         let mut header = [0; HDR_LEN];
-        if self.has(F_GUEST_CSUM) {
+        if self.guest_offloads & F_GUEST_CSUM != 0 && offload::verified(frame) {
             header[0] = HDR_F_DATA_VALID;
         }
         header[10..].copy_from_slice(&buffers.to_le_bytes());
         header
     }
 
-    /// As many buffers as `need` bytes take, or one where frames may not be split. `None`
-    /// when the guest has not given enough; all of them are its own again then.
+    /// As many buffers as `need` bytes take, or one where frames may not be split, or as many as
+    /// [`MAX_PIECES`] allows. `None` when the guest has not given enough; all of them are its own
+    /// again then.
     pub(crate) fn take(
         &mut self,
         memory: &FunctionMemory,
@@ -100,6 +105,7 @@ impl Device {
         let mergeable = self.has(F_MRG_RXBUF);
         let mut buffers: Vec<(u16, Vec<Segment>, usize)> = Vec::new();
         let mut left = need;
+        let mut pieces = 0;
         while left != 0 {
             let Some((head, buffer)) = self.queues[RX].pop(memory)? else {
                 self.queues[RX].unpop(buffers.len() as u16);
@@ -110,10 +116,11 @@ impl Device {
             if !buffer.readable.is_empty() || room == 0 {
                 return Err(Broken::Direction);
             }
+            pieces += buffer.pieces;
             let fill = usize::try_from(room).unwrap_or(usize::MAX).min(left);
             buffers.push((head, buffer.writable, fill));
             left -= fill;
-            if !mergeable {
+            if !mergeable || pieces > MAX_PIECES {
                 break;
             }
         }

@@ -27,7 +27,7 @@ const FILLER: [u8; 60] = {
 };
 
 /// Bytes that any receive buffer holds: drivers give pages or whole frames.
-const SMALLEST_BUFFER: usize = 1024;
+pub(crate) const SMALLEST_BUFFER: usize = 1024;
 
 /// Writes that are held back.
 pub(crate) struct LateWrites(Vec<(u64, Vec<u8>)>);
@@ -57,7 +57,7 @@ impl Device {
             self.queues[RX].unpop(taken.len() as u16);
             return None;
         }
-        let mut data = self.header(taken.len() as u16).to_vec();
+        let mut data = self.header(taken.len() as u16, frame).to_vec();
         data.extend_from_slice(frame);
         let mut rest = &data[..];
         let mut writes = Vec::new();
@@ -80,6 +80,23 @@ impl Device {
         writes.append(&mut elements);
         writes.push((queue.used + 2, used.to_le_bytes().to_vec()));
         Some(LateWrites(writes))
+    }
+}
+
+impl Device {
+    /// The state with receive indices that are `n` buffers old: each check passes, and the next
+    /// frames go into buffers that the guest has taken back.
+    pub(crate) fn save_stale(&mut self, n: u64) -> Vec<u8> {
+        let n = n as u16;
+        self.rewind(n);
+        let image = self.save();
+        self.rewind(0u16.wrapping_sub(n));
+        image
+    }
+
+    fn rewind(&mut self, n: u16) {
+        self.queues[RX].unpop(n);
+        self.queues[RX].claim_used(0u16.wrapping_sub(n));
     }
 }
 

@@ -7,8 +7,12 @@
 pub(crate) struct Stats {
     pub(crate) rx_frames: u64,
     pub(crate) rx_bytes: u64,
-    /// Offered while the guest had no buffer or the function did not run.
+    /// Offered while the guest had no buffer.
     pub(crate) rx_no_buffer: u64,
+    /// Offered while no driver was ready, or the function did not run.
+    pub(crate) rx_no_driver: u64,
+    /// Offered while the dirty log had no room.
+    pub(crate) rx_held: u64,
     /// Not for this guest, or no link.
     pub(crate) rx_filtered: u64,
     /// Cannot fit in the guest's buffers.
@@ -33,6 +37,8 @@ impl Stats {
             "rx_frames": self.rx_frames,
             "rx_bytes": self.rx_bytes,
             "rx_no_buffer": self.rx_no_buffer,
+            "rx_no_driver": self.rx_no_driver,
+            "rx_held": self.rx_held,
             "rx_filtered": self.rx_filtered,
             "rx_too_long": self.rx_too_long,
             "tx_frames": self.tx_frames,

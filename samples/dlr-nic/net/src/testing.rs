@@ -5,18 +5,20 @@
 use std::{
     fs::File,
     sync::{
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
         Arc, Mutex,
     },
     thread,
     time::{Duration, Instant},
 };
 
-use dlr_core::{DirtySink, DmaMemory, FlowSink, FunctionEvents, Interrupt, Sabotage, WireTx};
+use dlr_core::{
+    DirtySink, DmaMemory, FlowSink, FunctionEvents, Interrupt, Purpose, Sabotage, WireTx,
+};
 use dlr_pci::{DmaSpace, PciFunction};
 use vm_memory::Permissions;
 
-use crate::{regs::*, NetConfig, NetFunction};
+use crate::{regs::*, Addresses, NetConfig, NetFunction};
 
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 /// Where the test's memory lies for the function, and how long it is.
@@ -33,16 +35,29 @@ pub(crate) const INDIRECT: u16 = 4;
 #[derive(Default)]
 pub(crate) struct Recorder {
     pub(crate) dirty: Mutex<Vec<(u64, u64)>>,
+    /// What the log says to work that wants to begin, and what the work asked for.
+    pub(crate) hold: Mutex<Option<Instant>>,
+    pub(crate) asked: Mutex<Vec<u32>>,
+    /// What each of them was for.
+    pub(crate) purposes: Mutex<Vec<Purpose>>,
     pub(crate) sent: Mutex<Vec<Vec<u8>>>,
+    pub(crate) claimed: Mutex<Vec<[u8; 6]>>,
     pub(crate) flows: AtomicUsize,
     pub(crate) interrupts: Mutex<Vec<u16>>,
+    pub(crate) held: AtomicBool,
     pub(crate) resets: AtomicU32,
     pub(crate) reconfigured: AtomicU32,
 }
 
 impl DirtySink for Recorder {
+    fn hold_until(&self, entries: u32) -> Option<Instant> {
+        self.asked.lock().unwrap().push(entries);
+        *self.hold.lock().unwrap()
+    }
+
     fn dirty(&self, iova: u64, len: u64) {
         self.dirty.lock().unwrap().push((iova, len));
+        self.purposes.lock().unwrap().push(Purpose::now());
     }
 }
 
@@ -56,11 +71,19 @@ impl WireTx for Recorder {
     fn send(&self, frame: &[u8]) {
         self.sent.lock().unwrap().push(frame.to_vec());
     }
+
+    fn claim(&self, mac: [u8; 6]) {
+        self.claimed.lock().unwrap().push(mac);
+    }
 }
 
 impl Interrupt for Recorder {
     fn trigger(&self, vector: u16) {
         self.interrupts.lock().unwrap().push(vector);
+    }
+
+    fn hold(&self, on: bool) {
+        self.held.store(on, Ordering::SeqCst);
     }
 }
 
@@ -86,9 +109,10 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn memory() -> File {
-    let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    let file = File::from(fd);
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    let file = File::from(rustix::fs::memfd_create("test", flags).unwrap());
     file.set_len(SIZE).unwrap();
+    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::SHRINK).unwrap();
     file
 }
 
@@ -104,8 +128,13 @@ impl Rig {
         Self::on(memory())
     }
 
-    /// A function that reaches `file`.
+    /// A function that reaches `file`, alone on its NIC.
     pub(crate) fn on(file: File) -> Self {
+        Self::function(file, 0, Addresses::new([MAC]))
+    }
+
+    /// Function `index` of a NIC with these addresses.
+    pub(crate) fn function(file: File, index: u16, addresses: Arc<Addresses>) -> Self {
         let seen: Arc<Recorder> = Arc::default();
         let sabotage: Arc<Sabotage> = Arc::default();
         let space = Arc::new(DmaSpace::new(Arc::default(), Some(seen.clone())));
@@ -113,7 +142,7 @@ impl Rig {
         map(&space, &file);
         map(&guest, &file);
         let net = NetFunction::new(
-            NetConfig { mac: MAC, index: 0 },
+            NetConfig { index, addresses },
             Arc::clone(&space),
             seen.clone(),
             seen.clone(),
@@ -133,7 +162,13 @@ impl Rig {
         }
     }
 
-    /// Another function for the same guest.
+    /// Function `index` of this NIC, for the same guest.
+    pub(crate) fn sibling(&self, index: u16, addresses: &Arc<Addresses>) -> Self {
+        let file = self.file.try_clone().unwrap();
+        Self::function(file, index, Arc::clone(addresses))
+    }
+
+    /// Another function for the same guest, on another NIC.
     pub(crate) fn twin(&self) -> Self {
         Self::on(self.file.try_clone().unwrap())
     }
@@ -288,6 +323,20 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 pub(crate) fn frame(len: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
     frame[..6].copy_from_slice(&MAC);
+    frame
+}
+
+/// A UDP datagram over IPv4 for the function, whose checksum is right if `good`.
+pub(crate) fn datagram(good: bool) -> Vec<u8> {
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2([4; 6], MAC)
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(7, 9)
+        .write(&mut frame, &[1, 2, 3, 4])
+        .unwrap();
+    if !good {
+        *frame.last_mut().unwrap() = 5;
+    }
     frame
 }
 

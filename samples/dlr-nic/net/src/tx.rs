@@ -5,7 +5,7 @@
 use dlr_pci::FunctionMemory;
 
 use crate::{
-    chain::{length, Broken},
+    chain::{length, Broken, BUDGET, MAX_PIECES},
     device::Device,
     offload,
     regs::*,
@@ -30,6 +30,12 @@ impl Device {
         }
     }
 
+    /// The guest has queued frames or commands.
+    pub(crate) fn has_queued(&self, memory: &FunctionMemory) -> bool {
+        let queued = |queue: usize| self.queues[queue].available(memory) != 0;
+        self.live() && (queued(TX) || queued(CTRL))
+    }
+
     fn drain_tx(
         &mut self,
         memory: &FunctionMemory,
@@ -38,7 +44,8 @@ impl Device {
         let mut done = Vec::new();
         let mut end = Ok(false);
         let mut more = true;
-        while done.len() < BATCH {
+        let (mut bytes, mut pieces) = (0, 0);
+        while done.len() < BATCH && bytes < BUDGET && pieces < MAX_PIECES {
             match self.queues[TX].pop(memory) {
                 Ok(Some((head, buffer))) => {
                     if !buffer.writable.is_empty() {
@@ -54,6 +61,8 @@ impl Device {
                         }
                     }
                     done.push((head, 0));
+                    pieces += buffer.pieces;
+                    bytes += data.len();
                     self.outgoing(data, frames);
                 }
                 Ok(None) => {

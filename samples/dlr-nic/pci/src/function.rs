@@ -2,14 +2,23 @@
 
 //! What a PCI function is made of.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt::Display,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Arc,
+    },
+    time::Duration,
+};
 
-use dlr_core::DirtySink;
+use dlr_core::{AttestWords, DirtySink};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     config::{ConfigSpace, WriteEffect},
     dma::{DmaSpace, FileCache},
     irq::Msix,
+    presence::Presence,
 };
 
 /// What reset a function.
@@ -39,8 +48,8 @@ pub trait PciFunction: Send + Sync {
     /// has been reset already.
     fn reset(&self, kind: ResetKind);
 
-    /// The Bus Master bit of the command register changed. Without it the function may
-    /// not start DMA and raises no interrupt.
+    /// DMA and interrupts were allowed or forbidden: by the Bus Master bit of the command register,
+    /// or by the power state.
     fn bus_master(&self, _enabled: bool) {}
 
     /// A capability of the function itself was read at `offset` of configuration space;
@@ -58,6 +67,8 @@ pub struct Port {
     config: Mutex<ConfigSpace>,
     memory: Arc<DmaSpace>,
     interrupt: Arc<Msix>,
+    presence: Presence,
+    complaints: AtomicU64,
 }
 
 impl Port {
@@ -75,7 +86,52 @@ impl Port {
             config: Mutex::new(config),
             memory: Arc::new(DmaSpace::new(files, sink)),
             interrupt: Arc::new(Msix::new(vectors)),
+            presence: Presence::default(),
+            complaints: AtomicU64::new(0),
         })
+    }
+
+    /// From now on each function-level reset takes so long: the function is in power-on state at
+    /// once, but reads as ones and takes no writes until the time is up.
+    pub fn set_reset_time(&self, time: Duration) {
+        self.presence.set_reset_time(time);
+    }
+
+    /// What a VF suffers when its PF clears VF Enable: `function` is reset, and this one reads as
+    /// ones and takes no writes until [`Port::come_back`] or until another client connects.
+    pub fn vanish(&self, function: &dyn PciFunction) {
+        self.presence.go();
+        self.reset(function, ResetKind::FunctionLevel);
+    }
+
+    /// The function is there again, in power-on state.
+    pub fn come_back(&self) {
+        self.presence.come_back();
+    }
+
+    /// [`Port::vanish`] was called last.
+    pub fn is_gone(&self) -> bool {
+        self.presence.is_gone()
+    }
+
+    /// No access is answered.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.presence.is_absent()
+    }
+
+    /// Says in the log what the client has done wrong: the first time, the second, the fourth and so on,
+    /// because a client can do it over and over, and the log need not grow with it. Returns whether it
+    /// was said.
+    pub(crate) fn complain(&self, what: &dyn Display) -> bool {
+        let times = self.complaints.fetch_add(1, Ordering::Relaxed) + 1;
+        let said = times.is_power_of_two();
+        if said {
+            log::warn!(
+                "{}: {what} (the client's mistake number {times})",
+                self.name
+            );
+        }
+        said
     }
 
     /// Name in the log.
@@ -99,17 +155,24 @@ impl Port {
     }
 
     pub(crate) fn config(&self) -> MutexGuard<'_, ConfigSpace> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+        self.config.lock()
     }
 
     /// Reads configuration space.
     pub(crate) fn config_read(&self, function: &dyn PciFunction, offset: u16, data: &mut [u8]) {
+        if self.is_absent() {
+            data.fill(0xff);
+            return;
+        }
         self.config().read(offset, data);
         function.config_read(offset, data);
     }
 
     /// Writes configuration space and does what the write asks for.
     pub(crate) fn config_write(&self, function: &dyn PciFunction, offset: u16, data: &[u8]) {
+        if self.is_absent() {
+            return;
+        }
         let WriteEffect { flr, bus_master } = self.config().write(offset, data);
         if flr {
             self.reset(function, ResetKind::FunctionLevel);
@@ -121,12 +184,67 @@ impl Port {
         function.config_write(offset, data);
     }
 
+    /// Reads from `offset` of `bar`. Whoever emulates the vector table answers reads of it itself.
+    pub(crate) fn bar_read(
+        &self,
+        function: &dyn PciFunction,
+        bar: u8,
+        offset: u64,
+        data: &mut [u8],
+    ) {
+        // In D3hot a function answers no memory requests: the host reads ones.
+        if !self.config().powered() || self.is_absent() {
+            data.fill(0xff);
+            return;
+        }
+        let msix = self.config().msix().filter(|m| m.bar == bar);
+        match msix {
+            Some(layout) => {
+                if let Some(at) = offset.checked_sub(layout.pba) {
+                    self.interrupt().read_pending(at, data);
+                }
+            }
+            None => function.bar_read(bar, offset, data),
+        }
+    }
+
+    /// Writes to `offset` of `bar`; the vector table is not here, and pending bits are read-only.
+    pub(crate) fn bar_write(&self, function: &dyn PciFunction, bar: u8, offset: u64, data: &[u8]) {
+        let is_msix = self.config().msix().is_some_and(|m| m.bar == bar);
+        if self.config().powered() && !is_msix && !self.is_absent() {
+            function.bar_write(bar, offset, data);
+        }
+    }
+
     /// Resets configuration space, then the function.
     pub(crate) fn reset(&self, function: &dyn PciFunction, kind: ResetKind) {
         log::debug!("{}: reset ({kind:?})", self.name);
+        match kind {
+            ResetKind::FunctionLevel => self.presence.reset(),
+            ResetKind::Device => {}
+            ResetKind::ClientGone => self.presence.come_back(),
+        }
         self.config().reset();
         function.bus_master(false);
         self.interrupt.clear_pending();
         function.reset(kind);
+    }
+}
+
+impl AttestWords for Port {
+    fn set_nonce(&self, nonce: u64) {
+        self.config().set_nonce(nonce);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_cannot_fill_the_log() {
+        let port = Port::new("test", ConfigSpace::management(1, 4), Arc::default(), None);
+        let said = (0..1_000_000).filter(|n| port.complain(n)).count();
+        assert_eq!(said, 20);
     }
 }

@@ -19,11 +19,17 @@ pub mod config;
 pub mod dma;
 mod function;
 mod irq;
+mod presence;
 mod server;
+mod signal;
+#[cfg(test)]
+mod testing;
 mod vfio_user;
+mod vhost;
 
 pub use config::ConfigSpace;
 pub use dma::{DmaGuard, DmaSpace, FileCache, FunctionMemory};
 pub use function::{PciFunction, Port, ResetKind};
 pub use irq::Msix;
-pub use server::{serve, Server};
+pub use server::{converse, serve, Server};
+pub use vhost::{serve as serve_vhost, Reach};

@@ -4,15 +4,11 @@
 
 use std::{
     fmt::Debug,
-    io,
-    sync::mpsc::SyncSender,
     time::{Duration, Instant},
 };
 
 use dlr_core::Delivery;
-use serde_json::{json, Value};
-
-use crate::{config::WireConfig, hub::Event, link::Link, peer::Peer, tap::Tap, trunk::Trunk};
+use serde_json::Value;
 
 /// The way of a frame from the back end into the segment.
 pub(crate) type Deliver<'a> = dyn FnMut(&[u8]) -> Delivery + 'a;
@@ -40,38 +36,4 @@ pub(crate) trait Backend: Debug + Send {
     ///
     /// A text for the user: unknown request, bad arguments.
     fn control(&mut self, request: Value) -> Result<Value, String>;
-}
-
-/// Opens the back end that `config` names; frames it receives in threads of its own come
-/// through `queue`.
-pub(crate) fn open(config: &WireConfig, queue: &SyncSender<Event>) -> io::Result<Box<dyn Backend>> {
-    Ok(match config {
-        WireConfig::None => Box::new(Nothing),
-        WireConfig::Peer(peer) => Box::new(Peer::new(peer)),
-        WireConfig::PeerAndLink(peer, path) => {
-            Box::new(Trunk::new(peer, Link::open(path, queue.clone())?))
-        }
-        WireConfig::Link(path) => Box::new(Link::open(path, queue.clone())?),
-        WireConfig::Tap(name) => Box::new(Tap::open(name, queue.clone())?),
-    })
-}
-
-/// No back end.
-#[derive(Debug)]
-struct Nothing;
-
-impl Backend for Nothing {
-    fn frame(&mut self, _frame: &[u8]) {}
-
-    fn poll(&mut self, _now: Instant, _deliver: &mut Deliver<'_>) -> Option<Duration> {
-        None
-    }
-
-    fn stats(&self) -> Value {
-        json!({"kind": "none"})
-    }
-
-    fn control(&mut self, _request: Value) -> Result<Value, String> {
-        Err("there is nothing on this wire".into())
-    }
 }

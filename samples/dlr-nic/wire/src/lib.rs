@@ -4,9 +4,9 @@
 //!
 //! All data functions of one NIC sit on one Ethernet segment, a small switch, together
 //! with one *back end*: the built-in [peer](PeerConfig), the other end of a link to a
-//! second NIC process, both of these, or a tap device. The switch finds a guest's address again when
-//! the guest has moved from one data function to another, as a physical one does, so a
-//! migration inside one NIC leaves the peer with its connections where it was.
+//! second NIC process, both of these, or a tap device. The switch learns where an address is from the
+//! frames that come from it, as a physical one does: a function announces a guest that has moved
+//! to it, and the peer's connections stay.
 //!
 //! A [`Wire`] runs in a thread of its own. Data functions hand their frames over through
 //! a bounded queue and never wait; frames for them are delivered from that thread only,
@@ -23,9 +23,12 @@
 
 mod backend;
 mod config;
+mod event;
 mod hub;
 mod link;
+mod open;
 mod peer;
+mod segment;
 mod switch;
 mod tap;
 mod time;
@@ -45,7 +48,8 @@ use dlr_core::{WireRx, WireTx};
 use serde_json::{json, Value};
 
 pub use config::{Cidr, ConfigError, PeerConfig, WireConfig};
-use hub::{Event, Hub, QueueDrops};
+use event::Event;
+use hub::{Hub, QueueDrops};
 pub use peer::PeerRequest;
 
 /// Frames that wait for the wire's thread, at most. A guest's burst fits; a frame above
@@ -74,7 +78,7 @@ impl Wire {
     pub fn new(config: &WireConfig, ports: usize) -> io::Result<Self> {
         let (queue, events) = mpsc::sync_channel(QUEUE);
         let drops = Arc::new(QueueDrops::new(ports));
-        let backend = backend::open(config, &queue)?;
+        let backend = open::open(config, &queue)?;
         let hub = Hub::new(backend, ports, Arc::clone(&drops));
         let thread = std::thread::Builder::new()
             .name("wire".into())
@@ -163,5 +167,11 @@ impl WireTx for Port {
             Ok(()) | Err(TrySendError::Disconnected(_)) => (),
             Err(TrySendError::Full(_)) => self.drops.count(self.port),
         }
+    }
+
+    fn claim(&self, mac: [u8; 6]) {
+        let port = self.port;
+        // Only a line in the log depends on it: a full queue may lose it.
+        let _ = self.queue.try_send(Event::Claim { port, mac });
     }
 }

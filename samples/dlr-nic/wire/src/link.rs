@@ -26,7 +26,7 @@ use serde_json::{json, Value};
 
 use crate::{
     backend::{Backend, Deliver},
-    hub::Event,
+    event::Event,
 };
 
 /// Longest frame on a link.

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Which port a frame goes to. Pure: it sees addresses and results, never a function.
+//! Which place a frame goes to. Pure: it sees addresses and times, never a function.
+//!
+//! A learning switch: an address is where a frame came from it last, and nowhere else. A station
+//! that moves has to send something from its new place, as with any switch.
 
-use std::collections::HashMap;
-
-use dlr_core::Delivery;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];
@@ -12,6 +16,11 @@ pub(crate) type Mac = [u8; 6];
 /// Most addresses that are remembered, so that a guest which makes up addresses cannot
 /// make the NIC grow.
 const TABLE: usize = 1024;
+
+/// An address that moves more often than this is used by two stations.
+const MOVES: u32 = 4;
+/// Time in which so many moves are too many.
+const MOVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// Destination and source address of a frame, `None` for what is too short for both.
 pub(crate) fn addresses(frame: &[u8]) -> Option<(Mac, Mac)> {
@@ -25,65 +34,93 @@ pub(crate) fn is_group(mac: &Mac) -> bool {
     mac[0] & 1 == 1
 }
 
+/// Where a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To this place.
+    To(usize),
+    /// To all places but the sender's: a group, or an address that nothing was heard of.
+    All,
+    /// Nowhere: its station is where the frame comes from.
+    Nowhere,
+}
+
+/// What a frame said about its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// Nothing new.
+    Known,
+    /// It has moved here from this place.
+    Moved(usize),
+    /// It moves to and fro between this place and that of the frame. Said once a second at most.
+    Flaps(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Station {
+    place: usize,
+    /// Moves since `since`.
+    moves: u32,
+    since: Instant,
+}
+
 /// Table of learned addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Switch {
-    owner: HashMap<Mac, usize>,
+    stations: HashMap<Mac, Station>,
 }
 
 impl Switch {
-    /// `mac` has sent from `port`.
-    pub(crate) fn learn(&mut self, mac: Mac, port: usize) {
+    /// `mac` has sent from `place`.
+    pub(crate) fn learn(&mut self, mac: Mac, place: usize, now: Instant) -> Learned {
         if is_group(&mac) {
-            return;
+            return Learned::Known;
         }
-        if self.owner.len() >= TABLE && !self.owner.contains_key(&mac) {
-            self.owner.clear();
+        if let Some(station) = self.stations.get_mut(&mac) {
+            return station.seen(place, now);
         }
-        self.owner.insert(mac, port);
+        if self.stations.len() >= TABLE {
+            self.stations.clear();
+        }
+        let station = Station {
+            place,
+            moves: 0,
+            since: now,
+        };
+        self.stations.insert(mac, station);
+        Learned::Known
     }
 
-    /// `mac` is elsewhere.
-    pub(crate) fn forget(&mut self, mac: &Mac) {
-        self.owner.remove(mac);
+    /// Place that `mac` was last seen at.
+    pub(crate) fn place(&self, mac: &Mac) -> Option<usize> {
+        self.stations.get(mac).map(|station| station.place)
     }
 
-    /// Port that `mac` was last seen at.
-    pub(crate) fn owner(&self, mac: &Mac) -> Option<usize> {
-        self.owner.get(mac).copied()
-    }
-
-    /// Offers a frame for `dst` to the ports, except to `from`.
-    ///
-    /// A group address goes to all. Any other one goes to its owner, and if that takes it
-    /// not, to whoever does: after a migration the guest lives at another port, and may
-    /// have had nothing to send from there yet.
-    pub(crate) fn offer(
-        &mut self,
-        dst: &Mac,
-        ports: usize,
-        from: Option<usize>,
-        mut to: impl FnMut(usize) -> Delivery,
-    ) -> Delivery {
-        // If nobody takes it: what its owner said, else whether anybody might later.
-        let mut result = None;
-        let owner = self.owner(dst).filter(|p| *p < ports && Some(*p) != from);
-        let others = (0..ports).filter(|p| Some(*p) != owner && Some(*p) != from);
-        for port in owner.into_iter().chain(others) {
-            match to(port) {
-                Delivery::Accepted if !is_group(dst) => {
-                    self.learn(*dst, port);
-                    return Delivery::Accepted;
-                }
-                Delivery::Accepted => result = Some(Delivery::Accepted),
-                answer if owner == Some(port) => result = Some(answer),
-                Delivery::NoBuffer if owner.is_none() && result.is_none() => {
-                    result = Some(Delivery::NoBuffer);
-                }
-                Delivery::NoBuffer | Delivery::Dropped => (),
-            }
+    /// Where a frame for `dst` goes that comes from the place `from`.
+    pub(crate) fn route(&self, dst: &Mac, from: Option<usize>) -> Route {
+        match self.place(dst) {
+            Some(place) if Some(place) == from => Route::Nowhere,
+            Some(place) => Route::To(place),
+            None => Route::All,
         }
-        result.unwrap_or(Delivery::Dropped)
+    }
+}
+
+impl Station {
+    fn seen(&mut self, place: usize, now: Instant) -> Learned {
+        if self.place == place {
+            return Learned::Known;
+        }
+        let before = std::mem::replace(&mut self.place, place);
+        if now.saturating_duration_since(self.since) >= MOVES_WITHIN {
+            (self.moves, self.since) = (0, now);
+        }
+        self.moves = self.moves.saturating_add(1);
+        if self.moves == MOVES {
+            Learned::Flaps(before)
+        } else {
+            Learned::Moved(before)
+        }
     }
 }
 
@@ -94,87 +131,55 @@ mod tests {
     const GUEST: Mac = [2, 0, 0, 0, 0, 9];
 
     #[test]
-    fn the_owner_comes_first_and_alone() {
-        let mut switch = Switch::default();
-        switch.learn(GUEST, 2);
-        let mut asked = vec![];
-        let result = switch.offer(&GUEST, 4, None, |p| {
-            asked.push(p);
-            Delivery::Accepted
-        });
-        assert_eq!((result, asked), (Delivery::Accepted, vec![2]));
+    fn a_station_is_where_it_was_heard_last() {
+        let (mut switch, now) = (Switch::default(), Instant::now());
+        assert_eq!(switch.route(&GUEST, Some(1)), Route::All);
+        assert_eq!(switch.learn(GUEST, 2, now), Learned::Known);
+        assert_eq!(switch.route(&GUEST, Some(1)), Route::To(2));
+        assert_eq!(switch.route(&GUEST, Some(2)), Route::Nowhere);
+        assert_eq!(switch.route(&GUEST, None), Route::To(2));
+        assert_eq!(switch.learn(GUEST, 0, now), Learned::Moved(2));
+        assert_eq!(switch.route(&GUEST, Some(1)), Route::To(0));
+        assert_eq!(switch.learn(GUEST, 0, now), Learned::Known);
     }
 
     #[test]
-    fn a_moved_guest_is_found_and_remembered() {
-        let mut switch = Switch::default();
-        switch.learn(GUEST, 0);
-        let at = |here: usize| {
-            move |p: usize| {
-                if p == here {
-                    Delivery::Accepted
-                } else {
-                    Delivery::NoBuffer
-                }
-            }
-        };
-        assert_eq!(switch.offer(&GUEST, 3, None, at(1)), Delivery::Accepted);
-        assert_eq!(switch.owner(&GUEST), Some(1));
+    fn groups_go_to_all_and_are_not_learned() {
+        let (mut switch, now) = (Switch::default(), Instant::now());
+        switch.learn([0xff; 6], 1, now);
+        assert_eq!(switch.place(&[0xff; 6]), None);
+        assert_eq!(switch.route(&[0xff; 6], Some(1)), Route::All);
     }
 
     #[test]
-    fn nobody_takes_it() {
-        let mut switch = Switch::default();
-        switch.learn(GUEST, 0);
-        let busy = |p: usize| {
-            if p == 0 {
-                Delivery::NoBuffer
-            } else {
-                Delivery::Dropped
-            }
-        };
-        assert_eq!(switch.offer(&GUEST, 3, None, busy), Delivery::NoBuffer);
-        assert_eq!(switch.owner(&GUEST), Some(0));
-        assert_eq!(
-            switch.offer(&GUEST, 3, None, |_| Delivery::Dropped),
-            Delivery::Dropped
-        );
-    }
-
-    #[test]
-    fn the_owner_says_whether_to_wait() {
-        let mut switch = Switch::default();
-        switch.learn(GUEST, 1);
-        let stopped = |p: usize| {
-            if p == 1 {
-                Delivery::Dropped
-            } else {
-                Delivery::NoBuffer
-            }
-        };
-        assert_eq!(switch.offer(&GUEST, 3, None, stopped), Delivery::Dropped);
-    }
-
-    #[test]
-    fn groups_go_to_all_but_the_sender() {
-        let mut switch = Switch::default();
-        let mut asked = vec![];
-        switch.offer(&[0xff; 6], 3, Some(1), |p| {
-            asked.push(p);
-            Delivery::Accepted
-        });
-        assert_eq!(asked, [0, 2]);
-        assert_eq!(switch.owner(&[0xff; 6]), None);
+    fn two_stations_with_one_address_are_noticed() {
+        let (mut switch, mut now) = (Switch::default(), Instant::now());
+        // A guest that moves there and back, a few seconds each time.
+        for place in [0, 1, 0, 1, 0, 1, 0] {
+            assert!(!matches!(
+                switch.learn(GUEST, place, now),
+                Learned::Flaps(_)
+            ));
+            now += Duration::from_secs(2);
+        }
+        // Two guests that send at the same time.
+        let mut flaps = 0;
+        for n in 0..100 {
+            let learned = switch.learn(GUEST, n % 2, now);
+            flaps += usize::from(matches!(learned, Learned::Flaps(_)));
+            now += Duration::from_millis(25);
+        }
+        assert_eq!(flaps, 3, "once a second");
     }
 
     #[test]
     fn the_table_is_bounded() {
-        let mut switch = Switch::default();
+        let (mut switch, now) = (Switch::default(), Instant::now());
         for n in 0..3000_u32 {
             let b = n.to_be_bytes();
-            switch.learn([2, 0, b[0], b[1], b[2], b[3]], 0);
+            switch.learn([2, 0, b[0], b[1], b[2], b[3]], 0, now);
         }
-        assert!(switch.owner.len() <= TABLE);
+        assert!(switch.stations.len() <= TABLE);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::{
     backend::{Backend, Deliver},
-    hub::Event,
+    event::Event,
 };
 
 /// A tap device as back end.

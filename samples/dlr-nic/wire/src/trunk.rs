@@ -13,7 +13,7 @@ use crate::{
     config::PeerConfig,
     link::Link,
     peer::Peer,
-    switch::{addresses, is_group, Mac, Switch},
+    switch::{addresses, is_group, Mac, Route, Switch},
 };
 
 /// Where a guest may be.
@@ -47,7 +47,7 @@ impl Trunk {
         let Some((to, from)) = addresses(frame) else {
             return true;
         };
-        self.places.learn(from, place);
+        self.places.learn(from, place, Instant::now());
         let alone = to == self.address;
         if alone || is_group(&to) {
             self.peer.frame(frame);
@@ -73,10 +73,16 @@ impl Backend for Trunk {
             let Some((to, _)) = addresses(frame) else {
                 return Delivery::Dropped;
             };
-            places.offer(&to, 2, None, |place| match place {
-                HERE => deliver(frame),
-                _ => link.deliver(frame),
-            })
+            match places.route(&to, None) {
+                Route::To(HERE) => deliver(frame),
+                Route::To(_) => link.deliver(frame),
+                // Accepted at one of the two is accepted.
+                _ => match (deliver(frame), link.deliver(frame)) {
+                    (Delivery::Accepted, _) | (_, Delivery::Accepted) => Delivery::Accepted,
+                    (Delivery::NoBuffer, _) | (_, Delivery::NoBuffer) => Delivery::NoBuffer,
+                    _ => Delivery::Dropped,
+                },
+            }
         })
     }
 

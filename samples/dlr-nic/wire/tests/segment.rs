@@ -61,7 +61,7 @@ impl Function {
 }
 
 fn wire(config: &str) -> (Wire, [Arc<Function>; 2]) {
-    let wire = Wire::new(&config.parse::<WireConfig>().unwrap(), 2).unwrap();
+    let wire = Wire::new(&config.parse::<WireConfig>().unwrap(), 3).unwrap();
     let functions = [Arc::new(Function::default()), Arc::new(Function::default())];
     for (n, function) in functions.iter().enumerate() {
         wire.attach(n, function.clone());
@@ -102,6 +102,29 @@ fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
     frame.extend([0, 0]);
     frame.extend(payload);
     frame
+}
+
+/// What a function sends for a guest that has moved to it.
+fn announcement() -> Vec<u8> {
+    let mut frame = [[0xff; 6], GUEST_MAC].concat();
+    frame.extend([0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3]);
+    frame.resize(60, 0);
+    frame
+}
+
+/// A frame for the guest from a neighbour.
+fn from_neighbour() -> Vec<u8> {
+    let mut frame = [GUEST_MAC, [2, 0, 0, 0, 0, 6]].concat();
+    frame.resize(60, 0);
+    frame
+}
+
+fn linked(wires: [&Wire; 2]) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while wires.iter().any(|w| w.stats()["backend"]["up"] != true) {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -146,7 +169,7 @@ fn the_sink_counts_what_comes() {
 #[test]
 fn a_stream_follows_a_guest_that_moves() {
     let (wire, [before, after]) = wire("peer");
-    follow(&wire, &wire, &before, &after);
+    follow(&wire, &wire, 1, &before, &after);
 }
 
 #[test]
@@ -160,7 +183,7 @@ fn a_stream_follows_a_guest_to_another_nic() {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(5));
     }
-    follow(&a, &b, &before, &after);
+    follow(&a, &b, 0, &before, &after);
 
     // What is broadcast over there is answered from here.
     let answers = after.frames.lock().unwrap().len();
@@ -170,8 +193,8 @@ fn a_stream_follows_a_guest_to_another_nic() {
 }
 
 /// A guest moves from one function to another while a stream of `wire` runs to it; `then` is what
-/// it is plugged into afterwards.
-fn follow(wire: &Wire, then: &Wire, before: &Function, after: &Function) {
+/// it is plugged into afterwards, and where. The guest itself is silent.
+fn follow(wire: &Wire, then: &Wire, port: usize, before: &Function, after: &Function) {
     wire.tx(0).send(&arp_request());
     let start = json!({"cmd": "start", "stream": 1, "dst": "10.9.0.2", "port": 5000, "size": 2000,
         "pps": 500, "patience_ms": 20});
@@ -182,8 +205,14 @@ fn follow(wire: &Wire, then: &Wire, before: &Function, after: &Function) {
     // Somebody else may start there, who has no buffers yet.
     before.starting.store(true, Ordering::SeqCst);
     after.running.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(
+        after.frames.lock().unwrap().is_empty(),
+        "found without being announced"
+    );
+    then.tx(port).send(&announcement());
     after.wait(20);
-    then.tx(0).send(&udp(9, &[0; 24]));
+    then.tx(port).send(&udp(9, &[0; 24]));
     assert_eq!(
         wire.control(json!({"cmd": "stop", "stream": 1}))["ok"],
         true
@@ -281,4 +310,89 @@ fn guests_of_one_nic_talk_without_the_back_end() {
     wire.tx(1).send(&arp_request());
     assert_eq!(a.wait(1)[0], arp_request());
     assert!(b.frames.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_silent_guest_that_moved_is_found_by_all_at_once() {
+    let (wire, [before, after]) = wire("none");
+    // It was heard at the first port. A neighbour that it never heard of sends from the third.
+    wire.tx(0).send(&arp_request());
+    wire.tx(2).send(&from_neighbour());
+    before.wait(1);
+    before.running.store(false, Ordering::SeqCst);
+    after.running.store(true, Ordering::SeqCst);
+    wire.tx(1).send(&announcement());
+    wire.tx(2).send(&from_neighbour());
+    after.wait(1);
+    assert_eq!(before.frames.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_guest_that_was_never_heard_is_found() {
+    let (wire, [guest, other]) = wire("none");
+    wire.tx(1).send(&from_neighbour());
+    guest.wait(1);
+    assert!(other.frames.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_silent_guest_that_moved_to_the_other_host_is_found_from_both() {
+    let path = std::env::temp_dir().join(format!("dlr-silent-{}.sock", std::process::id()));
+    let config = format!("link:{}", path.display());
+    let ((a, [here, _]), (b, [there, _])) = (wire(&config), wire(&config));
+    there.running.store(false, Ordering::SeqCst);
+    linked([&a, &b]);
+    a.tx(0).send(&arp_request());
+    // From the other host to this one, from a neighbour that it never heard of.
+    b.tx(1).send(&from_neighbour());
+    here.wait(1);
+    let end = Instant::now() + Duration::from_secs(5);
+    while b.stats()["backend"]["received"] != 1 {
+        assert!(Instant::now() < end, "{}", b.stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    here.running.store(false, Ordering::SeqCst);
+    there.running.store(true, Ordering::SeqCst);
+    b.tx(0).send(&announcement());
+    while a.stats()["backend"]["received"] != 2 {
+        assert!(Instant::now() < end, "{}", a.stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    a.tx(1).send(&from_neighbour());
+    b.tx(1).send(&from_neighbour());
+    there.wait(2);
+    assert_eq!(here.frames.lock().unwrap().len(), 1);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn an_idle_or_slow_port_delays_no_other() {
+    let (wire, [guest, slow]) = wire("none");
+    // One without buffers for ever, known to the switch.
+    slow.starting.store(true, Ordering::SeqCst);
+    let mut hello = from_neighbour();
+    hello[..6].fill(0xff);
+    wire.tx(1).send(&hello);
+    wire.tx(0).send(&arp_request());
+    guest.wait(1);
+    let mut to_slow = from_neighbour();
+    to_slow.rotate_left(6);
+    to_slow.resize(60, 0);
+    to_slow[..6].copy_from_slice(&[2, 0, 0, 0, 0, 6]);
+    let start = Instant::now();
+    for n in 0..10 {
+        for _ in 0..20 {
+            wire.tx(2).send(&to_slow);
+        }
+        wire.tx(2).send(&{
+            let mut frame = from_neighbour();
+            frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 7]);
+            frame
+        });
+        guest.wait(2 + n);
+    }
+    // Each of the ten would have waited for 50 ms behind the others' frames.
+    let took = start.elapsed();
+    assert!(took < Duration::from_millis(250), "{took:?}");
+    assert_eq!(wire.stats()["ports"][0]["no_buffer"], 0);
 }

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     check_range, granules,
+    hold::Hold,
     ranges::{Filter, Ranges},
     ring::{Entry, Ring},
     session::{Inner, Session},
@@ -53,6 +54,8 @@ impl LogEngine {
             inner: Mutex::new(Inner {
                 session: None,
                 failed: false,
+                stops: 0,
+                starts: 0,
                 stats: LogStats::default(),
                 write_entries: 0,
             }),
@@ -90,13 +93,17 @@ impl LogEngine {
             return Err(Status::Busy);
         }
         inner.failed = false;
+        inner.starts = inner.starts.wrapping_add(1);
+        let blind = self.sabotage.get(SabotageKind::StartTooEarly);
         inner.session = Some(Session {
+            blind_until: blind.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
             ring: Ring::new(params.ring, params.order, params.threshold, params.vector),
             ranges,
             filter: Filter::default(),
             page_shift: params.page_shift,
             open_run: None,
             lost: false,
+            hold: Hold::new(params.hold),
             error: false,
         });
         self.active.store(true, Ordering::Release);
@@ -113,6 +120,9 @@ impl LogEngine {
         }
         check_range(iova, length, session.page_shift)?;
         let (start, end) = granules(iova, length, session.page_shift);
+        if self.sabotage.get(SabotageKind::AddNotTracked).is_some() {
+            return Ok(());
+        }
         if session.ranges.add(start, end, MAX_RANGES) {
             Ok(())
         } else {
@@ -120,7 +130,8 @@ impl LogEngine {
         }
     }
 
-    /// LOG_SYNC. Waits for room for the marker until `deadline`, or while `alive` says so.
+    /// LOG_SYNC. Waits for room for the marker until `deadline`, while `alive` says so, and while
+    /// no LOG_STOP is submitted; BUSY without one.
     pub(crate) fn sync(
         &self,
         function: Option<&dyn DataFunction>,
@@ -145,6 +156,24 @@ impl LogEngine {
         }
     }
 
+    /// A LOG_STOP was submitted: a SYNC before it waits for room no longer.
+    pub(crate) fn announce_stop(&self) {
+        self.inner.lock().stops += 1;
+        self.room.notify_all();
+    }
+
+    /// That LOG_STOP is about to be executed, or was dropped.
+    pub(crate) fn retract_stop(&self) {
+        let mut inner = self.inner.lock();
+        inner.stops = inner.stops.saturating_sub(1);
+    }
+
+    /// A SYNC that waits for room looks whether it was dropped.
+    pub(crate) fn wake(&self) {
+        let _inner = self.inner.lock();
+        self.room.notify_all();
+    }
+
     /// LOG_STOP, and the end of everything when the MF is reset.
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.lock();
@@ -167,7 +196,9 @@ impl LogEngine {
         self.at_a_point(function, &mut || {
             let mut inner = self.inner.lock();
             inner.stats.posted_reads += 1;
-            self.flush_locked(&mut inner);
+            if self.sabotage.get(SabotageKind::PostedNotFlushed).is_none() {
+                self.flush_locked(&mut inner);
+            }
             if let Some(session) = inner.session.as_ref().filter(|s| !s.error) {
                 value = session.ring.posted();
             }
@@ -175,18 +206,21 @@ impl LogEngine {
         value
     }
 
-    /// A write of the LOG_HEAD register.
-    pub(crate) fn set_head(&self, head: u32) {
+    /// A write of the LOG_HEAD register. True when it ends a hold: the function may go on.
+    pub(crate) fn set_head(&self, head: u32) -> bool {
         let mut inner = self.inner.lock();
         let Some(session) = inner.session.as_mut() else {
-            return;
+            return false;
         };
         if !session.ring.set_head(head) {
             log::warn!("log head {head:#x} is not between the old head and the tail; ignored");
-            return;
+            return false;
         }
+        let free = session.room();
+        let ended = session.hold.room(free);
         self.interrupt_if_due(&mut inner);
         self.room.notify_all();
+        ended
     }
 
     /// The LOG_STATE register.
@@ -250,7 +284,7 @@ impl LogEngine {
         self.post(&mut inner, Entry::Sync { cookie });
         inner.stats.syncs += 1;
         let session = inner.open_session()?;
-        if range == SyncRange::All {
+        if range == SyncRange::All && self.sabotage.get(SabotageKind::NotRearmed).is_none() {
             session.lost = false;
         }
         let cleared_elsewhere = self.sabotage.get(SabotageKind::MarkerTooEarly).is_some();
@@ -267,7 +301,7 @@ impl LogEngine {
                 return Ok(());
             }
             let now = Instant::now();
-            if now >= deadline || !alive() {
+            if now >= deadline || inner.stops > 0 || !alive() {
                 return Err(Status::Busy);
             }
             let slice = deadline.min(now + Duration::from_millis(50));

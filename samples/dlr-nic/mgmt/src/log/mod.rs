@@ -7,12 +7,16 @@
 //! sees a point between two writes: that point is what POSTED and SYNC are made of.
 
 mod engine;
+mod hold;
 mod post;
 mod ranges;
 mod ring;
+mod sabotage;
 mod session;
 #[cfg(test)]
 mod tests;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +44,8 @@ pub(crate) struct LogParams {
     pub(crate) threshold: u32,
     /// log2 of the granule.
     pub(crate) page_shift: u32,
+    /// Longest time that DMA is held back at a full ring; zero for not at all.
+    pub(crate) hold: Duration,
     /// `(iova, length)`, multiples of the granule.
     pub(crate) ranges: Vec<(u64, u64)>,
 }
@@ -97,6 +103,8 @@ pub(crate) struct LogStats {
     /// Entries that a sabotage switch swallowed.
     pub(super) sabotaged: u64,
     pub(super) interrupts: u64,
+    /// Times that work began to be held back for want of room.
+    pub(super) holds: u64,
     pub(super) used: u32,
 }
 

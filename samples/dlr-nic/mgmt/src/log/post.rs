@@ -2,13 +2,16 @@
 
 //! From announced writes to entries in the ring.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use dlr_abi::abi;
-use dlr_core::{DirtySink, SabotageKind};
+use dlr_core::{DirtySink, Purpose, SabotageKind};
 use parking_lot::MutexGuard;
 
-use super::{engine::LogEngine, ring::Entry, session::Inner, TestEntry, IOVA_BITS};
+use super::{engine::LogEngine, hold::Answer, ring::Entry, session::Inner, TestEntry, IOVA_BITS};
 
 impl LogEngine {
     fn announce(&self, iova: u64, len: u64) {
@@ -16,9 +19,20 @@ impl LogEngine {
             return;
         }
         let mut inner = self.inner.lock();
+        if dropped_by(Purpose::now()).is_some_and(|kind| self.sabotage.get(kind).is_some()) {
+            inner.stats.sabotaged += 1;
+            return;
+        }
         let Some(session) = inner.session.as_mut() else {
             return;
         };
+        if session
+            .blind_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            inner.stats.sabotaged += 1;
+            return;
+        }
         let shift = session.page_shift;
         let (first, last) = (iova >> shift, iova.saturating_add(len - 1) >> shift);
         let mut at = first;
@@ -92,6 +106,8 @@ impl LogEngine {
                 return;
             }
         }
+        let short = self.sabotage.get(SabotageKind::RunTooShort).is_some();
+        let run = if short && run > 1 { run - 1 } else { run };
         inner.stats.writes += 1;
         inner.stats.granules += run;
         self.post(inner, Entry::Write { page, run });
@@ -171,6 +187,16 @@ impl LogEngine {
     }
 }
 
+/// The switch that swallows writes of this purpose.
+fn dropped_by(purpose: Purpose) -> Option<SabotageKind> {
+    match purpose {
+        Purpose::Data => None,
+        Purpose::UsedRing => Some(SabotageKind::DropUsedRing),
+        Purpose::Control => Some(SabotageKind::DropControl),
+        Purpose::Event => Some(SabotageKind::DropEvent),
+    }
+}
+
 impl DirtySink for LogEngine {
     fn before_write(&self, iova: u64, len: u64) {
         let Some(ms) = self.sabotage.get(SabotageKind::EntryBeforeData) else {
@@ -180,6 +206,28 @@ impl DirtySink for LogEngine {
         if self.active.load(Ordering::Acquire) {
             self.flush();
             std::thread::sleep(Duration::from_millis(ms));
+        }
+    }
+
+    fn hold_until(&self, entries: u32) -> Option<Instant> {
+        if !self.active.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        let session = inner.session.as_mut().filter(|s| !s.lost && !s.error)?;
+        // A small ring never has room for the worst case: half of it has to do.
+        let need = entries.min(session.ring.size() / 2);
+        let free = session.room();
+        match session.hold.ask(need, free, Instant::now()) {
+            Answer::Go => None,
+            Answer::Wait(until) => Some(until),
+            Answer::Begin(until) => {
+                let vector = session.ring.vector();
+                inner.stats.holds += 1;
+                inner.stats.interrupts += 1;
+                self.interrupt.trigger(vector);
+                Some(until)
+            }
         }
     }
 

@@ -2,8 +2,11 @@
 
 //! What a log remembers between LOG_START and LOG_STOP.
 
+use std::time::Instant;
+
 use super::{
     check_range, granules,
+    hold::Hold,
     ranges::{Filter, Ranges},
     ring::Ring,
     LogStats, SyncRange,
@@ -19,13 +22,20 @@ pub(super) struct Session {
     /// Granules already in the filter whose entry is not posted yet: a run may still grow.
     pub(super) open_run: Option<(u64, u64)>,
     pub(super) lost: bool,
+    pub(super) hold: Hold,
     pub(super) error: bool,
+    /// Nothing is logged before (sabotage only).
+    pub(super) blind_until: Option<Instant>,
 }
 
 /// A log, active or not.
 pub(super) struct Inner {
     pub(super) session: Option<Session>,
     pub(super) failed: bool,
+    /// LOG_STOPs that are submitted and not yet executed.
+    pub(super) stops: u32,
+    /// Number of the session.
+    pub(super) starts: u64,
     pub(super) stats: LogStats,
     pub(super) write_entries: u64,
 }
@@ -42,6 +52,13 @@ impl Inner {
 }
 
 impl Session {
+    /// Slots that WRITE entries of new granules may take: neither the one kept for LOST nor the
+    /// one that the open run needs.
+    pub(super) fn room(&self) -> u32 {
+        let open = u32::from(self.open_run.is_some());
+        self.ring.free().saturating_sub(1 + open)
+    }
+
     /// From here on every granule of `range` is logged anew.
     pub(super) fn clear_filter(&mut self, range: SyncRange) -> Result<(), Status> {
         match range {

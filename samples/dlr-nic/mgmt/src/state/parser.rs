@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use super::{
     section::{header_crc, SECTION},
-    COMPAT, MAX_STATE_BYTES, STATE_VERSION,
+    COMPAT, MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN,
 };
 use crate::status::Status;
 
@@ -152,7 +152,7 @@ fn header(version: u16, payload: &[u8]) -> Result<(), Status> {
     }
     let header = abi::dlr_stream_header::read_from_bytes(payload).map_err(|_| Status::Corrupt)?;
     if header.compat != COMPAT
-        || header.state_version != STATE_VERSION
+        || !(STATE_VERSION_MIN..=STATE_VERSION).contains(&header.state_version)
         || header.contract >> 16 != abi::DLR_CONTRACT_VERSION >> 16
     {
         return Err(Status::Incompatible);

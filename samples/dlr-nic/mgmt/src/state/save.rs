@@ -72,11 +72,20 @@ pub(crate) struct SaveSession {
     /// Set by the first FINAL read: the function's count of resumes at that time.
     final_at: Option<u64>,
     reinits: u32,
+    /// What the latest read has made, in order.
+    latest: Vec<(Part, usize)>,
+    /// The writer as it was before the latest read made the final part, if it did.
+    before_final: Option<StreamWriter>,
+    /// Vector of the event "more to read".
+    vector: Option<u16>,
+    /// A read has found nothing: the event is owed.
+    awaited: bool,
 }
 
 impl SaveSession {
-    /// Opens a session; the flow table starts to track changes.
-    pub(crate) fn new(flow: Arc<FlowTable>) -> Self {
+    /// Opens a session; the flow table starts to track changes. `vector` is for the event "more
+    /// to read".
+    pub(crate) fn new(flow: Arc<FlowTable>, vector: Option<u16>) -> Self {
         flow.begin();
         let mut session = Self {
             writer: StreamWriter::default(),
@@ -84,6 +93,10 @@ impl SaveSession {
             flow,
             final_at: None,
             reinits: 0,
+            latest: Vec::new(),
+            before_final: None,
+            vector,
+            awaited: false,
         };
         let header = session.writer.header();
         session.out.push_back(Chunk::new(Part::Initial, header));
@@ -100,6 +113,21 @@ impl SaveSession {
         }
     }
 
+    /// A read that found nothing has completed.
+    pub(crate) fn await_more(&mut self) {
+        self.awaited = true;
+    }
+
+    /// The vector to raise because there is more to read, once for each time that it is awaited.
+    pub(crate) fn take_event(&mut self) -> Option<u16> {
+        let pending = self.pending();
+        if !self.awaited || pending.initial + pending.dirty == 0 {
+            return None;
+        }
+        self.awaited = false;
+        self.vector
+    }
+
     /// How often the initial image started anew.
     pub(crate) fn reinits(&self) -> u32 {
         self.reinits
@@ -111,6 +139,7 @@ impl SaveSession {
             return Err(Status::InvalidState);
         }
         let max = max.min(MAX_READ);
+        self.begin_read();
         let mut data = Vec::new();
         while self.drain(&mut data, max) && self.make_flow(self.may_send_changes()) {}
         let flags = if data.is_empty() {
@@ -134,6 +163,7 @@ impl SaveSession {
             return Err(Status::InvalidState);
         }
         let max = max.min(MAX_READ);
+        self.begin_read();
         let mut data = Vec::new();
         while self.drain(&mut data, max) {
             // All memory changes come first: they stand still from here on.
@@ -141,6 +171,7 @@ impl SaveSession {
                 if self.make_flow(true) {
                     continue;
                 }
+                self.before_final = Some(self.writer.clone());
                 self.make_final(function, sabotage);
                 self.final_at = Some(resumes);
             } else {
@@ -152,13 +183,27 @@ impl SaveSession {
         Ok((data, Done { result: 0, flags }))
     }
 
-    /// Takes back what could not be delivered: the read has changed nothing.
-    pub(crate) fn unread(&mut self, data: Vec<u8>) {
-        let part = match self.final_at {
-            Some(_) => Part::Final,
-            None => Part::Initial,
-        };
-        self.out.push_front(Chunk::new(part, data));
+    fn begin_read(&mut self) {
+        self.latest.clear();
+        self.before_final = None;
+    }
+
+    /// Takes back what the latest read has made and could not deliver: the read has changed
+    /// nothing, and what is pending is pending as what it was.
+    pub(crate) fn unread(&mut self, data: &[u8]) {
+        let mut end = data.len();
+        for (part, len) in std::mem::take(&mut self.latest).into_iter().rev() {
+            let start = end.saturating_sub(len);
+            let bytes = data.get(start..end).unwrap_or_default().to_vec();
+            self.out.push_front(Chunk::new(part, bytes));
+            end = start;
+        }
+        // The function may run again before the next read: then there is no final part yet.
+        if let Some(writer) = self.before_final.take() {
+            self.writer = writer;
+            self.final_at = None;
+            self.out.retain(|chunk| chunk.part != Part::Final);
+        }
     }
 
     /// What is still to come.
@@ -207,6 +252,7 @@ impl SaveSession {
             let count = left.len().min(max - data.len());
             data.extend_from_slice(left.get(..count).unwrap_or_default());
             chunk.delivered += count;
+            self.latest.push((chunk.part, count));
             if !chunk.left().is_empty() {
                 return false;
             }

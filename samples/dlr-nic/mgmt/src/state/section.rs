@@ -15,7 +15,7 @@ pub(crate) const TRAILER: usize = SECTION + size_of::<abi::dlr_stream_trailer>()
 pub(crate) const HEADER: usize = SECTION + size_of::<abi::dlr_stream_header>();
 
 /// Writes the sections of one stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StreamWriter {
     sections: u32,
     bytes: u64,

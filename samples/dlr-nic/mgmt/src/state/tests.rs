@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 use dlr_abi::abi;
 use dlr_core::{FlowSink, FnState, Sabotage, SabotageKind};
 use proptest::prelude::*;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     flow::{FlowTable, BLOCK},
     load::LoadSession,
     save::{Pending, SaveSession},
-    section::SECTION,
+    section::{header_crc, HEADER, SECTION},
 };
 use crate::{status::Status, testing::TestFunction};
 
@@ -32,7 +33,7 @@ fn traffic(table: &FlowTable, from: u32, count: u32) {
 
 /// Reads until EMPTY, then STOPPED until END; checks the accounting at every read.
 fn save(flow: &Arc<FlowTable>, function: &TestFunction, sabotage: &Sabotage) -> Vec<u8> {
-    let mut session = SaveSession::new(flow.clone());
+    let mut session = SaveSession::new(flow.clone(), None);
     let mut stream = Vec::new();
     let mut rounds = 0;
     loop {
@@ -167,6 +168,26 @@ fn corruption_in_every_section_is_refused() {
 }
 
 #[test]
+fn an_old_stream_is_taken_and_a_newer_one_refused_in_the_header() {
+    let stream = &example().0;
+    let header = |version: u32| {
+        let mut header = stream[..HEADER].to_vec();
+        header[SECTION + 16..SECTION + 20].copy_from_slice(&version.to_le_bytes());
+        let payload_crc = crc32c::crc32c(&header[SECTION..]);
+        let (mut head, _) = abi::dlr_section::read_from_prefix(&header).unwrap();
+        head.payload_crc = payload_crc;
+        head.header_crc = header_crc(&head);
+        header[..SECTION].copy_from_slice(head.as_bytes());
+        LoadSession::new(table()).write(&header)
+    };
+    assert_eq!(stream[SECTION + 16..SECTION + 20], 2u32.to_le_bytes());
+    assert_eq!(header(1), Ok(()));
+    assert_eq!(header(2), Ok(()));
+    assert_eq!(header(3), Err(Status::Incompatible));
+    assert_eq!(header(0), Err(Status::Incompatible));
+}
+
+#[test]
 fn order_is_checked() {
     let stream = &example().0;
     let starts = sections(stream);
@@ -213,7 +234,7 @@ fn sabotaged_streams_are_refused() {
 fn reinit_starts_the_image_anew() {
     let flow = table();
     traffic(&flow, 0, 100);
-    let mut session = SaveSession::new(flow.clone());
+    let mut session = SaveSession::new(flow.clone(), None);
     let first = session.pending();
     assert_eq!(first, SaveSession::pending_without_session(&flow));
     let mut stream = Vec::new();
@@ -243,7 +264,7 @@ fn reinit_starts_the_image_anew() {
 
 #[test]
 fn a_final_image_is_void_after_a_resume() {
-    let mut session = SaveSession::new(table());
+    let mut session = SaveSession::new(table(), None);
     let function = TestFunction::new(b"x");
     let sabotage = Sabotage::default();
     while session.pending().initial > 0 {
@@ -258,8 +279,46 @@ fn a_final_image_is_void_after_a_resume() {
 #[test]
 fn undelivered_bytes_come_again() {
     let flow = Arc::new(FlowTable::new(0, Arc::default()));
-    let mut session = SaveSession::new(flow);
+    let mut session = SaveSession::new(flow, None);
     let (data, _) = session.read(40).unwrap();
-    session.unread(data.clone());
+    session.unread(&data);
     assert_eq!(session.read(40).unwrap().0, data);
+}
+
+/// A read that could not be delivered has changed nothing: neither what is pending, nor as what.
+#[test]
+fn undelivered_bytes_are_pending_as_what_they_were() {
+    let flow = table();
+    let mut session = SaveSession::new(flow.clone(), None);
+    while session.pending().initial > 0 {
+        session.read(1 << 20).unwrap();
+    }
+    traffic(&flow, 0, 30);
+    // Some of a change is delivered before: the next read begins in the middle of a section.
+    session.read(1000).unwrap();
+    let before = session.pending();
+    assert!(before.initial == 0 && before.dirty > 0);
+    let (data, _) = session.read(1 << 20).unwrap();
+    session.unread(&data);
+    let after = session.pending();
+    assert_eq!((after.initial, after.dirty > 0), (0, true), "{after:?}");
+    assert_eq!(session.read(1 << 20).unwrap().0, data);
+
+    // The first final read: after it the function may go on, and changes be read again.
+    let function = TestFunction::new(b"old");
+    traffic(&flow, 50, 30);
+    let pending = session.pending();
+    let final_ = |session: &mut SaveSession, resumes| {
+        session.read_final(1 << 20, &*function, resumes, &Sabotage::default())
+    };
+    let (data, _) = final_(&mut session, 0).unwrap();
+    session.unread(&data);
+    assert_eq!(session.pending().initial, 0);
+    assert_eq!(session.pending().dirty > 0, pending.dirty > 0);
+    let (changes, _) = session.read(1 << 20).unwrap();
+    assert!(data.starts_with(&changes) && !changes.is_empty());
+    *function.image.lock() = b"new".to_vec();
+    let (rest, done) = final_(&mut session, 1).unwrap();
+    assert_ne!(done.flags & abi::DLR_CQE_F_END, 0);
+    assert!(rest.windows(3).any(|w| w == b"new") && !rest.windows(3).any(|w| w == b"old"));
 }

@@ -8,10 +8,6 @@ use dlr_core::FnState;
 
 use super::*;
 
-const OK: u32 = abi::DLR_STATUS_SUCCESS;
-const FIELD: u32 = abi::DLR_STATUS_INVALID_FIELD;
-const STATE: u32 = abi::DLR_STATUS_INVALID_STATE;
-
 #[test]
 fn bad_entries_are_refused() {
     let mut d = Driver::new();
@@ -107,6 +103,26 @@ fn what_a_function_does_without_it_refuses() {
 }
 
 #[test]
+fn an_update_of_the_firmware_changes_what_a_function_can_do() {
+    let mut d = Driver::new();
+    let caps = |d: &mut Driver, k| {
+        assert_eq!(d.buffered(abi::DLR_CMD_IDENTIFY_FN, k, 64, 0).0, OK);
+        d.memory.u64(BUFFER) as u32
+    };
+    let all = caps(&mut d, 0);
+    assert!(d
+        .mf
+        .set_without(0, abi::DLR_FN_CAP_P2P | abi::DLR_FN_CAP_LOG));
+    assert!(!d.mf.set_without(3, 0));
+    let gone = abi::DLR_FN_CAP_P2P | abi::DLR_FN_CAP_LOG | abi::DLR_FN_CAP_HOLD;
+    assert_eq!(caps(&mut d, 0), all & !gone);
+    assert_eq!(caps(&mut d, 1), all);
+    assert_eq!(d.log_start(0, |_| ()), abi::DLR_STATUS_INVALID_OPCODE);
+    assert!(d.mf.set_without(0, 0));
+    assert_eq!(caps(&mut d, 0), all);
+}
+
+#[test]
 fn log_start_checks_its_parameters() {
     let mut d = Driver::new();
     let spoil: [fn(&mut abi::dlr_log_start_params); 11] = [
@@ -120,7 +136,7 @@ fn log_start_checks_its_parameters() {
         |p| p.irq_threshold = 17,
         |p| p.num_ranges = 0,
         |p| p.num_ranges = 65,
-        |p| p.reserved[4] = 1,
+        |p| p.reserved[3] = 1,
     ];
     for (n, spoil) in spoil.into_iter().enumerate() {
         assert_eq!(d.log_start(0, spoil), FIELD, "case {n}");
@@ -163,6 +179,72 @@ fn a_log_through_registers_and_commands() {
         abi::DLR_LOG_POSTED_ERROR
     );
     assert_eq!(d.log_register(2, abi::DLR_REG_LOG_STATE), 0);
+}
+
+/// Rule 7. Nothing but the ring in memory is looked at: POSTED and SYNC would push the entry.
+#[test]
+fn suspend_posts_the_entries_of_all_writes() {
+    let mut d = Driver::new();
+    assert_eq!(d.log_start(0, |_| ()), OK);
+    d.mf.dirty_sink(0).unwrap().dirty(0x5000, 1);
+    assert_eq!(d.memory.u64(RING), 0, "a run may still grow");
+    let down = abi::DLR_CMD_SUSPEND;
+    assert_eq!(d.level(down, 0, abi::DLR_FN_RUNNING_P2P), OK);
+    assert_eq!(d.memory.u64(RING) >> 12, 5);
+}
+
+#[test]
+fn held_work_goes_on_after_log_head_log_stop_and_reset() {
+    let mut d = Driver::new();
+    let rooms = |d: &Driver| d.functions[0].rooms.load(Ordering::Relaxed);
+    for n in 0..3 {
+        let status = d.log_start(0, |p| p.hold_us = abi::DLR_LOG_MAX_HOLD_US);
+        assert_eq!(status, OK);
+        let sink = d.mf.dirty_sink(0).unwrap();
+        for page in 0..9 {
+            sink.dirty(page * 8192, 1);
+        }
+        assert!(sink.hold_until(8).is_some());
+        let before = rooms(&d);
+        match n {
+            0 => d.write_fn(0, abi::DLR_REG_LOG_HEAD, 8),
+            1 => {}
+            _ => {
+                d.mf.write32(abi::DLR_REG_CONTROL, abi::DLR_CONTROL_RESET);
+                assert_eq!(rooms(&d), before + 1);
+                return;
+            }
+        }
+        assert_eq!(rooms(&d) - before, u64::from(n == 0));
+        assert_eq!(d.plain(abi::DLR_CMD_LOG_STOP, 0), OK);
+        assert!(rooms(&d) > before);
+        assert!(sink.hold_until(8).is_none());
+    }
+}
+
+#[test]
+fn an_entry_can_come_after_the_suspension() {
+    let mut d = Driver::new();
+    assert_eq!(d.log_start(0, |_| ()), OK);
+    d.sabotage.set(SabotageKind::EntryAfterSuspend, 100);
+    d.mf.dirty_sink(0).unwrap().dirty(0x5000, 1);
+    let down = abi::DLR_CMD_SUSPEND;
+    assert_eq!(d.level(down, 0, abi::DLR_FN_RUNNING_P2P), OK);
+    let posted = |d: &Driver| d.log_register(0, abi::DLR_REG_LOG_POSTED);
+    assert_eq!((posted(&d), d.memory.u64(RING)), (0, 0));
+    d.wait(|d| posted(d) == 1);
+    assert_eq!(d.memory.u64(RING) >> 12, 5);
+}
+
+#[test]
+fn hold_us_is_checked() {
+    let mut d = Driver::with([0, abi::DLR_FN_CAP_HOLD, 0]);
+    d.enable(2, 2);
+    let most = abi::DLR_LOG_MAX_HOLD_US;
+    assert_eq!(d.log_start(0, |p| p.hold_us = most + 1), FIELD);
+    assert_eq!(d.log_start(0, |p| p.hold_us = most), OK);
+    assert_eq!(d.log_start(1, |p| p.hold_us = 1), FIELD, "not without HOLD");
+    assert_eq!(d.log_start(1, |p| p.hold_us = 0), OK);
 }
 
 #[test]
@@ -219,119 +301,4 @@ fn status_page_follows_the_session() {
     let last = d.page().seq;
     assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
     assert_eq!(d.page().seq, last, "not written any more");
-}
-
-/// Reads the whole state of stopped function 0, with three reads in flight.
-fn read_all(d: &mut Driver) -> Vec<u8> {
-    let mut stream = Vec::new();
-    loop {
-        for n in 0..3u64 {
-            d.submit(|sqe| {
-                sqe.opcode = abi::DLR_CMD_SAVE_READ as u16;
-                sqe.addr = BUFFER + n * 0x1000;
-                sqe.len = 0x1000;
-                sqe.flags = abi::DLR_SAVE_READ_F_FINAL;
-            });
-        }
-        let mut end = false;
-        for n in 0..3u64 {
-            let cqe = d.completion(1000).unwrap();
-            assert_eq!(u32::from(cqe.status), OK);
-            stream.extend(d.memory.bytes(BUFFER + n * 0x1000, cqe.result as usize));
-            end |= cqe.flags & abi::DLR_CQE_F_END != 0;
-        }
-        if end {
-            return stream;
-        }
-    }
-}
-
-fn load(d: &mut Driver, function: u16, stream: &[u8]) -> u32 {
-    for piece in stream.chunks(0x3000) {
-        d.memory.write(BUFFER, piece).unwrap();
-        let len = piece.len() as u32;
-        let (status, ..) = d.buffered(abi::DLR_CMD_LOAD_WRITE, function, len, 0);
-        if status != OK {
-            return status;
-        }
-    }
-    d.plain(abi::DLR_CMD_LOAD_COMMIT, function)
-}
-
-#[test]
-fn save_here_load_there() {
-    let mut d = Driver::new();
-    let final_ = abi::DLR_SAVE_READ_F_FINAL;
-    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, 0).0, STATE);
-    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
-    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, final_).0, STATE);
-    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 0, 0).0, FIELD);
-    d.stop(0);
-    let stream = read_all(&mut d);
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 0), abi::DLR_STATUS_BUSY);
-    assert_eq!(d.plain(abi::DLR_CMD_SAVE_END, 0), OK);
-
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), STATE, "not stopped");
-    d.stop(1);
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_COMMIT, 1), STATE, "no session");
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), OK);
-    let up = d.level(abi::DLR_CMD_RESUME, 1, abi::DLR_FN_RUNNING_P2P);
-    assert_eq!(up, STATE, "not while it loads");
-    assert_eq!(load(&mut d, 1, &stream), OK);
-    assert_eq!(*d.functions[1].image.lock(), [0, 1, 2, 3]);
-    let up = d.level(abi::DLR_CMD_RESUME, 1, abi::DLR_FN_RUNNING_P2P);
-    assert_eq!(up, OK);
-}
-
-#[test]
-fn refused_streams_leave_the_function_reset() {
-    let mut d = Driver::new();
-    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
-    d.stop(0);
-    let stream = read_all(&mut d);
-    d.stop(1);
-    let mut bad = stream.clone();
-    bad[200] ^= 1;
-    let cut = &stream[..stream.len() - 1];
-    for (n, (stream, status)) in [
-        (&bad[..], abi::DLR_STATUS_CORRUPT),
-        (cut, abi::DLR_STATUS_TRUNCATED),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), OK);
-        assert_eq!(load(&mut d, 1, stream), status);
-        assert_eq!(d.functions[1].resets.load(Ordering::Relaxed), n as u64 + 1);
-        assert_eq!(
-            d.plain(abi::DLR_CMD_LOAD_COMMIT, 1),
-            STATE,
-            "session is over"
-        );
-    }
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_BEGIN, 1), OK);
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_ABORT, 1), OK);
-    assert_eq!(d.functions[1].resets.load(Ordering::Relaxed), 3);
-    assert_eq!(d.plain(abi::DLR_CMD_LOAD_ABORT, 1), OK);
-    assert_eq!(d.functions[1].resets.load(Ordering::Relaxed), 3);
-}
-
-#[test]
-fn function_reset_ends_sessions() {
-    let mut d = Driver::new();
-    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
-    d.mf.events(0).unwrap().function_reset();
-    assert_eq!(d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, 0).0, STATE);
-    assert_eq!(d.plain(abi::DLR_CMD_SAVE_BEGIN, 0), OK);
-    // An undeliverable read changes nothing.
-    let (status, ..) = d.run(|sqe| {
-        sqe.opcode = abi::DLR_CMD_SAVE_READ as u16;
-        sqe.addr = MEMORY as u64;
-        sqe.len = 64;
-    });
-    assert_eq!(status, abi::DLR_STATUS_DMA_FAULT);
-    let (status, ..) = d.buffered(abi::DLR_CMD_SAVE_READ, 0, 64, 0);
-    assert_eq!(status, OK);
-    let magic = d.memory.u64(BUFFER) as u32;
-    assert_eq!(magic, abi::DLR_SECTION_MAGIC);
 }

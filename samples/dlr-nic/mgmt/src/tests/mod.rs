@@ -2,8 +2,15 @@
 
 //! The management function as a driver sees it: registers, rings, commands.
 
+mod abort;
+mod attest;
 mod commands;
+mod event;
+mod garbage;
 mod queue;
+mod reset;
+mod rows;
+mod state;
 
 use std::{
     sync::Arc,
@@ -11,13 +18,18 @@ use std::{
 };
 
 use dlr_abi::abi;
-use dlr_core::{DataFunction, DmaMemory, Sabotage};
+use dlr_core::{DataFunction, DmaMemory, Sabotage, SabotageKind};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::{
-    testing::{TestFunction, TestInterrupt, TestMemory},
-    Config, FunctionConfig, ManagementFunction,
+    testing::{TestFunction, TestInterrupt, TestMemory, TestWords},
+    Config, Fault, FaultAction, FunctionConfig, ManagementFunction,
 };
+
+const OK: u32 = abi::DLR_STATUS_SUCCESS;
+const FIELD: u32 = abi::DLR_STATUS_INVALID_FIELD;
+const STATE: u32 = abi::DLR_STATUS_INVALID_STATE;
+const BUSY: u32 = abi::DLR_STATUS_BUSY;
 
 const SQ: u64 = 0x1000;
 const CQ: u64 = 0x3000;
@@ -26,12 +38,22 @@ const RING: u64 = 0x8000;
 const PAGE: u64 = 0x5000;
 const MEMORY: usize = 0x80_000;
 
+fn once(action: FaultAction) -> Fault {
+    Fault {
+        action,
+        after: 0,
+        count: 1,
+    }
+}
+
 /// A driver with an enabled queue.
 struct Driver {
     mf: ManagementFunction,
     memory: Arc<TestMemory>,
     interrupt: Arc<TestInterrupt>,
+    sabotage: Arc<Sabotage>,
     functions: Vec<Arc<TestFunction>>,
+    words: Vec<Arc<TestWords>>,
     order: u32,
     tail: u32,
     head: u32,
@@ -74,11 +96,17 @@ impl Driver {
             let function: Arc<dyn DataFunction> = function.clone();
             mf.attach(k, &function);
         }
+        let words: Vec<Arc<TestWords>> = functions.iter().map(|_| Arc::default()).collect();
+        for (k, words) in words.iter().enumerate() {
+            mf.attach_words(k, words.clone());
+        }
         Self {
             mf,
             memory,
             interrupt,
+            sabotage,
             functions,
+            words,
             order: 0,
             tail: 0,
             head: 0,
@@ -144,6 +172,48 @@ impl Driver {
         assert_eq!(cqe.id, id);
         assert_eq!(cqe.sq_head, self.tail as u16);
         (cqe.status.into(), cqe.result, cqe.flags)
+    }
+
+    /// Submits a command without arguments.
+    fn send(&mut self, opcode: u32, function: u16) -> u16 {
+        self.submit(|sqe| {
+            sqe.opcode = opcode as u16;
+            sqe.function = function;
+        })
+    }
+
+    /// Ids and statuses of the next `n` completions, in their order.
+    fn completions(&mut self, n: usize) -> Vec<(u16, u32)> {
+        let one = |_| {
+            let cqe = self.completion(2000).expect("a completion");
+            (cqe.id, cqe.status.into())
+        };
+        (0..n).map(one).collect()
+    }
+
+    /// Writes a register of a function's block.
+    fn write_fn(&self, function: u32, register: u32, value: u32) {
+        let block = abi::DLR_REG_FN_BASE + function * abi::DLR_REG_FN_STRIDE;
+        self.mf.write32(block + register, value);
+    }
+
+    /// Waits until `what` holds; panics after five seconds.
+    fn wait(&self, what: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while !what(self) {
+            assert!(Instant::now() < end, "it did not happen");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// A log of function `k` in which only the reserved slot is free.
+    fn full_log(&mut self, k: u16) {
+        assert_eq!(self.log_start(k, |_| ()), OK);
+        let sink = self.mf.dirty_sink(k.into()).unwrap();
+        for n in 0..15 {
+            sink.dirty(n * 8192, 1);
+        }
+        assert_eq!(self.log_register(k.into(), abi::DLR_REG_LOG_POSTED), 15);
     }
 
     /// Status of a command without arguments.

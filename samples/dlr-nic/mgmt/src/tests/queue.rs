@@ -3,18 +3,10 @@
 //! Registers and the rings of the admin queue.
 
 use super::*;
-use crate::{Fault, FaultAction};
+use crate::FaultAction;
 
 const READY: u32 = abi::DLR_MF_STATUS_READY;
 const FATAL: u32 = abi::DLR_MF_STATUS_FATAL;
-
-fn once(action: FaultAction) -> Fault {
-    Fault {
-        action,
-        after: 0,
-        count: 1,
-    }
-}
 
 #[test]
 fn identity_registers() {
@@ -117,8 +109,9 @@ fn impossible_counts_are_fatal() {
 #[test]
 fn a_slow_function_delays_no_other() {
     let mut d = Driver::new();
-    d.mf.inject(abi::DLR_CMD_LOG_STOP as u16, once(FaultAction::Delay(300)));
-    let slow = d.submit(|sqe| sqe.opcode = abi::DLR_CMD_LOG_STOP as u16);
+    let begin = abi::DLR_CMD_SAVE_BEGIN;
+    d.mf.inject(begin as u16, once(FaultAction::Delay(300)));
+    let slow = d.submit(|sqe| sqe.opcode = begin as u16);
     let behind = d.submit(|sqe| sqe.opcode = abi::DLR_CMD_SAVE_END as u16);
     let other = d.submit(|sqe| {
         sqe.opcode = abi::DLR_CMD_SAVE_END as u16;
@@ -194,7 +187,7 @@ fn some_faults_keep_the_command_from_running() {
 }
 
 #[test]
-fn a_stuck_queue_is_freed_by_a_function_level_reset_alone() {
+fn a_stuck_queue_is_freed_by_a_reset_alone() {
     let mut d = Driver::new();
     d.mf.inject(abi::DLR_CMD_SAVE_END as u16, once(FaultAction::Stuck));
     d.submit(|sqe| sqe.opcode = abi::DLR_CMD_SAVE_END as u16);

@@ -59,7 +59,7 @@ fn a_guest_moves_to_another_function() {
         send(&new, 2, &frame(71));
         new.net.resume(FnState::Running);
         eventually("a frame from the new place", || {
-            *new.seen.sent.lock().unwrap() == [frame(71)]
+            new.seen.sent.lock().unwrap().ends_with(&[frame(71)])
         });
         assert_eq!(new.net.deliver(&frame(101)), Delivery::Accepted);
         assert_eq!(new.returned(RXQ), [(0, 112), (1, 113)]);

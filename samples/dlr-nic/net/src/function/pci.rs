@@ -36,23 +36,51 @@ impl PciFunction for NetFunction {
         }
     }
 
-    fn reset(&self, _kind: ResetKind) {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        let window = self.shared.gate.lock().device.window;
+        window.config_read(self.shared.window_cap, offset, data, |access| {
+            let mut value = [0; 4];
+            self.bar_read(access.bar, access.offset, &mut value[..access.length]);
+            value
+        });
+    }
+
+    fn config_write(&self, offset: u16, data: &[u8]) {
         let mut gated = self.shared.gate.lock();
-        gated.device.reset();
-        self.shared.set_state(&mut gated, FnState::Running);
-        while gated.in_flight != 0 {
-            self.shared.idle.wait(&mut gated);
+        if gated.state == FnState::Stopped {
+            return;
         }
+        let window = &mut gated.device.window;
+        let access = window.config_write(self.shared.window_cap, offset, data);
         drop(gated);
-        self.shared.events.function_reset();
+        if let Some(access) = access {
+            self.bar_write(access.bar, access.offset, &data[..access.length]);
+        }
+    }
+
+    fn reset(&self, _kind: ResetKind) {
+        let shared = &self.shared;
+        let mut gated = shared.gate.lock();
+        // No driver, no more frames: those in flight end.
+        gated.device.clear();
+        while gated.in_flight != 0 {
+            shared.idle.wait(&mut gated);
+        }
+        // The gate was open: a load may have come in. From here on it is refused, because the
+        // state changes and the management function hears of the reset in one hold of the gate.
+        (gated.loaded, gated.moved) = (false, false);
+        gated.rounds = None;
+        gated
+            .device
+            .power_on(shared.addresses.reset(shared.index.into()));
+        shared.set_state(&mut gated, FnState::Running);
+        shared.events.function_reset();
     }
 
     fn bus_master(&self, enabled: bool) {
         let mut gated = self.shared.gate.lock();
         gated.device.master = enabled;
-        if enabled {
-            gated.announce_config();
-        }
+        gated.device.announce_config();
         drop(gated);
         self.bell.ring();
     }

@@ -23,7 +23,7 @@ fn frames_lie_where_descriptors_say() {
     let sent = frame(100);
     assert_eq!(rig.net.deliver(&sent), Delivery::Accepted);
     let header = rig.peek(BUFFERS + 0xff0, HDR_LEN);
-    assert_eq!(header, [HDR_F_DATA_VALID, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(header, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
     assert_eq!(rig.peek(BUFFERS + 0xff0 + 12, 8), sent[..8]);
     assert_eq!(rig.peek(BUFFERS + 0x3000, 92), sent[8..]);
     assert_eq!(rig.returned(RXQ), [(3, 112)]);
@@ -91,17 +91,20 @@ fn too_few_buffers_stay_the_guests() {
 #[test]
 fn filter_and_link() {
     let rig = Rig::started(PLAIN);
-    rig.give(RXQ, 0, &[(BUFFERS, 2048, true)]);
+    rig.give(RXQ, 0, &[(BUFFERS + 0x2000, 2048, true)]);
+    promiscuous(&rig, 0, false);
+    rig.seen.interrupts.lock().unwrap().clear();
     let mut foreign = frame(60);
     foreign[5] ^= 1;
     assert_eq!(rig.net.deliver(&foreign), Delivery::Dropped);
     assert_eq!(rig.net.deliver(&[0xff; 13]), Delivery::Dropped);
+    let [before] = rig.get::<1>(COMMON + 0x15);
     rig.net.set_link(false);
     assert_eq!(rig.net.deliver(&frame(60)), Delivery::Dropped);
     assert_eq!(rig.get::<2>(DEVICE + 6), [0, 0]);
     rig.net.set_link(true);
     assert_eq!(*rig.seen.interrupts.lock().unwrap(), [0, 0]);
-    assert_eq!(rig.get::<1>(COMMON + 0x15), [2]);
+    assert_eq!(rig.get::<1>(COMMON + 0x15), [before.wrapping_add(2)]);
     assert_eq!(rig.net.deliver(&frame(60)), Delivery::Accepted);
 }
 
@@ -177,11 +180,18 @@ pub(super) fn command(rig: &Rig, head: u16, bytes: &[u8]) -> u8 {
     rig.peek(BUFFERS + 0x1000, 1)[0]
 }
 
+/// Whether the guest wants all frames.
+pub(super) fn promiscuous(rig: &Rig, head: u16, on: bool) {
+    let mode = [CTRL_CLASS_RX, CTRL_RX_PROMISC, on.into()];
+    assert_eq!(command(rig, head, &mode), CTRL_OK);
+}
+
 #[test]
 fn control_queue() {
     let rig = Rig::started(PLAIN);
     rig.give(RXQ, 0, &[(BUFFERS + 0x2000, 2048, true)]);
     rig.give(RXQ, 1, &[(BUFFERS + 0x3000, 2048, true)]);
+    promiscuous(&rig, 12, false);
     let other = [2, 0, 0, 0, 0, 0x77];
     let mut to_other = frame(60);
     to_other[..6].copy_from_slice(&other);
@@ -217,7 +227,9 @@ fn resets_of_all_kinds() {
     let rig = Rig::started(PLAIN);
     rig.net.suspend(FnState::Stopped);
     rig.net.bus_master(false);
+    let before = rig.stats()["resets"].as_u64().unwrap();
     PciFunction::reset(&*rig.net, ResetKind::FunctionLevel);
+    assert_eq!(rig.stats()["resets"], before + 1, "one reset counts once");
     assert_eq!(rig.net.state(), FnState::Running);
     assert_eq!(rig.seen.resets.load(Ordering::SeqCst), 1);
     assert_eq!(rig.status(), 0);
@@ -234,13 +246,28 @@ fn resets_of_all_kinds() {
 }
 
 #[test]
+fn a_function_without_a_driver_keeps_no_frame_waiting() {
+    let rig = Rig::new();
+    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Dropped);
+    rig.start(PLAIN);
+    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
+    rig.put(COMMON + 0x14, &[0]);
+    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Dropped);
+    let stats = rig.stats();
+    assert_eq!(
+        (&stats["rx_no_driver"], &stats["rx_no_buffer"]),
+        (&2.into(), &1.into())
+    );
+}
+
+#[test]
 fn no_bus_master_no_dma() {
     let rig = Rig::started(PLAIN);
     rig.give(RXQ, 0, &[(BUFFERS, 2048, true)]);
     rig.net.bus_master(false);
     send(&rig, 0, &frame(60));
     rig.ring(TXQ);
-    assert_eq!(rig.net.deliver(&frame(60)), Delivery::NoBuffer);
+    assert_eq!(rig.net.deliver(&frame(60)), Delivery::Dropped);
     rig.net.bus_master(true);
     eventually("the frame", || rig.seen.sent.lock().unwrap().len() == 1);
     assert_eq!(rig.net.deliver(&frame(60)), Delivery::Accepted);

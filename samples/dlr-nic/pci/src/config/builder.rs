@@ -9,9 +9,9 @@ use super::{regs::*, ConfigSpace, MsixLayout};
 /// What a function says it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// Vendor id, of the subsystem too.
+    /// Vendor id, of the subsystem too unless [`ConfigBuilder::subsystem`] says otherwise.
     pub vendor: u16,
-    /// Device id, of the subsystem too.
+    /// Device id, as the vendor id.
     pub device: u16,
     /// Class code, 24 bits.
     pub class: u32,
@@ -41,6 +41,8 @@ impl ConfigBuilder {
                 writable: Box::new([0; CONFIG_SIZE]),
                 bars: [0; 6],
                 pcie: None,
+                pm: None,
+                dvsec: None,
                 msix: None,
             },
             link: CAPABILITIES,
@@ -60,6 +62,13 @@ impl ConfigBuilder {
         this
     }
 
+    /// Other ids of the subsystem than those of the function.
+    pub fn subsystem(mut self, vendor: u16, id: u16) -> Self {
+        self.put(SUBSYSTEM_VENDOR, &vendor.to_le_bytes());
+        self.put(SUBSYSTEM, &id.to_le_bytes());
+        self
+    }
+
     /// A 32-bit memory BAR of `size` bytes, a power of two of at least 16.
     pub fn bar(mut self, bar: u8, size: u64) -> Self {
         debug_assert!(size.is_power_of_two() && size >= 16 && bar < 6);
@@ -74,11 +83,24 @@ impl ConfigBuilder {
         let mut cap = [0; PCIE_LENGTH];
         cap[PCIE_FLAGS..][..2].copy_from_slice(&PCIE_FLAGS_ENDPOINT_V2.to_le_bytes());
         cap[PCIE_DEVCAP..][..4].copy_from_slice(&PCIE_DEVCAP_VALUE.to_le_bytes());
+        cap[PCIE_DEVCTL..][..2].copy_from_slice(&PCIE_DEVCTL_VALUE.to_le_bytes());
         cap[PCIE_LNKCAP..][..4].copy_from_slice(&PCIE_LNKCAP_VALUE.to_le_bytes());
         cap[PCIE_LNKSTA..][..2].copy_from_slice(&PCIE_LNKSTA_VALUE.to_le_bytes());
         let at = self.capability(CAP_PCIE, &cap);
         self.allow(at + PCIE_DEVCTL, &PCIE_DEVCTL_WRITABLE.to_le_bytes());
         self.space.pcie = Some(at as u16);
+        self
+    }
+
+    /// The Power Management capability, mandatory for a PCI Express function that is no virtual
+    /// function: D0 and D3hot, without a reset on the way back.
+    pub fn power_management(mut self) -> Self {
+        let mut cap = [0; PM_LENGTH];
+        cap[PM_CAPABILITIES..][..2].copy_from_slice(&PM_CAPABILITIES_VALUE.to_le_bytes());
+        cap[PM_CONTROL..][..2].copy_from_slice(&PM_CONTROL_VALUE.to_le_bytes());
+        let at = self.capability(CAP_PM, &cap);
+        self.allow(at + PM_CONTROL, &[PM_STATE]);
+        self.space.pm = Some(at as u16);
         self
     }
 
@@ -106,6 +128,7 @@ impl ConfigBuilder {
     }
 
     /// The DVSEC of the contract: `function` holds number and role (`DLR_DVSEC_FUNCTION`).
+    /// It shows no nonce yet, and nothing in it can be written by the host.
     pub fn dlr(mut self, serial: u64, function: u32) -> Self {
         let header1 =
             abi::DLR_DVSEC_VENDOR_ID | abi::DLR_DVSEC_REVISION << 16 | abi::DLR_DVSEC_LENGTH << 20;
@@ -120,7 +143,8 @@ impl ConfigBuilder {
         ] {
             body[offset as usize - 4..][..4].copy_from_slice(&value.to_le_bytes());
         }
-        self.extended(EXT_CAP_DVSEC, 1, &body);
+        let at = self.extended(EXT_CAP_DVSEC, 1, &body);
+        self.space.dvsec = Some(at);
         self
     }
 

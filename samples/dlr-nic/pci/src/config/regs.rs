@@ -24,6 +24,7 @@ pub(super) const COMMAND_BUS_MASTER: u8 = 0x04;
 pub(super) const COMMAND_WRITABLE: u16 = 0x0546;
 pub(super) const STATUS_CAPABILITIES: u16 = 0x0010;
 
+pub(super) const CAP_PM: u8 = 0x01;
 pub(super) const CAP_VENDOR: u8 = 0x09;
 pub(super) const CAP_PCIE: u8 = 0x10;
 pub(super) const CAP_MSIX: u8 = 0x11;
@@ -42,14 +43,29 @@ pub(super) const PCIE_LNKSTA: usize = 0x12;
 pub(super) const PCIE_FLAGS_ENDPOINT_V2: u16 = 0x0002;
 /// Role-based error reporting, function level reset.
 pub(super) const PCIE_DEVCAP_VALUE: u32 = 1 << 15 | 1 << 28;
-/// All of DevCtl but the FLR bit, which reads as zero.
-pub(super) const PCIE_DEVCTL_WRITABLE: u16 = 0x7fff;
+/// Error reporting, relaxed ordering, no snoop, read request size. The function offers no larger
+/// payload, no extended tags, no phantom functions and no auxiliary power, so those bits read as
+/// zero, and so does the FLR bit.
+pub(super) const PCIE_DEVCTL_WRITABLE: u16 = 0x781f;
+/// After a reset: relaxed ordering and no snoop on, read requests of 512 bytes (7.5.3.4).
+pub(super) const PCIE_DEVCTL_VALUE: u16 = 0x2810;
 /// In the upper byte of DevCtl.
 pub(super) const PCIE_DEVCTL_FLR: u8 = 0x80;
 pub(super) const PCIE_DEVSTA_RW1C: u8 = 0x0f;
 /// 2.5 GT/s, one lane.
 pub(super) const PCIE_LNKCAP_VALUE: u32 = 0x11;
 pub(super) const PCIE_LNKSTA_VALUE: u16 = 0x11;
+
+pub(super) const PM_LENGTH: usize = 8;
+pub(super) const PM_CAPABILITIES: usize = 0x02;
+pub(super) const PM_CONTROL: usize = 0x04;
+/// Version 3; D1, D2 and PME# do not exist.
+pub(super) const PM_CAPABILITIES_VALUE: u16 = 0x0003;
+/// No_Soft_Reset: the way from D3hot to D0 keeps all state.
+pub(super) const PM_CONTROL_VALUE: u16 = 0x0008;
+/// PowerState.
+pub(super) const PM_STATE: u8 = 0x03;
+pub(super) const PM_D3HOT: u8 = 0x03;
 
 pub(super) const AER_LENGTH: usize = 0x48;
 pub(super) const AER_UNCOR_MASK: usize = 0x08;

@@ -46,9 +46,9 @@ fn header_and_chain() {
     assert_eq!(word(&space, REVISION) >> 8, 0x08_80_00);
     assert_ne!(word(&space, COMMAND) >> 16 & 0x10, 0);
     let ids: Vec<_> = chain(&space).into_iter().map(|c| c.0).collect();
-    assert_eq!(ids, [CAP_PCIE, CAP_MSIX]);
+    assert_eq!(ids, [CAP_PCIE, CAP_PM, CAP_MSIX]);
     let ids: Vec<_> = extended(&space).into_iter().map(|c| c.0).collect();
-    assert_eq!(ids, [EXT_CAP_DVSEC, EXT_CAP_SERIAL]);
+    assert_eq!(ids, [EXT_CAP_DVSEC, EXT_CAP_SERIAL, EXT_CAP_AER]);
 }
 
 #[test]
@@ -56,14 +56,47 @@ fn dvsec_says_who_it_is() {
     let space = mf();
     let at = extended(&space)[0].1;
     let field = |offset: u32| word(&space, at + offset as usize);
-    assert_eq!(field(abi::DLR_DVSEC_HEADER1), 0x0181_1af4);
-    assert_eq!(field(abi::DLR_DVSEC_HEADER2), 0x0001_0d17);
+    assert_eq!(field(abi::DLR_DVSEC_HEADER1), 0x0202_1af4);
+    assert_eq!(field(abi::DLR_DVSEC_HEADER2), 0x0002_0d17);
     assert_eq!(
         field(abi::DLR_DVSEC_FUNCTION),
         abi::DLR_DVSEC_FUNCTION_ROLE_MF
     );
     assert_eq!(field(abi::DLR_DVSEC_SERIAL_LO), 0x5566_7788);
     assert_eq!(field(abi::DLR_DVSEC_SERIAL_HI), 0x1122_3344);
+}
+
+#[test]
+fn a_nonce_is_shown_until_the_next_reset_and_the_host_cannot_write_it() {
+    let mut space = mf();
+    let at = extended(&space)[0].1;
+    let nonce = |space: &ConfigSpace| {
+        let half = |offset: u32| u64::from(word(space, at + offset as usize));
+        half(abi::DLR_DVSEC_NONCE_LO) | half(abi::DLR_DVSEC_NONCE_HI) << 32
+    };
+    assert_eq!(nonce(&space), 0);
+    space.set_nonce(0x1234_5678_9abc_def0);
+    let before = space.bytes.clone();
+    space.write(at as u16, &[0x5a; abi::DLR_DVSEC_LENGTH as usize]);
+    assert_eq!(space.bytes, before, "a word of the DVSEC was written");
+    assert_eq!(nonce(&space), 0x1234_5678_9abc_def0);
+    space.reset();
+    assert_eq!(nonce(&space), 0);
+}
+
+#[test]
+fn a_subsystem_may_have_ids_of_its_own() {
+    let identity = Identity {
+        vendor: 1,
+        device: 2,
+        class: 0,
+        revision: 0,
+    };
+    let plain = ConfigBuilder::new(&identity).build();
+    assert_eq!(word(&plain, SUBSYSTEM_VENDOR), 0x0002_0001);
+    let own = ConfigBuilder::new(&identity).subsystem(3, 4).build();
+    assert_eq!(word(&own, SUBSYSTEM_VENDOR), 0x0004_0003);
+    assert_eq!(word(&own, VENDOR), 0x0002_0001);
 }
 
 #[test]
@@ -108,7 +141,7 @@ fn bars_size_themselves() {
 #[test]
 fn msix_says_where_it_is() {
     let space = mf();
-    let at = chain(&space)[1].1;
+    let at = chain(&space)[2].1;
     assert_eq!(word(&space, at) >> 16, 64);
     assert_eq!(word(&space, at + MSIX_TABLE), u32::from(MSIX_BAR));
     assert_eq!(word(&space, at + MSIX_PBA), 0x1000 | u32::from(MSIX_BAR));
@@ -127,7 +160,45 @@ fn flr_is_noticed_and_reads_as_zero() {
     assert_eq!(read, [0x10, 0x00]);
     space.reset();
     space.read(devctl, &mut read);
-    assert_eq!(read, [0, 0]);
+    assert_eq!(read, PCIE_DEVCTL_VALUE.to_le_bytes());
+}
+
+#[test]
+fn device_control_has_only_what_the_capabilities_offer() {
+    let mut space = mf();
+    let devctl = (chain(&space)[0].1 + PCIE_DEVCTL) as u16;
+    space.write(devctl, &[0xff, 0x7f]);
+    let mut read = [0; 2];
+    space.read(devctl, &mut read);
+    // No larger payload (7:5), extended tags (8), phantom functions (9) or auxiliary power (10).
+    assert_eq!(u16::from_le_bytes(read) & 0x07e0, 0);
+    assert_eq!(u16::from_le_bytes(read), 0x781f);
+}
+
+#[test]
+fn a_function_that_sleeps_starts_no_dma_and_wakes_up_as_it_was() {
+    let mut space = mf();
+    let (id, pm) = chain(&space)[1];
+    assert_eq!((id, word(&space, pm) >> 16), (CAP_PM, 3));
+    let control = (pm + PM_CONTROL) as u16;
+    assert_eq!(word(&space, pm + PM_CONTROL), 0x8, "No_Soft_Reset, D0");
+    space.write(COMMAND as u16, &[0x06, 0]);
+    assert!(space.powered() && space.bus_master());
+    assert_eq!(space.write(control, &[3, 0]).bus_master, Some(false));
+    assert!(!space.powered());
+    assert_eq!(word(&space, pm + PM_CONTROL), 0xb);
+    // D1 and D2 do not exist; PME# neither.
+    for nothing in [1, 2] {
+        assert_eq!(space.write(control, &[nothing, 0x81]).bus_master, None);
+        assert_eq!(word(&space, pm + PM_CONTROL), 0xb);
+    }
+    // Nothing but configuration space is awake: the bit alone allows no DMA.
+    assert_eq!(space.write(COMMAND as u16, &[0x02, 0]).bus_master, None);
+    assert_eq!(space.write(COMMAND as u16, &[0x06, 0]).bus_master, None);
+    assert_eq!(space.write(control, &[0, 0]).bus_master, Some(true));
+    space.write(control, &[3, 0]);
+    space.reset();
+    assert!(space.powered());
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod hook;
 mod space;
 mod table;
 
-pub use files::FileCache;
+pub use files::{FileCache, FileError};
 pub use hook::{DirtyHook, DirtyRef};
 pub use space::{DmaGuard, DmaSpace, MapError};
 pub use table::RangeTable;

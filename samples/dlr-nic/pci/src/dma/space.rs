@@ -3,17 +3,21 @@
 //! IOVA space of one function.
 
 use std::{
-    fmt, io,
+    collections::BTreeSet,
+    fmt,
     ops::Deref,
     os::fd::OwnedFd,
-    sync::{atomic::Ordering, Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{atomic::Ordering, Arc},
+    time::Instant,
 };
 
 use dlr_core::{DirtySink, DmaFault, DmaMemory};
+use parking_lot::{RwLock, RwLockReadGuard};
+use rangemap::RangeMap;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Permissions};
 
 use super::{
-    files::{FileCache, FileId, FileMapping},
+    files::{FileCache, FileError, FileId, FileMapping, MAX_BYTES},
     hook::DirtyHook,
     table::RangeTable,
     FunctionMemory,
@@ -24,13 +28,24 @@ const PAGE: u64 = 4096;
 /// Distance between two files in the file space, beyond their sizes.
 const FILE_GAP: u64 = 1 << 30;
 
+/// Memory files that one function has mapped at a time: each costs a descriptor and a mapping of
+/// this process, which all functions share.
+const MAX_FILES: usize = 64;
+
+/// Ranges that one function has mapped at a time, where neighbours that belong together are one: each
+/// costs memory of this process. Enough for a gigabyte of single pages; VFIO itself allows a
+/// container 65 535 (`dma_entry_limit`).
+pub(super) const MAX_RANGES: usize = 1 << 18;
+
 /// Why a DMA_MAP was refused.
 #[derive(Debug)]
 pub enum MapError {
     /// Empty, unaligned or wrapping range, or one beyond the end of the file.
     Invalid,
     /// The file cannot be mapped.
-    File(io::Error),
+    File(FileError),
+    /// The function has as many ranges mapped as it may have.
+    TooMany,
 }
 
 impl fmt::Display for MapError {
@@ -38,6 +53,7 @@ impl fmt::Display for MapError {
         match self {
             Self::Invalid => f.write_str("not a usable range"),
             Self::File(e) => write!(f, "memory file: {e}"),
+            Self::TooMany => write!(f, "{MAX_RANGES} ranges are mapped already"),
         }
     }
 }
@@ -49,13 +65,26 @@ struct State {
     memory: FunctionMemory,
     /// Where each file lies in the file space.
     files: Vec<(FileId, Arc<FileMapping>, u64)>,
+    /// What each mapped IOVA belongs to: as many ranges as the table of `memory` has.
+    users: RangeMap<u64, User>,
     next_base: u64,
+}
+
+/// Neighbours that are alike are one range, as in the crate's `Iotlb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct User {
+    /// The file, by its place in the file space.
+    base: u64,
+    /// From the IOVA to the place in the file space.
+    distance: u64,
+    perm: Permissions,
 }
 
 /// Host memory as one function reaches it. Nothing is reachable until it is mapped.
 pub struct DmaSpace {
     state: RwLock<State>,
     files: Arc<FileCache>,
+    sink: Option<Arc<dyn DirtySink>>,
 }
 
 impl DmaSpace {
@@ -65,22 +94,30 @@ impl DmaSpace {
             GuestMemoryMmap::default(),
             RangeTable::new(sink.clone()),
             true,
-            DirtyHook::new(sink),
+            DirtyHook::new(sink.clone()),
         );
         Self {
             state: RwLock::new(State {
                 memory,
                 files: Vec::new(),
+                users: RangeMap::new(),
                 next_base: 0,
             }),
             files,
+            sink,
         }
+    }
+
+    /// Until when work that may write to `entries` different places has to wait:
+    /// [`DirtySink::hold_until`].
+    pub fn hold_until(&self, entries: u32) -> Option<Instant> {
+        self.sink.as_ref()?.hold_until(entries)
     }
 
     /// Holds all mappings as they are: an unmap waits until the guard is gone. The holder
     /// must not take a second guard of the same space meanwhile.
     pub fn lock(&self) -> DmaGuard<'_> {
-        DmaGuard(self.state.read().unwrap_or_else(PoisonError::into_inner))
+        DmaGuard(self.state.read())
     }
 
     /// Maps `[iova, iova + len)` to `fd` from `offset` on.
@@ -102,43 +139,111 @@ impl DmaSpace {
             return Err(MapError::Invalid);
         }
         let bytes = usize::try_from(len).map_err(|_| MapError::Invalid)?;
-        let (id, mapping) = self.files.get(fd, end).map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidInput => MapError::Invalid,
-            _ => MapError::File(e),
+        let (id, mapping) = self.files.get(fd, end).map_err(|e| match e {
+            FileError::Invalid => MapError::Invalid,
+            e => MapError::File(e),
         })?;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let base = state.place(id, mapping).ok_or(MapError::Invalid)?;
+        let mut state = self.state.write();
+        // A range in the middle of another one makes three of one.
+        if state.users.len() + 2 > MAX_RANGES {
+            return Err(MapError::TooMany);
+        }
+        let base = state.place(id, mapping)?;
         state.memory.iommu().map(iova, base + offset, bytes, perm);
+        let user = User {
+            base,
+            distance: (base + offset).wrapping_sub(iova),
+            perm,
+        };
+        state.users.insert(iova..iova + len, user);
         Ok(())
     }
 
     /// Unmaps what lies in `[iova, iova + len)`, be it nothing. Returns when no access to it
     /// is in flight any more.
+    ///
+    /// Where one range more than [`MAX_RANGES`] would be left over, the rest of the range goes, too: a
+    /// client that unmaps piece by piece loses DMA, and this process no memory.
     pub fn unmap(&self, iova: u64, len: u64) {
-        let state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.memory.iommu().unmap(iova, len);
+        let mut state = self.state.write();
+        let mut end = iova.saturating_add(len);
+        if iova >= end {
+            return;
+        }
+        if state.users.len() >= MAX_RANGES {
+            if let Some((range, _)) = state.users.get_key_value(&iova) {
+                if range.start < iova {
+                    end = end.max(range.end);
+                }
+            }
+        }
+        state.memory.iommu().unmap(iova, end - iova);
+        state.users.remove(iova..end);
+    }
+
+    /// Ranges that are mapped.
+    #[cfg(test)]
+    pub(super) fn ranges(&self) -> usize {
+        self.state.read().users.len()
     }
 
     /// Unmaps everything and lets go of all files.
     pub fn unmap_all(&self) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         state.memory.iommu().clear();
         state.memory = state.memory.with_replaced_backend(Default::default());
         state.files.clear();
+        state.users.clear();
         state.next_base = 0;
     }
 }
 
 impl State {
     /// Where `mapping` lies in the file space; it is put there when it is new.
-    fn place(&mut self, id: FileId, mapping: Arc<FileMapping>) -> Option<u64> {
+    fn place(&mut self, id: FileId, mapping: Arc<FileMapping>) -> Result<u64, MapError> {
         let known = self
             .files
             .iter()
             .find(|(known, at, _)| *known == id && Arc::ptr_eq(at, &mapping));
         if let Some((_, _, base)) = known {
-            return Some(*base);
+            return Ok(*base);
         }
+        if self.is_full(&mapping) {
+            self.forget_unused();
+        }
+        if self.is_full(&mapping) {
+            return Err(MapError::File(FileError::TooMany));
+        }
+        self.add(id, mapping).ok_or(MapError::Invalid)
+    }
+
+    /// `another` would be one file too many, or bytes too many.
+    fn is_full(&self, another: &FileMapping) -> bool {
+        let files = self.files.iter().map(|(_, mapping, _)| &**mapping);
+        let bytes: u64 = files.chain([another]).map(|m| m.size() as u64).sum();
+        self.files.len() >= MAX_FILES || bytes > MAX_BYTES
+    }
+
+    /// Lets go of files that nothing is mapped to any more.
+    fn forget_unused(&mut self) {
+        let used: BTreeSet<u64> = self.users.iter().map(|(_, user)| user.base).collect();
+        let mut backend = self.memory.get_backend().clone();
+        self.files.retain(|(_, mapping, base)| {
+            let size = mapping.size() as u64;
+            let gone = !used.contains(base)
+                && match backend.remove_region(GuestAddress(*base), size) {
+                    Ok((rest, _)) => {
+                        backend = rest;
+                        true
+                    }
+                    Err(_) => false,
+                };
+            !gone
+        });
+        self.memory = self.memory.with_replaced_backend(backend);
+    }
+
+    fn add(&mut self, id: FileId, mapping: Arc<FileMapping>) -> Option<u64> {
         let base = self.next_base;
         let size = (mapping.size() as u64).checked_next_multiple_of(PAGE)?;
         let next = base.checked_add(size)?.checked_add(FILE_GAP)?;

@@ -2,12 +2,10 @@
 
 //! The IOVA ranges that the client has mapped.
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-};
+use std::{fmt, sync::Arc};
 
 use dlr_core::DirtySink;
+use parking_lot::{RwLock, RwLockReadGuard};
 use vm_memory::{
     iommu::{Error, Iotlb, IotlbIterator, IovaRange},
     GuestAddress, Iommu, Permissions,
@@ -31,11 +29,10 @@ impl RangeTable {
     /// Maps `[iova, iova + len)`, which does not wrap and is not empty.
     pub(crate) fn map(&self, iova: u64, target: u64, len: usize, perm: Permissions) {
         // Iotlb has no errors of its own for this call.
-        let _ = self
-            .ranges
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .set_mapping(GuestAddress(iova), GuestAddress(target), len, perm);
+        let _ =
+            self.ranges
+                .write()
+                .set_mapping(GuestAddress(iova), GuestAddress(target), len, perm);
     }
 
     /// Unmaps whatever lies in `[iova, iova + len)`: nothing, parts of mappings, beyond the
@@ -45,17 +42,13 @@ impl RangeTable {
         if len != 0 {
             self.ranges
                 .write()
-                .unwrap_or_else(PoisonError::into_inner)
                 .invalidate_mapping(GuestAddress(iova), len as usize);
         }
     }
 
     /// Unmaps everything.
     pub(crate) fn clear(&self) {
-        self.ranges
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .invalidate_all();
+        self.ranges.write().invalidate_all();
     }
 }
 
@@ -84,7 +77,7 @@ impl Iommu for RangeTable {
         if length == 0 || iova.0.checked_add(length as u64).is_none() {
             return Err(fault("not a range"));
         }
-        let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
+        let ranges = self.ranges.read();
         let found = Iotlb::lookup(ranges, iova, length, access)
             .map_err(|_| fault("not mapped for this access"))?;
         // Each write asks for its translation first: the one place before all of them.

@@ -8,9 +8,11 @@ use std::{
     io,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     function::{PciFunction, Port, ResetKind},
@@ -29,7 +31,7 @@ impl Server {
     /// Closes the connection to the client, if there is one: to the client the function is
     /// torn out. It may connect again.
     pub fn disconnect(&self) {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = self.client.lock();
         if let Some(stream) = client.as_ref() {
             // An error says that the connection is gone already.
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -80,13 +82,18 @@ fn one_client(
     port: &Port,
     function: &dyn PciFunction,
 ) {
+    *shared.lock() = stream.try_clone().ok();
+    converse(stream, port, function);
+    *shared.lock() = None;
+}
+
+/// Serves one client, until it has gone.
+pub fn converse(stream: UnixStream, port: &Port, function: &dyn PciFunction) {
     log::info!("{}: client connected", port.name());
-    *shared.lock().unwrap_or_else(PoisonError::into_inner) = stream.try_clone().ok();
     match Session::new(port, function).run(&mut UnixTransport::new(stream)) {
         Ok(()) => log::info!("{}: client left", port.name()),
         Err(e) => log::warn!("{}: connection lost: {e}", port.name()),
     }
-    *shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
     // In this order: a function that is at rest does not stumble over missing memory.
     port.reset(function, ResetKind::ClientGone);
     port.interrupt().disable();

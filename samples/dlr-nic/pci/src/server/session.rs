@@ -2,14 +2,14 @@
 
 //! One client's connection: what each command does.
 
-use std::io;
+use std::{cell::Cell, io};
 
 use rustix::io::Errno;
 use vm_memory::Permissions;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    dma::MapError,
+    dma::{FileError, MapError},
     function::{PciFunction, Port, ResetKind},
     vfio_user::*,
 };
@@ -20,11 +20,21 @@ type Reply = Result<Vec<u8>, Errno>;
 pub(crate) struct Session<'a> {
     port: &'a Port,
     function: &'a dyn PciFunction,
+    /// The client has been told that its memory is out of reach.
+    told: Cell<bool>,
 }
+
+/// Largest expansion ROM (PCI Local Bus Specification 3.0, 6.2.5.2): clients map such memory
+/// without a file, and no guest needs DMA to it.
+const LARGEST_ROM: u64 = 16 << 20;
 
 impl<'a> Session<'a> {
     pub(crate) fn new(port: &'a Port, function: &'a dyn PciFunction) -> Self {
-        Self { port, function }
+        Self {
+            port,
+            function,
+            told: Cell::new(false),
+        }
     }
 
     /// Serves until the client leaves.
@@ -32,12 +42,12 @@ impl<'a> Session<'a> {
         while let Some(request) = transport.receive()? {
             let header = request.header;
             if header.flags & TYPE_MASK != TYPE_COMMAND {
-                log::warn!("{}: stray reply {header:?}", self.port.name());
+                self.port.complain(&format_args!("stray reply {header:?}"));
                 continue;
             }
             let reply = self.command(request);
             if let Err(errno) = &reply {
-                log::warn!("{}: {header:?}: {errno}", self.port.name());
+                self.port.complain(&format_args!("{header:?}: {errno}"));
             }
             if header.flags & FLAG_NO_REPLY == 0 {
                 transport.reply(&header, reply.as_deref().map_err(|e| *e))?;
@@ -78,6 +88,16 @@ impl<'a> Session<'a> {
         }
         let Some(fd) = request.fds.pop() else {
             // Memory without a file (QEMU's ROMs) is out of reach: DMA to it is a fault.
+            if map.size > LARGEST_ROM && !self.told.replace(true) {
+                log::warn!(
+                    "{}: {:#x} bytes of client memory at {:#x} come without a file: DMA to them \
+                     fails. If this is the memory of a guest, give it to QEMU with \
+                     memory-backend-memfd,share=on",
+                    self.port.name(),
+                    map.size,
+                    map.address
+                );
+            }
             self.port.memory().unmap(map.address, map.size);
             return Ok(Vec::new());
         };
@@ -85,10 +105,14 @@ impl<'a> Session<'a> {
             .memory()
             .map(map.address, map.size, fd, map.offset, perm)
             .map_err(|e| {
-                log::error!("{}: {map:x?}: {e}", self.port.name());
+                self.port.complain(&format_args!("{map:x?}: {e}"));
                 match e {
                     MapError::Invalid => Errno::INVAL,
-                    MapError::File(e) => Errno::from_io_error(&e).unwrap_or(Errno::NOMEM),
+                    MapError::File(FileError::System(e)) => {
+                        Errno::from_io_error(&e).unwrap_or(Errno::NOMEM)
+                    }
+                    MapError::File(FileError::TooMany) | MapError::TooMany => Errno::NOSPC,
+                    MapError::File(_) => Errno::PERM,
                 }
             })?;
         Ok(Vec::new())
@@ -232,7 +256,9 @@ impl<'a> Session<'a> {
             REGION_CONFIG => self
                 .port
                 .config_read(self.function, access.offset as u16, data),
-            bar => self.bar_read(bar as u8, access.offset, data),
+            bar => self
+                .port
+                .bar_read(self.function, bar as u8, access.offset, data),
         }
         Ok(reply)
     }
@@ -247,27 +273,11 @@ impl<'a> Session<'a> {
             REGION_CONFIG => self
                 .port
                 .config_write(self.function, access.offset as u16, data),
-            // QEMU emulates the vector table; pending bits are read-only.
-            bar if self.is_msix(bar as u8) => (),
-            bar => self.function.bar_write(bar as u8, access.offset, data),
+            bar => self
+                .port
+                .bar_write(self.function, bar as u8, access.offset, data),
         }
         Ok(access.as_bytes().to_vec())
-    }
-
-    fn is_msix(&self, bar: u8) -> bool {
-        self.port.config().msix().is_some_and(|m| m.bar == bar)
-    }
-
-    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
-        let msix = self.port.config().msix().filter(|m| m.bar == bar);
-        match msix {
-            Some(layout) => {
-                if let Some(at) = offset.checked_sub(layout.pba) {
-                    self.port.interrupt().read_pending(at, data);
-                }
-            }
-            None => self.function.bar_read(bar, offset, data),
-        }
     }
 }
 

@@ -3,8 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::Read,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex},
 };
 
@@ -13,7 +12,10 @@ use proptest::prelude::*;
 use dlr_core::{DmaMemory, Interrupt};
 
 use super::*;
-use crate::ConfigSpace;
+use crate::{
+    testing::{count, event},
+    ConfigSpace,
+};
 
 /// A scripted client.
 #[derive(Default)]
@@ -216,11 +218,7 @@ fn tells_what_it_is() {
 #[test]
 fn interrupts_come_in_one_message_and_go() {
     let (port, function) = (port(), Fake::default());
-    let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
-    let fds = pairs
-        .iter()
-        .map(|p| p.1.try_clone().unwrap().into())
-        .collect();
+    let (events, fds): (Vec<_>, Vec<_>) = (0..3).map(|_| event()).unzip();
     let set = IRQ_SET_DATA_EVENTFD | IRQ_SET_ACTION_TRIGGER;
     ask(
         &port,
@@ -229,9 +227,8 @@ fn interrupts_come_in_one_message_and_go() {
     )
     .unwrap();
     port.interrupt().trigger(2);
-    let mut got = [0; 8];
-    (&pairs[1].0).read_exact(&mut got).unwrap();
-    assert_eq!(u64::from_ne_bytes(got), 1);
+    let counts: Vec<_> = events.iter().map(count).collect();
+    assert_eq!(counts, [0, 1, 0]);
     // No descriptors: disconnected, and pending from then on.
     ask(
         &port,
@@ -249,7 +246,7 @@ fn interrupts_come_in_one_message_and_go() {
     // More vectors than there are, and fewer descriptors than vectors.
     let bad = request(CMD_DEVICE_SET_IRQS, &irq_set(set, 3, 2), vec![]);
     assert_eq!(ask(&port, &function, bad), Err(Errno::INVAL));
-    let fds = vec![pairs[0].1.try_clone().unwrap().into()];
+    let fds = vec![event().1];
     let bad = request(CMD_DEVICE_SET_IRQS, &irq_set(set, 0, 2), fds);
     assert_eq!(ask(&port, &function, bad), Err(Errno::INVAL));
     let all_off = irq_set(IRQ_SET_DATA_NONE | IRQ_SET_ACTION_TRIGGER, 0, 0);
@@ -264,9 +261,10 @@ fn interrupts_come_in_one_message_and_go() {
 #[test]
 fn maps_and_unmaps_all() {
     let (port, function) = (port(), Fake::default());
-    let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    let file = File::from(fd);
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    let file = File::from(rustix::fs::memfd_create("test", flags).unwrap());
     file.set_len(8192).unwrap();
+    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::SHRINK).unwrap();
     let map = |flags, size| {
         let map = DmaMap {
             argsz: 32,
@@ -328,6 +326,31 @@ fn resets_reach_the_function() {
     assert_eq!(reply[16..], [0, 0]);
 }
 
+#[test]
+fn a_sleeping_function_answers_nothing_but_configuration_space() {
+    let (port, function) = (port(), Fake::default());
+    let send = |command, region, offset, count, data: &[u8]| {
+        let payload = access(region, offset, count, data);
+        ask(&port, &function, request(command, &payload, vec![])).unwrap()
+    };
+    // PMCSR of the capability behind the PCIe capability at 0x40.
+    send(CMD_REGION_WRITE, REGION_CONFIG, 0x80, 2, &[3, 0]);
+    send(CMD_REGION_WRITE, 0, 8, 4, &[1, 2, 3, 4]);
+    assert!(function.writes.lock().unwrap().is_empty());
+    assert_eq!(
+        send(CMD_REGION_READ, 0, 8, 4, &[])[16..],
+        [0xff; 4],
+        "a memory request was answered in D3hot"
+    );
+    assert_eq!(
+        send(CMD_REGION_READ, REGION_CONFIG, 0, 2, &[])[16..],
+        [0xf4, 0x1a]
+    );
+    send(CMD_REGION_WRITE, REGION_CONFIG, 0x80, 2, &[0, 0]);
+    send(CMD_REGION_WRITE, 0, 8, 4, &[1, 2, 3, 4]);
+    assert_eq!(function.writes.lock().unwrap().len(), 1);
+}
+
 proptest! {
     /// No message, however odd, does more than fail.
     #[test]
@@ -349,4 +372,94 @@ proptest! {
         Session::new(&port, &function).run(&mut script).unwrap();
         prop_assert_eq!(script.replies.len(), expected);
     }
+}
+
+/// What a client reads at the start of configuration space and of BAR 0.
+fn answers(port: &Port, fake: &Fake) -> (Vec<u8>, Vec<u8>) {
+    let read = |region| {
+        let payload = access(region, 0, 4, &[]);
+        ask(port, fake, request(CMD_REGION_READ, &payload, vec![])).unwrap()[16..].to_vec()
+    };
+    (read(REGION_CONFIG), read(0))
+}
+
+fn write(port: &Port, fake: &Fake, region: u32, offset: u64, data: &[u8]) {
+    let payload = access(region, offset, data.len() as u32, data);
+    ask(port, fake, request(CMD_REGION_WRITE, &payload, vec![])).unwrap();
+}
+
+/// Sets the FLR bit of DevCtl.
+fn flr(port: &Port, fake: &Fake, at: u64) {
+    write(port, fake, REGION_CONFIG, at, &[0x80]);
+}
+
+/// Offset of the upper byte of DevCtl.
+fn flr_at(port: &Port) -> u64 {
+    let byte = |at: u8| {
+        let mut byte = [0];
+        port.config().read(at.into(), &mut byte);
+        byte[0]
+    };
+    let mut at = byte(0x34);
+    while byte(at) != 0x10 {
+        at = byte(at + 1);
+        assert_ne!(at, 0, "no PCIe capability");
+    }
+    u64::from(at) + 9
+}
+
+#[test]
+fn a_function_that_vanished_reads_as_ones_until_it_comes_back() {
+    let (port, fake) = (port(), Fake::default());
+    let here = answers(&port, &fake);
+    let at = flr_at(&port);
+    assert_ne!(here.0, [0xff; 4]);
+    write(&port, &fake, REGION_CONFIG, 4, &[6, 0]);
+    port.vanish(&fake);
+    assert!(port.is_gone());
+    assert_eq!(fake.resets.lock().unwrap()[..], [ResetKind::FunctionLevel]);
+    assert_eq!(fake.master.lock().unwrap()[..], [true, false]);
+    let gone = (vec![0xff; 4], vec![0xff; 4]);
+    assert_eq!(answers(&port, &fake), gone);
+    // Nothing reaches it: neither a BAR nor bus mastering nor an FLR; and a reset of the device
+    // does not bring it back.
+    write(&port, &fake, 0, 0, &[1; 4]);
+    write(&port, &fake, REGION_CONFIG, 4, &[6, 0]);
+    flr(&port, &fake, at);
+    ask(&port, &fake, request(CMD_DEVICE_RESET, &[], vec![])).unwrap();
+    assert_eq!(answers(&port, &fake), gone);
+    assert!(fake.writes.lock().unwrap().is_empty());
+    assert_eq!(
+        fake.master.lock().unwrap().iter().filter(|on| **on).count(),
+        1
+    );
+    assert!(!fake.resets.lock().unwrap()[1..].contains(&ResetKind::FunctionLevel));
+    port.come_back();
+    assert_eq!(answers(&port, &fake), here);
+    assert!(!port.config().bus_master(), "power-on state");
+    port.vanish(&fake);
+    port.reset(&fake, ResetKind::ClientGone);
+    assert_eq!(answers(&port, &fake), here, "another client");
+}
+
+#[test]
+fn a_function_level_reset_can_take_its_time() {
+    let (port, fake) = (port(), Fake::default());
+    let here = answers(&port, &fake);
+    let at = flr_at(&port);
+    flr(&port, &fake, at);
+    assert_eq!(fake.resets.lock().unwrap()[..], [ResetKind::FunctionLevel]);
+    assert_eq!(answers(&port, &fake), here, "at once");
+    port.set_reset_time(std::time::Duration::from_millis(80));
+    flr(&port, &fake, at);
+    assert_eq!(answers(&port, &fake).0, [0xff; 4]);
+    assert!(!port.is_gone());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while answers(&port, &fake) != here {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // Only that kind of reset.
+    ask(&port, &fake, request(CMD_DEVICE_RESET, &[], vec![])).unwrap();
+    assert_eq!(answers(&port, &fake), here);
 }

@@ -67,7 +67,8 @@ impl UnixTransport {
                     fds.extend(more);
                 }
             }
-            if got.flags.contains(ReturnFlags::CTRUNC) {
+            // A message may come in many pieces, each with descriptors: the limit is the message's.
+            if got.flags.contains(ReturnFlags::CTRUNC) || fds.len() > MAX_FDS {
                 return Err(io::Error::other("more file descriptors than we take"));
             }
             if got.bytes == 0 {

@@ -15,7 +15,7 @@ use serde_json::{json, Value};
 
 use super::{
     frame::{Neighbours, MAX_PAYLOAD},
-    PeerRequest,
+    request::PeerRequest,
 };
 use crate::{backend::Deliver, time::unix_ms};
 
@@ -31,6 +31,8 @@ const BUSY: Duration = Duration::from_secs(20);
 const ASK: Duration = Duration::from_millis(500);
 /// Losses that are listed; all are counted.
 const LISTED: usize = 256;
+/// Arrivals that a stream keeps the time of.
+const TIMED: usize = 1 << 17;
 /// Most streams.
 const STREAMS: usize = 64;
 
@@ -70,6 +72,8 @@ struct Stream {
     accepted: u64,
     lost: u64,
     losses: Vec<Loss>,
+    /// When each message was accepted, ms since 1970, rising; the first [`TIMED`] of them.
+    arrivals: Vec<u64>,
     silence: Silence,
     last_accepted: Option<Instant>,
     /// Time that the stream has been paid for.
@@ -126,6 +130,7 @@ impl Generators {
                         accepted: 0,
                         lost: 0,
                         losses: vec![],
+                        arrivals: vec![],
                         silence: Silence::default(),
                         last_accepted: None,
                         clock: now,
@@ -151,8 +156,17 @@ impl Generators {
                 chosen.for_each(|(_, s)| s.ended = true);
             }
             PeerRequest::Forget => self.0.clear(),
+            PeerRequest::Arrivals { .. } => return Err("a question, not a request".into()),
         }
         Ok(())
+    }
+
+    /// Messages of a stream that were accepted from `from_ms` to `to_ms`, ms since 1970.
+    pub(super) fn arrivals(&self, stream: u32, from_ms: u64, to_ms: u64) -> Result<u64, String> {
+        let stream = self.0.get(&stream).ok_or("no such stream")?;
+        let before = |ms: u64| stream.arrivals.partition_point(|&at| at < ms);
+        let (from, to) = (before(from_ms), before(to_ms.saturating_add(1)));
+        u64::try_from(to.saturating_sub(from)).map_err(|e| e.to_string())
     }
 
     /// Sends what is due.
@@ -235,6 +249,11 @@ impl Stream {
         let result = frame.map_or(Delivery::Dropped, |frame| deliver(&frame));
         if result == Delivery::Accepted {
             self.accepted += 1;
+            if self.arrivals.len() < TIMED {
+                // The clock may be set back: then the order of arrival counts.
+                let last = self.arrivals.last().copied().unwrap_or(0);
+                self.arrivals.push(unix_ms().max(last));
+            }
             self.blackout = false;
             if let Some(before) = self.last_accepted.replace(now) {
                 let ms = millis(now.saturating_duration_since(before));
@@ -380,6 +399,20 @@ mod tests {
             stats["accepted"].as_u64().unwrap() + lost,
             stats["next"].as_u64().unwrap()
         );
+    }
+
+    #[test]
+    fn arrivals_are_counted_by_their_time() {
+        let (mut generators, mut now) = (Generators::default(), Instant::now());
+        let begin = unix_ms();
+        generators.control(&start(1, 100, Some(7)), now).unwrap();
+        run(&mut generators, &mut now, 500, || Delivery::Accepted);
+        let end = unix_ms();
+        assert_eq!(generators.arrivals(1, begin, end), Ok(7));
+        assert_eq!(generators.arrivals(1, 0, begin.saturating_sub(1)), Ok(0));
+        assert_eq!(generators.arrivals(1, end + 1, u64::MAX), Ok(0));
+        assert_eq!(generators.arrivals(1, end, begin.saturating_sub(1)), Ok(0));
+        assert!(generators.arrivals(2, begin, end).is_err());
     }
 
     #[test]

@@ -3,12 +3,11 @@
 //! The peer's IP stack: smoltcp with the echo services and the sink on top.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-use dlr_core::Delivery;
 use dlr_traffic::{Framer, ECHO_PORT, SINK_PORT};
 use serde_json::{json, Value};
 use smoltcp::{
@@ -19,7 +18,10 @@ use smoltcp::{
     wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr},
 };
 
-use super::sink::{Sinks, Via};
+use super::{
+    lanes::Lanes,
+    sink::{Sinks, Via},
+};
 use crate::{backend::Deliver, config::PeerConfig};
 
 /// Longest frame that the stack sends: jumbo frames, as the guest may have them.
@@ -30,12 +32,6 @@ const CONNECTIONS: usize = 8;
 const TCP_BUFFER: usize = 64 * 1024;
 /// Buffer of a UDP service, each way: the longest datagram and some.
 const UDP_BUFFER: usize = 256 * 1024;
-/// Frames on their way to a guest that has no buffer, at most.
-const WAITING: usize = 512;
-/// How long they wait; TCP repeats what is lost.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// Pause before they are offered again.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// The stack with its sockets.
 pub(super) struct Stack {
@@ -50,13 +46,11 @@ pub(super) struct Stack {
     framers: HashMap<SocketHandle, (Ipv4Addr, Framer)>,
     sinks: Sinks,
     counters: Counters,
-    held_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     received: u64,
-    sent: u64,
     lost: u64,
     connections: u64,
     resets: u64,
@@ -103,7 +97,6 @@ impl Stack {
             framers: HashMap::new(),
             sinks: Sinks::default(),
             counters: Counters::default(),
-            held_since: None,
         }
     }
 
@@ -117,25 +110,15 @@ impl Stack {
     /// Runs the timers and delivers what the stack has to send.
     pub(super) fn poll(&mut self, now: Instant, deliver: &mut Deliver<'_>) -> Option<Duration> {
         self.turn(now);
-        while let Some(frame) = self.queue.outbound.front() {
-            match deliver(frame) {
-                Delivery::Accepted => self.counters.sent += 1,
-                Delivery::NoBuffer => {
-                    let since = *self.held_since.get_or_insert(now);
-                    if now.saturating_duration_since(since) < PATIENCE {
-                        return Some(RETRY);
-                    }
-                    self.counters.lost += 1;
-                }
-                Delivery::Dropped => self.counters.lost += 1,
-            }
-            self.held_since = None;
-            self.queue.outbound.pop_front();
-        }
+        let retry = self.queue.outbound.deliver(now, deliver);
         let delay = self
             .interface
-            .poll_delay(self.stack_time(now), &self.sockets);
-        delay.map(|d| Duration::from_micros(d.total_micros()))
+            .poll_delay(self.stack_time(now), &self.sockets)
+            .map(|d| Duration::from_micros(d.total_micros()));
+        match (retry, delay) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// What the sink has seen.
@@ -149,8 +132,8 @@ impl Stack {
         let open = open
             .filter(|h| self.sockets.get::<tcp::Socket>(**h).may_send())
             .count();
-        json!({"received": self.counters.received, "sent": self.counters.sent,
-            "lost": self.counters.lost + self.queue.overflow, "tcp_connections": self.counters.connections,
+        json!({"received": self.counters.received, "sent": self.queue.outbound.sent,
+            "lost": self.counters.lost + self.queue.outbound.lost, "tcp_connections": self.counters.connections,
             "tcp_open": open, "tcp_resets": self.counters.resets})
     }
 
@@ -284,8 +267,7 @@ fn tcp_socket() -> tcp::Socket<'static> {
 #[derive(Debug, Default)]
 struct Queue {
     inbound: Option<Vec<u8>>,
-    outbound: VecDeque<Vec<u8>>,
-    overflow: u64,
+    outbound: Lanes,
 }
 
 impl Device for Queue {
@@ -306,7 +288,7 @@ impl Device for Queue {
 
     fn transmit(&mut self, _timestamp: StackInstant) -> Option<Tx<'_>> {
         // Let the stack wait with what it has instead of losing it.
-        (self.outbound.len() < WAITING).then_some(Tx(self))
+        self.outbound.has_room().then_some(Tx(self))
     }
 }
 
@@ -324,11 +306,7 @@ impl phy::TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
-        if self.0.outbound.len() < 2 * WAITING {
-            self.0.outbound.push_back(frame);
-        } else {
-            self.0.overflow += 1;
-        }
+        self.0.outbound.push(frame, Instant::now());
         result
     }
 }

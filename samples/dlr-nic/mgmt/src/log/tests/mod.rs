@@ -3,7 +3,9 @@
 //! The log engine against a driver that follows the contract and a model of memory.
 
 mod concurrent;
+mod hold;
 mod rules;
+mod sabotage;
 
 use std::{
     collections::BTreeSet,
@@ -35,6 +37,11 @@ struct Bench {
 impl Bench {
     /// A log with a ring of `1 << order` slots that tracks pages `0..tracked`.
     fn new(order: u32, tracked: u64) -> Self {
+        Self::of_granules(order, tracked, 12)
+    }
+
+    /// The same with granules of `1 << page_shift` bytes.
+    fn of_granules(order: u32, tracked: u64, page_shift: u32) -> Self {
         let memory = TestMemory::new(0x10_000);
         let interrupt = Arc::new(TestInterrupt::default());
         let sabotage = Arc::new(Sabotage::default());
@@ -49,8 +56,9 @@ impl Bench {
             order,
             vector: 3,
             threshold: 1 << (order - 1),
-            page_shift: 12,
-            ranges: vec![(0, tracked * PAGE)],
+            page_shift,
+            hold: Duration::ZERO,
+            ranges: vec![(0, tracked << page_shift)],
         };
         log.start(None, &params).unwrap();
         Self {

@@ -27,6 +27,32 @@ fn repeats_are_filtered_until_a_sync_covers_them() {
 }
 
 #[test]
+fn what_was_written_before_a_sync_stands_before_its_marker() {
+    let mut b = Bench::new(6, 64);
+    b.write(1, 1);
+    b.sync(SyncRange::All).unwrap();
+    b.write(2, 1);
+    // Nothing but the ring is looked at: no POSTED pushes an entry.
+    assert_eq!(b.consume(), Some((abi::DLR_LOG_WRITE, 1, 1)));
+    assert_eq!(b.consume(), Some((abi::DLR_LOG_SYNC, b.cookie, 1)));
+    assert_eq!(b.consume(), None);
+}
+
+#[test]
+fn entries_of_large_granules_say_where_they_are() {
+    for shift in [12u32, 16, 21] {
+        let mut b = Bench::of_granules(6, 1 << 30 >> shift, shift);
+        // Three neighbours, and one further up.
+        b.log.dirty((5 << shift) + 1, (2 << shift) + 7);
+        b.log.dirty((100 << shift) + 4095, 1);
+        assert_eq!(b.log.posted(None), 2);
+        let page = |granule: u64| granule << (shift - 12);
+        assert_eq!(b.consume(), Some((abi::DLR_LOG_WRITE, page(5), 3)));
+        assert_eq!(b.consume(), Some((abi::DLR_LOG_WRITE, page(100), 1)));
+    }
+}
+
+#[test]
 fn runs_are_merged_and_split_at_256() {
     let b = Bench::new(6, 4096);
     for page in 0..300 {
@@ -97,6 +123,23 @@ fn a_held_marker_is_posted_when_the_driver_consumes() {
     assert_eq!(sync, Err(Status::Busy));
 }
 
+/// It would log again what the driver has been told of: more than it has to.
+#[test]
+fn a_sync_that_is_busy_clears_no_filter() {
+    let mut b = Bench::new(4, 512);
+    for page in 0..15 {
+        b.write(page * 2, 1);
+    }
+    b.log.flush();
+    assert_eq!(b.sync(SyncRange::All), Err(Status::Busy));
+    while b.consume().is_some() {}
+    b.write(4, 1);
+    assert_eq!(b.log.posted(None), 15);
+    b.sync(SyncRange::All).unwrap();
+    b.write(4, 1);
+    assert_eq!(b.log.posted(None), 17);
+}
+
 #[test]
 fn ring_fault_kills_the_log_and_says_so() {
     let memory = TestMemory::new(0x1000);
@@ -109,6 +152,7 @@ fn ring_fault_kills_the_log_and_says_so() {
         vector: 1,
         threshold: 16,
         page_shift: 12,
+        hold: Duration::ZERO,
         ranges: vec![(0, 1 << 20)],
     };
     log.start(None, &params).unwrap();

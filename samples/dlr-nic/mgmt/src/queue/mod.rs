@@ -1,28 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The admin queue: rings, phases, and the reset handshake. What commands do is elsewhere.
+//! The admin queue: rings, phases, aborts and the reset handshake. What commands do is elsewhere.
 
-use std::sync::{mpsc::Sender, Arc};
+mod fetch;
+mod live;
+
+use std::sync::Arc;
 
 use dlr_abi::abi;
 use dlr_core::{DmaMemory, Interrupt};
 use parking_lot::Mutex;
 use serde::Serialize;
-use zerocopy::FromBytes;
 
-use crate::{epoch::Epoch, status::Done};
+use self::live::{Live, Regs};
+use crate::{
+    rows::{Command, Rows},
+    status::Done,
+};
 
 const SQE: u64 = size_of::<abi::dlr_sqe>() as u64;
 const CQE: u64 = size_of::<abi::dlr_cqe>() as u64;
-
-/// A submitted command: a copy, since host memory may change under the device.
-#[derive(Debug)]
-pub(crate) struct Command {
-    /// The submission entry.
-    pub(crate) sqe: abi::dlr_sqe,
-    /// The life of the queue that it belongs to.
-    pub(crate) epoch: Arc<Epoch>,
-}
 
 /// Counters for the control socket.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -32,29 +29,7 @@ pub(crate) struct QueueStats {
     submitted: u64,
     completed: u64,
     resets: u64,
-    outstanding: u32,
-}
-
-/// Queue registers that are writable while the queue is not ready.
-#[derive(Clone, Copy, Debug, Default)]
-struct Regs {
-    sq_base: u64,
-    cq_base: u64,
-    attr: u32,
-    vector: u32,
-}
-
-struct Live {
-    epoch: Arc<Epoch>,
-    regs: Regs,
-    sq_order: u32,
-    cq_order: u32,
-    sq_head: u32,
-    sq_tail: u32,
-    cq_head: u32,
-    cq_tail: u32,
-    /// Fetched commands plus completions that the driver has not consumed. Never more than
-    /// the completion ring has room for, so a completion always finds a slot.
+    aborts: u64,
     outstanding: u32,
 }
 
@@ -64,8 +39,7 @@ struct Inner {
     fatal: bool,
     /// An injected fault: nothing happens any more.
     stuck: bool,
-    /// One per data function, then one for commands without; empty when closed.
-    workers: Vec<Sender<Command>>,
+    rows: Rows,
     stats: QueueStats,
 }
 
@@ -78,13 +52,12 @@ pub(crate) struct AdminQueue {
 }
 
 impl AdminQueue {
-    /// A disabled queue. Commands of function `k` go to `workers[k]`, those of the NIC (and
-    /// of functions that do not exist) to the last one.
+    /// A disabled queue. `memory` and `interrupt` are the MF's, which has so many `vectors`.
     pub(crate) fn new(
         memory: Arc<dyn DmaMemory>,
         interrupt: Arc<dyn Interrupt>,
         vectors: u16,
-        workers: Vec<Sender<Command>>,
+        rows: Rows,
     ) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -92,7 +65,7 @@ impl AdminQueue {
                 live: None,
                 fatal: false,
                 stuck: false,
-                workers,
+                rows,
                 stats: QueueStats::default(),
             }),
             memory,
@@ -105,15 +78,37 @@ impl AdminQueue {
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.disable();
-        inner.workers.clear();
+        inner.rows.close();
     }
 
-    /// Function-level reset: registers too are as at power-on.
+    /// Reset of the MF: registers too are as at power-on.
     pub(crate) fn reset(&self) {
         let mut inner = self.inner.lock();
         inner.disable();
         inner.stuck = false;
         inner.regs = Regs::default();
+    }
+
+    /// READY: commands are taken.
+    pub(crate) fn is_ready(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.live.is_some() && !inner.fatal && !inner.stuck
+    }
+
+    /// Drops what `owner` has submitted, fetched or not. When this returns no completion of any
+    /// of it is posted any more and no buffer touched; a worker may still be at a command.
+    pub(crate) fn abort(&self, owner: usize) {
+        let mut inner = self.inner.lock();
+        if inner.fatal || inner.stuck {
+            return;
+        }
+        let dropped = inner.live.as_mut().and_then(|live| live.drop_all(owner));
+        let Some(epoch) = dropped else { return };
+        inner.stats.aborts += 1;
+        self.fetch(&mut inner);
+        drop(inner);
+        // Without the lock: the other functions' commands complete meanwhile.
+        epoch.end();
     }
 
     /// Reads one of the queue's registers.
@@ -165,13 +160,14 @@ impl AdminQueue {
         }
     }
 
-    /// Posts the completion of `command`, unless its epoch is over. `id` is the command's,
-    /// but for an injected fault.
-    pub(crate) fn complete(&self, command: &Command, id: u16, status: u16, done: Done) {
+    /// Posts the completion of `command`, unless its epoch is over; false when it did not. `id`
+    /// is the command's, but for an injected fault.
+    pub(crate) fn complete(&self, command: &Command, id: u16, status: u16, done: Done) -> bool {
         let mut inner = self.inner.lock();
         let Some(live) = inner.live_of(command) else {
-            return;
+            return false;
         };
+        live.settle(command.owner);
         let slot = live.cq_tail & ((1 << live.cq_order) - 1);
         let phase = u16::from((live.cq_tail >> live.cq_order) & 1 == 0) * abi::DLR_CQE_PHASE as u16;
         let addr = live.regs.cq_base + u64::from(slot) * CQE;
@@ -190,8 +186,12 @@ impl AdminQueue {
             Ok(()) => {
                 inner.stats.completed += 1;
                 self.interrupt.trigger(vector);
+                true
             }
-            Err(fault) => inner.die(&format!("completion: {fault}")),
+            Err(fault) => {
+                inner.die(&format!("completion: {fault}"));
+                false
+            }
         }
     }
 
@@ -204,6 +204,7 @@ impl AdminQueue {
     pub(crate) fn forget(&self, command: &Command) {
         let mut inner = self.inner.lock();
         if let Some(live) = inner.live_of(command) {
+            live.settle(command.owner);
             live.outstanding = live.outstanding.saturating_sub(1);
             self.fetch(&mut inner);
         }
@@ -245,17 +246,8 @@ impl AdminQueue {
                 return inner.die(&format!("queue memory: {fault}"));
             }
         }
-        inner.live = Some(Live {
-            epoch: Epoch::new(),
-            regs,
-            sq_order,
-            cq_order,
-            sq_head: 0,
-            sq_tail: 0,
-            cq_head: 0,
-            cq_tail: 0,
-            outstanding: 0,
-        });
+        let owners = inner.rows.owners();
+        inner.live = Some(Live::new(regs, sq_order, cq_order, owners));
     }
 
     fn consumed(&self, inner: &mut Inner, head: u32) {
@@ -270,60 +262,12 @@ impl AdminQueue {
         live.outstanding = live.outstanding.saturating_sub(count);
         self.fetch(inner);
     }
-
-    /// Copies new submissions and hands them to their workers.
-    fn fetch(&self, inner: &mut Inner) {
-        loop {
-            if inner.fatal {
-                return;
-            }
-            let Some(live) = inner.live.as_mut() else {
-                return;
-            };
-            let waiting = live.sq_tail.wrapping_sub(live.sq_head);
-            if waiting > 1 << live.sq_order {
-                return inner.die("SQ_TAIL is more than a ring ahead");
-            }
-            if waiting == 0 || live.outstanding >= 1 << live.cq_order {
-                return;
-            }
-            let slot = live.sq_head & ((1 << live.sq_order) - 1);
-            let mut raw = [0; SQE as usize];
-            if let Err(fault) = self
-                .memory
-                .read(live.regs.sq_base + u64::from(slot) * SQE, &mut raw)
-            {
-                return inner.die(&format!("submission: {fault}"));
-            }
-            live.sq_head = live.sq_head.wrapping_add(1);
-            live.outstanding += 1;
-            let Ok(sqe) = abi::dlr_sqe::read_from_bytes(&raw) else {
-                return inner.die("submission entry of a wrong size");
-            };
-            let command = Command {
-                sqe,
-                epoch: live.epoch.clone(),
-            };
-            inner.stats.submitted += 1;
-            let last = inner.workers.len().saturating_sub(1);
-            let nic = u32::from(sqe.opcode) == abi::DLR_CMD_IDENTIFY_NIC;
-            let worker = if nic {
-                last
-            } else {
-                last.min(sqe.function.into())
-            };
-            if let Some(worker) = inner.workers.get(worker) {
-                // A worker that is gone is a NIC that is going down.
-                let _ = worker.send(command);
-            }
-        }
-    }
 }
 
 impl Inner {
     fn disable(&mut self) {
         if let Some(live) = self.live.take() {
-            live.epoch.end();
+            live.end();
             self.stats.resets += 1;
         }
         self.fatal = false;
@@ -333,14 +277,14 @@ impl Inner {
     fn die(&mut self, why: &str) {
         log::error!("admin queue: {why}");
         if let Some(live) = &self.live {
-            live.epoch.end();
+            live.end();
         }
         self.fatal = true;
     }
 
     fn live_of(&mut self, command: &Command) -> Option<&mut Live> {
         let live = self.live.as_mut().filter(|_| !self.fatal && !self.stuck)?;
-        Arc::ptr_eq(&live.epoch, &command.epoch).then_some(live)
+        live.owns(command).then_some(live)
     }
 }
 

@@ -7,22 +7,27 @@
 //! while it holds its own: a reset is noted in a counter, and whoever opens the session next
 //! draws the conclusion.
 
+mod page;
+
 use std::sync::{
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
     Arc, OnceLock, Weak,
 };
 
 use dlr_abi::abi;
-use dlr_core::{DataFunction, DmaMemory, FnState, FunctionEvents, Interrupt, Sabotage};
+use dlr_core::{
+    AttestWords, DataFunction, DmaMemory, FnState, FunctionEvents, Interrupt, Sabotage,
+    SabotageKind,
+};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
+    config::FunctionConfig,
     kick::Kick,
     log::LogEngine,
-    management::FunctionConfig,
     state::{flow::FlowTable, load::LoadSession, save::SaveSession},
     status::Status,
-    status_page::{Snapshot, StatusPage},
+    status_page::StatusPage,
 };
 
 /// All that a function can do.
@@ -30,13 +35,17 @@ const CAPS: u32 = abi::DLR_FN_CAP_LOG
     | abi::DLR_FN_CAP_STATE
     | abi::DLR_FN_CAP_P2P
     | abi::DLR_FN_CAP_PRECOPY
-    | abi::DLR_FN_CAP_STATUS_PAGE;
+    | abi::DLR_FN_CAP_STATUS_PAGE
+    | abi::DLR_FN_CAP_HOLD;
 
 /// What is left of them without these; some need others.
 fn abilities(without: u32) -> u32 {
     let mut caps = CAPS & !without;
     if caps & abi::DLR_FN_CAP_STATE == 0 {
         caps &= !(abi::DLR_FN_CAP_P2P | abi::DLR_FN_CAP_PRECOPY);
+    }
+    if caps & abi::DLR_FN_CAP_LOG == 0 {
+        caps &= !abi::DLR_FN_CAP_HOLD;
     }
     caps
 }
@@ -71,8 +80,10 @@ pub(crate) struct Port {
     pub(crate) flow: Arc<FlowTable>,
     /// The NIC's switches.
     pub(crate) sabotage: Arc<Sabotage>,
-    caps: u32,
+    caps: AtomicU32,
     function: OnceLock<Weak<dyn DataFunction>>,
+    words: OnceLock<Arc<dyn AttestWords>>,
+    interrupt: Arc<dyn Interrupt>,
     slot: Mutex<Slot>,
     page: Mutex<StatusPage>,
     resets: AtomicU64,
@@ -80,6 +91,10 @@ pub(crate) struct Port {
     resumes: AtomicU64,
     saved: AtomicU64,
     loaded: AtomicU64,
+    aborts: AtomicU64,
+    /// Events "more to read" that were raised, and those that a test has still to lose.
+    events: AtomicU64,
+    lose_events: AtomicU64,
     kick: Arc<Kick>,
 }
 
@@ -96,14 +111,16 @@ impl Port {
         Self {
             log: Arc::new(LogEngine::new(
                 memory.clone(),
-                interrupt,
+                interrupt.clone(),
                 sabotage.clone(),
                 kick.clone(),
             )),
             flow: Arc::new(FlowTable::new(config.flow_table, kick.clone())),
             sabotage,
-            caps: abilities(config.without),
+            caps: AtomicU32::new(abilities(config.without)),
             function: OnceLock::new(),
+            words: OnceLock::new(),
+            interrupt,
             slot: Mutex::new(Slot {
                 session: Session::None,
                 resets: 0,
@@ -116,13 +133,21 @@ impl Port {
             resumes: AtomicU64::new(0),
             saved: AtomicU64::new(0),
             loaded: AtomicU64::new(0),
+            aborts: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            lose_events: AtomicU64::new(0),
             kick,
         }
     }
 
     /// What the function can do (`DLR_FN_CAP_*`).
     pub(crate) fn caps(&self) -> u32 {
-        self.caps
+        self.caps.load(Ordering::Relaxed)
+    }
+
+    /// From now on the function does without these abilities, as after an update of its firmware.
+    pub(crate) fn set_without(&self, without: u32) {
+        self.caps.store(abilities(without), Ordering::Relaxed);
     }
 
     /// Makes the function known. Only the first call counts.
@@ -130,6 +155,28 @@ impl Port {
         if self.function.set(Arc::downgrade(function)).is_err() {
             log::error!("a second data function for the same number is ignored");
         }
+    }
+
+    /// Where the function shows a nonce. Only the first call counts.
+    pub(crate) fn attach_words(&self, words: Arc<dyn AttestWords>) {
+        if self.words.set(words).is_err() {
+            log::error!("a second configuration space for the same number is ignored");
+        }
+    }
+
+    /// ATTEST. False when the function has no configuration space.
+    pub(crate) fn attest(&self, nonce: u64) -> bool {
+        if self.sabotage.get(SabotageKind::AttestHidden).is_some() {
+            return true;
+        }
+        let foreign = self.sabotage.get(SabotageKind::AttestForeign).is_some();
+        self.show_nonce(if foreign { !nonce } else { nonce })
+    }
+
+    /// Shows `nonce`. False when the function has no configuration space.
+    fn show_nonce(&self, nonce: u64) -> bool {
+        let words = self.words.get();
+        words.map(|words| words.set_nonce(nonce)).is_some()
     }
 
     /// The function, while it exists.
@@ -163,6 +210,28 @@ impl Port {
         slot
     }
 
+    /// The function was reset since `slot` was taken. A reset that is not seen here clears what it
+    /// has to clear after this call.
+    pub(crate) fn reset_since(&self, slot: &Slot) -> bool {
+        slot.resets != self.resets.load(Ordering::Acquire)
+    }
+
+    /// Power-on state after a failed load, unless a reset of the function came in between: it
+    /// runs for its guest again then.
+    pub(crate) fn reset_after_load(&self, slot: &Slot) {
+        let stopped = |f: Arc<dyn DataFunction>| f.state() == FnState::Stopped;
+        if !self.reset_since(slot) && self.function().is_some_and(stopped) {
+            self.reset_function();
+        }
+    }
+
+    /// Work that was held back for want of room in the log may begin.
+    pub(crate) fn room(&self) {
+        if let Some(function) = self.function() {
+            function.room();
+        }
+    }
+
     /// How often the function left STOPPED.
     pub(crate) fn resumes(&self) -> u64 {
         self.resumes.load(Ordering::Acquire)
@@ -177,6 +246,26 @@ impl Port {
     pub(crate) fn count_state(&self, saved: usize, loaded: usize) {
         self.saved.fetch_add(saved as u64, Ordering::Relaxed);
         self.loaded.fetch_add(loaded as u64, Ordering::Relaxed);
+    }
+
+    /// Counts an abort of the function's commands.
+    pub(crate) fn count_abort(&self) {
+        self.aborts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Aborts since the NIC started.
+    pub(crate) fn aborts(&self) -> u64 {
+        self.aborts.load(Ordering::Relaxed)
+    }
+
+    /// Events "more to read" since the NIC started.
+    pub(crate) fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// An injected fault: so many events are not raised.
+    pub(crate) fn lose_events(&self, count: u64) {
+        self.lose_events.store(count, Ordering::Relaxed);
     }
 
     /// Bytes of state delivered since the NIC started.
@@ -197,27 +286,6 @@ impl Port {
         self.flow.clear();
     }
 
-    /// Moves the status page. Ok when it is valid, or will not be written any more.
-    pub(crate) fn set_page(&self, addr: Option<u64>) -> Result<(), Status> {
-        self.page.lock().set(addr);
-        if self.refresh_page() {
-            Ok(())
-        } else {
-            Err(Status::DmaFault)
-        }
-    }
-
-    /// An injected fault: updates of the page do not end (`true`).
-    pub(crate) fn tear_page(&self, torn: bool) {
-        self.page.lock().tear(torn);
-        self.refresh_page();
-    }
-
-    /// The driver has given the page a place.
-    pub(crate) fn has_page(&self) -> bool {
-        self.page.lock().wanted()
-    }
-
     /// The session, for the control socket.
     pub(crate) fn session_name(&self) -> &'static str {
         match self.slot().session {
@@ -227,42 +295,24 @@ impl Port {
         }
     }
 
-    /// Brings the status page up to date; false when it cannot be reached.
-    pub(crate) fn refresh_page(&self) -> bool {
-        let mut page = self.page.lock();
-        if !page.wanted() {
-            return true;
-        }
-        let snapshot = self.snapshot();
-        page.update(&snapshot)
-    }
-
-    /// What the status page shows.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let slot = self.slot();
-        let pending = match &slot.session {
-            Session::Save(save) => save.pending(),
-            _ => SaveSession::pending_without_session(&self.flow),
-        };
-        let (log_lost_count, failed) = self.log.health();
-        Snapshot {
-            health: u32::from(failed) * abi::DLR_HEALTH_LOG_FAILED,
-            pending,
-            reinit_count: slot.reinits,
-            log_lost_count,
-        }
-    }
-
-    /// Function-level reset of the MF: no more DMA for this function, no session. The
-    /// function stays in its state.
+    /// Reset of the MF: no more DMA for this function, no event, no session, no nonce. The
+    /// function stays in its state, unless it was being loaded: that is as after an FLR.
     pub(crate) fn management_reset(&self) {
         self.log.stop();
-        self.page.lock().set(None);
+        self.room();
+        self.show_nonce(0);
+        // Held to the end: an event is raised under it.
+        let mut page = self.page.lock();
+        page.set(None);
         let mut slot = self.slot();
-        if matches!(slot.session, Session::Load(_)) {
-            self.reset_function();
-        }
+        let loading = matches!(slot.session, Session::Load(_));
         slot.session = Session::None;
+        if loading {
+            self.reset_function();
+            if let Some(function) = self.function() {
+                function.resume(FnState::Running);
+            }
+        }
     }
 
     /// The FN_STATE register.
@@ -277,8 +327,10 @@ impl Port {
 
 impl FunctionEvents for Port {
     fn function_reset(&self) {
-        self.flow.clear();
+        // Counted first: see `reset_since`.
         self.resets.fetch_add(1, Ordering::AcqRel);
+        self.flow.clear();
+        self.log.function_reset();
         self.kick.kick();
     }
 
