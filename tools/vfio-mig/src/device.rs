@@ -11,16 +11,19 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use iommufd_ioctls::IommuFd;
+use iommufd_ioctls::{IommuFd, IommufdIoas};
 use serde::Serialize;
 use vfio_bindings::bindings::vfio as vb;
-use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioIommufd, VfioOps};
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioIommufd, VfioOps};
 use vm_memory::{bitmap::AtomicBitmap, mmap::MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
+    advice::{self, Facts},
     bitmap::DirtyBitmap,
-    discover::Node,
+    discover::Sysfs,
+    node::Node,
+    noiommu::{self, Translation},
     range::IovaRange,
     session::{DataFile, Migratable, PrecopyInfo},
     state::{MigrationFlags, State},
@@ -31,7 +34,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// iommufd where the device has a cdev, else legacy.
+    /// iommufd where /dev has its nodes, else legacy.
     Auto,
     /// Group and container (`/dev/vfio/GROUP`).
     Legacy,
@@ -55,6 +58,10 @@ pub struct Device {
     flags: Result<MigrationFlags, i32>,
     inner: VfioDevice,
     ops: Arc<dyn VfioOps>,
+    /// The address space, with [`Backend::Iommufd`].
+    space: Option<(Arc<IommuFd>, Arc<IommufdIoas>)>,
+    /// In place of an IOMMU.
+    translation: Option<Arc<Translation>>,
 }
 
 impl Device {
@@ -65,31 +72,44 @@ impl Device {
     ///
     /// What was missing and what to do about it.
     pub fn open(node: &Node, backend: Backend) -> Result<Self> {
+        let sysfs = Sysfs::default();
         let backend = match backend {
-            Backend::Auto if node.cdev.is_some() && iommufd_present() => Backend::Iommufd,
+            Backend::Auto if sysfs.has_iommufd(node) => Backend::Iommufd,
             Backend::Auto => Backend::Legacy,
             given => given,
         };
+        let mut space = None;
         let ops: Arc<dyn VfioOps> = match backend {
             Backend::Iommufd => {
-                let iommufd = IommuFd::new()
-                    .context("cannot open /dev/iommu: is the kernel built with CONFIG_IOMMUFD?")?;
-                Arc::new(VfioIommufd::new(Arc::new(iommufd), None, None)?)
+                let iommufd = IommuFd::new().map_err(|e| advice::no_iommufd(&e))?;
+                let vfio = VfioIommufd::new(Arc::new(iommufd), None, None)?;
+                space = Some((Arc::clone(vfio.iommufd()), Arc::clone(vfio.ioas())));
+                Arc::new(vfio)
             }
-            _ => Arc::new(VfioContainer::new(None).map_err(explain).context(
-                "cannot use /dev/vfio/vfio: needs root, CONFIG_VFIO_GROUP and vfio_iommu_type1",
-            )?),
+            _ => Arc::new(VfioContainer::new(None).map_err(advice::no_container)?),
         };
-        let inner = VfioDevice::new(&node.path, Arc::clone(&ops), true)
-            .map_err(explain)
-            .with_context(|| format!("cannot open {} ({})", node.name, way_in(node, backend)))?;
+        let inner = VfioDevice::new(&node.path, Arc::clone(&ops), true).map_err(|e| {
+            let neighbours = sysfs.host_neighbours(node);
+            let facts = Facts {
+                node,
+                neighbours: &neighbours,
+                without_iommu: sysfs.without_iommu(node),
+            };
+            advice::no_device(e, &facts)
+        })?;
         let mut device = Self {
             node: node.clone(),
             backend,
             flags: Err(0),
             inner,
             ops,
+            space,
+            translation: None,
         };
+        if device.has_no_iommu() && device.region_size(noiommu::REGION) == noiommu::SIZE {
+            let at = device.inner.get_region_offset(noiommu::REGION);
+            device.translation = Translation::find(device.fd(), at)?.map(Arc::new);
+        }
         device.flags = device
             .feature(Direction::Get, vb::VFIO_DEVICE_FEATURE_MIGRATION, 8)
             .map(|payload| MigrationFlags(payload[0]))
@@ -177,15 +197,24 @@ impl Device {
     ///
     /// What the kernel says.
     pub fn map(&self, iova: u64, memory: Arc<MmapRegion<AtomicBitmap>>) -> Result<sys::DmaMapping> {
-        sys::DmaMapping::new(Arc::clone(&self.ops), iova, memory)
-            .map_err(explain)
-            .with_context(|| {
-                format!(
-                    "cannot map DMA memory at {iova:#x} for {}: is the memory lock limit \
-                     (ulimit -l) large enough?",
-                    self.node.name
-                )
-            })
+        let what = || format!("cannot map DMA memory at {iova:#x} for {}", self.node.name);
+        let length = memory.size() as u64;
+        let mut mapping = sys::DmaMapping::new(Arc::clone(&self.ops), iova, memory)
+            .map_err(advice::no_mapping)
+            .with_context(what)?;
+        if let (Some(translation), Some((iommufd, ioas))) = (&self.translation, &self.space) {
+            // From here on dropping the mapping also takes it out of the table.
+            mapping.translated_by(Arc::clone(translation));
+            let find = |iova, length| sys::physical_address(iommufd, ioas.id(), iova, length);
+            translation.map(iova, length, find).with_context(what)?;
+        }
+        Ok(mapping)
+    }
+
+    /// In the no-IOMMU mode of VFIO the device reaches all memory, whatever is mapped.
+    fn has_no_iommu(&self) -> bool {
+        let cdev = self.node.cdev.as_deref();
+        cdev.is_some_and(|cdev| cdev.starts_with("noiommu-"))
     }
 
     /// Sets the first MSI-X vector up: it signals `event`.
@@ -202,6 +231,11 @@ impl Device {
     /// Size in bytes of region `index`; 0 when there is none.
     pub fn region_size(&self, index: u32) -> u64 {
         self.inner.get_region_size(index)
+    }
+
+    /// Flags of region `index`, `VFIO_REGION_INFO_FLAG_*`; 0 when there is none.
+    pub fn region_flags(&self, index: u32) -> u32 {
+        self.inner.get_region_flags(index)
     }
 
     /// Reads from a region.
@@ -229,44 +263,6 @@ impl Device {
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
-}
-
-fn iommufd_present() -> bool {
-    std::path::Path::new("/dev/iommu").exists()
-}
-
-fn way_in(node: &Node, backend: Backend) -> String {
-    match (backend, &node.cdev, node.group) {
-        (Backend::Iommufd, Some(cdev), _) => format!("/dev/vfio/devices/{cdev}"),
-        (Backend::Iommufd, None, _) => "iommufd; the device has no cdev".to_owned(),
-        (_, _, Some(group)) => format!("/dev/vfio/{group}"),
-        (_, _, None) => "legacy; the device has no IOMMU group".to_owned(),
-    }
-}
-
-/// Adds what to do to the crate's errors.
-fn explain(e: VfioError) -> anyhow::Error {
-    let hint = match &e {
-        VfioError::OpenGroup(cause, _) | VfioError::OpenDeviceCdev(cause) => match cause.kind() {
-            io::ErrorKind::PermissionDenied => "needs root",
-            io::ErrorKind::NotFound => {
-                "no such device node: is the back end built into the kernel?"
-            }
-            _ if cause.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
-                "in use by another program"
-            }
-            _ => "see the kernel log",
-        },
-        VfioError::GroupViable => {
-            "another function of its IOMMU group is bound to a host driver: bind all of the group \
-             to vfio drivers, or to none"
-        }
-        VfioError::VfioDeviceBindIommufd(_) | VfioError::GroupGetDeviceFD(_) => {
-            "in use by another program, or its management function is gone: see the kernel log"
-        }
-        _ => return e.into(),
-    };
-    anyhow::Error::new(e).context(hint)
 }
 
 impl Migratable for Device {

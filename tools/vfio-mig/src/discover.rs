@@ -3,12 +3,17 @@
 //! What sysfs and debugfs tell of VFIO devices, without opening any.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::{bail, Context, Result};
 use serde::Serialize;
+
+use crate::{
+    advice::unbound_reason,
+    node::{Neighbour, Node},
+};
 
 /// Root of the file systems; another one in tests.
 #[derive(Clone, Debug)]
@@ -22,36 +27,29 @@ impl Default for Sysfs {
     }
 }
 
-/// One device that is, or could be, used through VFIO.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Node {
-    /// PCI address or mdev UUID: its name in sysfs.
-    pub name: String,
-    /// Its folder in sysfs.
-    #[serde(skip)]
-    pub path: PathBuf,
-    /// `vendor:device`, for PCI.
-    pub pci_id: Option<String>,
-    /// Driver that it is bound to.
-    pub driver: Option<String>,
-    /// IOMMU group: `/dev/vfio/GROUP` is the legacy way in.
-    pub group: Option<u32>,
-    /// `vfioN`: `/dev/vfio/devices/vfioN` is the iommufd way in.
-    pub cdev: Option<String>,
-    /// The driver registered it with VFIO.
-    pub vfio: bool,
-    /// `driver_override`, when set.
-    pub driver_override: Option<String>,
-}
-
 /// What debugfs says of a registered device's migration support.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DebugInfo {
-    /// State that the driver reports, for example `RUNNING`.
-    pub state: String,
-    /// `stop-copy`, `p2p`, `pre-copy`, `dirty-tracking`.
-    pub features: Vec<String>,
+    /// State that the driver reports, for example `RUNNING`; `None`: it does not.
+    pub state: Option<String>,
+    /// `stop-copy`, `p2p`, `pre-copy`, `dirty-tracking`; `None`: the kernel does not tell (before
+    /// Linux 6.18).
+    pub features: Option<Vec<String>>,
 }
+
+/// What debugfs says of a registered device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Debug {
+    /// It can be migrated.
+    Migratable(DebugInfo),
+    /// It has no migration support.
+    NotMigratable,
+    /// It does not say: why.
+    Unknown(String),
+}
+
+/// Host drivers that leave DMA alone (`driver_managed_dma` in the kernel), besides those of VFIO.
+const WITHOUT_DMA: [&str; 3] = ["pcieport", "pci-stub", "shpchp"];
 
 fn link_name(path: &Path) -> Option<String> {
     let target = fs::read_link(path).ok()?;
@@ -60,6 +58,13 @@ fn link_name(path: &Path) -> Option<String> {
 
 fn text(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// `/sys/module/MODULE/drivers` has links like `pci:mlx5_vfio_pci`.
+fn module_has_vfio_driver(device: &Path) -> bool {
+    let drivers = fs::read_dir(device.join("driver/module/drivers"));
+    let mut names = drivers.into_iter().flatten().flatten();
+    names.any(|entry| entry.file_name().to_string_lossy().contains("vfio"))
 }
 
 impl Sysfs {
@@ -83,9 +88,12 @@ impl Sysfs {
             .ok()
             .and_then(|mut entries| entries.next()?.ok()?.file_name().into_string().ok());
         let group = link_name(&path.join("iommu_group")).and_then(|g| g.parse().ok());
+        let driver = link_name(&path.join("driver"));
         Some(Node {
-            vfio: cdev_folder.is_dir(),
-            driver: link_name(&path.join("driver")),
+            vfio: cdev_folder.is_dir() || self.registered_before_vfio_dev(&driver, group),
+            manages_others: driver.as_deref().is_some_and(|name| !name.contains("vfio"))
+                && module_has_vfio_driver(path),
+            driver,
             driver_override: text(&path.join("driver_override"))
                 .filter(|s| !s.is_empty() && s != "(null)"),
             path: path.to_owned(),
@@ -94,6 +102,53 @@ impl Sysfs {
             group,
             cdev,
         })
+    }
+
+    /// Linux before 6.1 has no `vfio-dev` in sysfs; what it has is a node for each group in which
+    /// a device is bound to a VFIO driver.
+    fn registered_before_vfio_dev(&self, driver: &Option<String>, group: Option<u32>) -> bool {
+        let vfio = driver.as_deref().is_some_and(|name| name.contains("vfio"));
+        let node = |group: u32| self.path("dev/vfio").join(group.to_string());
+        let old = !self.path("sys/class/vfio-dev").exists();
+        old && vfio && group.is_some_and(|group| node(group).exists())
+    }
+
+    /// Can it be opened through iommufd? The node of a device needs CONFIG_VFIO_DEVICE_CDEV, which
+    /// its name in sysfs does not.
+    pub fn has_iommufd(&self, node: &Node) -> bool {
+        let cdev = |name: &String| self.path("dev/vfio/devices").join(name).exists();
+        self.path("dev/iommu").exists() && node.cdev.as_ref().is_some_and(cdev)
+    }
+
+    /// Is its group one of the no-IOMMU mode?
+    pub fn without_iommu(&self, node: &Node) -> bool {
+        let noiommu = |group| self.path("dev/vfio").join(format!("noiommu-{group}"));
+        node.group.is_some_and(|group| noiommu(group).exists())
+    }
+
+    /// Functions of its IOMMU group whose drivers do DMA for the host. While there are any, the
+    /// kernel gives none of the group to a user.
+    pub fn host_neighbours(&self, node: &Node) -> Vec<Neighbour> {
+        let devices = node.path.join("iommu_group/devices");
+        let module = |path: &Path| link_name(&path.join("driver/module"));
+        let neighbour = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?.to_owned();
+            let driver = link_name(&path.join("driver"))?;
+            let harmless = driver.contains("vfio") || WITHOUT_DMA.contains(&driver.as_str());
+            let physical = link_name(&node.path.join("physfn")).as_ref() == Some(&name);
+            let own = module(&node.path);
+            (name != node.name && !harmless).then(|| Neighbour {
+                manages: physical || (own.is_some() && own == module(&path)),
+                name,
+                driver,
+            })
+        };
+        let entries = fs::read_dir(devices).into_iter().flatten();
+        let mut found: Vec<Neighbour> = entries
+            .filter_map(|entry| neighbour(entry.ok()?.path()))
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
     }
 
     /// Every device registered with VFIO, then those that are meant for it (a
@@ -152,143 +207,53 @@ impl Sysfs {
         Ok(node)
     }
 
-    /// What debugfs says, or `None` when the kernel or the permissions do not let us see it.
-    pub fn debug_info(&self, node: &Node) -> Option<DebugInfo> {
-        let folder = self.debug_folder()?.join(&node.name).join("migration");
-        Some(DebugInfo {
-            state: text(&folder.join("state"))?,
-            features: text(&folder.join("features"))?
-                .lines()
-                .map(str::to_owned)
-                .collect(),
+    /// What debugfs says. Linux makes the folder `migration` for migratable devices only, with
+    /// `state` since 6.8 and `features` since 6.18 (Documentation/ABI/testing/debugfs-vfio).
+    pub fn debug(&self, node: &Node) -> Debug {
+        let root = self.path("sys/kernel/debug/vfio");
+        let unknown = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => Debug::Unknown(
+                "debugfs is not mounted, or the kernel has no CONFIG_VFIO_DEBUGFS".to_owned(),
+            ),
+            _ => Debug::Unknown(format!("{}: {e}", root.display())),
+        };
+        if let Err(e) = fs::read_dir(&root) {
+            return unknown(e);
+        }
+        let device = root.join(&node.name);
+        if let Err(e) = fs::read_dir(&device) {
+            return match e.kind() {
+                io::ErrorKind::NotFound => {
+                    Debug::Unknown(format!("debugfs does not know {}", node.name))
+                }
+                _ => unknown(e),
+            };
+        }
+        let folder = device.join("migration");
+        if !folder.is_dir() {
+            return Debug::NotMigratable;
+        }
+        let features = text(&folder.join("features"));
+        Debug::Migratable(DebugInfo {
+            state: text(&folder.join("state")),
+            features: features.map(|text| text.lines().map(str::to_owned).collect()),
         })
-    }
-
-    /// `true` when debugfs could tell, so that a missing `debug_info` means "not migratable".
-    pub fn has_debug(&self) -> bool {
-        self.debug_folder().is_some()
-    }
-
-    fn debug_folder(&self) -> Option<PathBuf> {
-        let folder = self.path("sys/kernel/debug/vfio");
-        fs::read_dir(&folder).ok().map(|_| folder)
     }
 }
 
-/// Why a device is not registered with VFIO, and what to do about it.
-pub fn unbound_reason(node: &Node) -> String {
-    let name = &node.name;
-    match (&node.driver, &node.driver_override) {
-        (Some(driver), _) if driver.contains("vfio") => format!(
-            "{name} is bound to {driver}, but that did not register it with VFIO; see the kernel log"
-        ),
-        (Some(driver), _) => format!(
-            "{name} is bound to {driver}, not to a vfio driver: unbind it, write the vfio \
-             driver's name into {0}/driver_override and {name} into /sys/bus/pci/drivers_probe",
-            node.path.display()
-        ),
-        (None, Some(wanted)) => format!(
-            "{name} has no driver though driver_override says {wanted}: is that module loaded, and \
-             was {name} written into /sys/bus/pci/drivers_probe? Its probe may have failed: see \
-             the kernel log"
-        ),
-        (None, None) => format!(
-            "{name} has no driver: write the vfio driver's name into {}/driver_override and {name} \
-             into /sys/bus/pci/drivers_probe",
-            node.path.display()
-        ),
+/// Two devices that the user named, which have to be two.
+///
+/// # Errors
+///
+/// One of them is not there, or both names are those of one device.
+pub fn two_devices(sysfs: &Sysfs, first: &str, second: &str) -> Result<[Node; 2]> {
+    let nodes = [sysfs.find(first)?, sysfs.find(second)?];
+    if nodes[0].name == nodes[1].name {
+        bail!("`{first}` and `{second}` are one device, and two are needed");
     }
+    Ok(nodes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn tree() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let add = |name: &str, driver: Option<&str>, vfio: Option<&str>, over: &str| {
-            let path = dir.path().join("sys/bus/pci/devices").join(name);
-            fs::create_dir_all(&path).expect("folder");
-            fs::write(path.join("vendor"), "0x1af4\n").expect("file");
-            fs::write(path.join("device"), "0x1041\n").expect("file");
-            fs::write(path.join("driver_override"), over).expect("file");
-            symlink("../../../kernel/iommu_groups/7", path.join("iommu_group")).expect("link");
-            if let Some(driver) = driver {
-                symlink(format!("../drivers/{driver}"), path.join("driver")).expect("link");
-            }
-            if let Some(vfio) = vfio {
-                fs::create_dir_all(path.join("vfio-dev").join(vfio)).expect("folder");
-                let class = dir.path().join("sys/class/vfio-dev").join(vfio);
-                fs::create_dir_all(&class).expect("folder");
-                symlink(&path, class.join("device")).expect("link");
-            }
-        };
-        add(
-            "0000:00:05.0",
-            Some("dlr_vfio_pci"),
-            Some("vfio0"),
-            "dlr_vfio_pci\n",
-        );
-        add("0000:00:06.0", Some("e1000e"), None, "(null)\n");
-        add("0000:00:07.0", None, None, "vfio-pci\n");
-        dir
-    }
-
-    #[test]
-    fn found_by_any_name() {
-        let dir = tree();
-        let sysfs = Sysfs::at(dir.path());
-        for name in [
-            "0000:00:05.0",
-            "00:05.0",
-            "vfio0",
-            "/dev/vfio/devices/vfio0",
-        ] {
-            let node = sysfs.find(name).expect(name);
-            assert_eq!(node.name, "0000:00:05.0");
-            assert_eq!(node.driver.as_deref(), Some("dlr_vfio_pci"));
-            assert_eq!(node.pci_id.as_deref(), Some("1af4:1041"));
-            assert_eq!((node.group, node.cdev.as_deref()), (Some(7), Some("vfio0")));
-        }
-    }
-
-    #[test]
-    fn errors_say_what_to_do() {
-        let dir = tree();
-        let sysfs = Sysfs::at(dir.path());
-        let error = |name| sysfs.find(name).expect_err(name).to_string();
-        assert!(error("00:06.0").contains("bound to e1000e"));
-        assert!(error("00:07.0").contains("driver_override says vfio-pci"));
-        assert!(error("00:08.0").contains("vfio-mig list --all"));
-    }
-
-    #[test]
-    fn listed_in_order() {
-        let dir = tree();
-        let sysfs = Sysfs::at(dir.path());
-        let names = |all| -> Vec<String> { sysfs.nodes(all).into_iter().map(|n| n.name).collect() };
-        assert_eq!(names(false), ["0000:00:05.0", "0000:00:07.0"]);
-        assert_eq!(
-            names(true),
-            ["0000:00:05.0", "0000:00:06.0", "0000:00:07.0"]
-        );
-    }
-
-    #[test]
-    fn debugfs_is_optional() {
-        let dir = tree();
-        let sysfs = Sysfs::at(dir.path());
-        let node = sysfs.find("vfio0").expect("device");
-        assert_eq!(sysfs.debug_info(&node), None);
-        assert!(!sysfs.has_debug());
-        let folder = dir
-            .path()
-            .join("sys/kernel/debug/vfio/0000:00:05.0/migration");
-        fs::create_dir_all(&folder).expect("folder");
-        fs::write(folder.join("state"), "RUNNING\n").expect("file");
-        fs::write(folder.join("features"), "stop-copy\np2p\n").expect("file");
-        let info = sysfs.debug_info(&node).expect("info");
-        assert_eq!((info.state.as_str(), info.features.len()), ("RUNNING", 2));
-    }
-}
+#[path = "discover_tests.rs"]
+mod tests;

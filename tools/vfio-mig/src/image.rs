@@ -179,6 +179,7 @@ pub struct Reader<R: Read> {
     input: R,
     header: Header,
     summary: Summary,
+    padded: bool,
 }
 
 impl<R: Read> Reader<R> {
@@ -209,7 +210,17 @@ impl<R: Read> Reader<R> {
             input,
             header,
             summary: Summary::default(),
+            padded: false,
         })
+    }
+
+    /// Does not mind what follows the end: a block device is longer than the image on it.
+    #[must_use]
+    pub fn padded(self) -> Self {
+        Self {
+            padded: true,
+            ..self
+        }
     }
 
     /// Where the image came from.
@@ -254,7 +265,7 @@ impl<R: Read> Reader<R> {
         if crc != self.summary.crc {
             return Err(ImageError::Damaged("checksum of the data"));
         }
-        if self.input.read(&mut [0])? != 0 {
+        if !self.padded && self.input.read(&mut [0])? != 0 {
             return Err(ImageError::Damaged("bytes after the end"));
         }
         Ok(self.summary)
@@ -266,8 +277,7 @@ impl<R: Read> Reader<R> {
 /// # Errors
 ///
 /// The image is damaged or truncated.
-pub fn verify<R: Read>(input: R) -> Result<(Header, Summary), ImageError> {
-    let mut reader = Reader::new(input)?;
+pub fn verify<R: Read>(mut reader: Reader<R>) -> Result<(Header, Summary), ImageError> {
     let mut data = Vec::new();
     loop {
         if let Some(summary) = reader.next(&mut data)? {
@@ -293,10 +303,14 @@ mod tests {
         w.finish().expect("end").0
     }
 
+    fn check(image: &[u8]) -> Result<(Header, Summary), ImageError> {
+        verify(Reader::new(image)?)
+    }
+
     #[test]
     fn written_and_read() {
         let image = sample();
-        let (header, summary) = verify(&image[..]).expect("good image");
+        let (header, summary) = check(&image[..]).expect("good image");
         assert_eq!(header.device, "0000:00:05.0");
         assert_eq!(
             (
@@ -320,7 +334,7 @@ mod tests {
         for bit in 0..image.len() * 8 {
             let mut bad = image.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(verify(&bad[..]).is_err(), "bit {bit}");
+            assert!(check(&bad[..]).is_err(), "bit {bit}");
         }
     }
 
@@ -329,13 +343,16 @@ mod tests {
         let image = sample();
         for length in 0..image.len() {
             assert!(
-                matches!(verify(&image[..length]), Err(ImageError::Truncated)),
+                matches!(check(&image[..length]), Err(ImageError::Truncated)),
                 "{length}"
             );
         }
         let mut longer = image;
         longer.push(0);
-        assert!(matches!(verify(&longer[..]), Err(ImageError::Damaged(_))));
+        assert!(matches!(check(&longer[..]), Err(ImageError::Damaged(_))));
+        // On a block device it is whole all the same.
+        let padded = Reader::new(&longer[..]).expect("header").padded();
+        verify(padded).expect("good image");
     }
 
     #[test]

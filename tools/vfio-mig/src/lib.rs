@@ -7,8 +7,11 @@
 //! | --- | --- |
 //! | [`sys`] | the ioctls that no crate wraps; the only `unsafe` |
 //! | [`state`], [`bitmap`], [`range`], [`image`] | the uAPI's meaning and the tool's file; no I/O on devices |
+//! | [`outfile`], [`infile`] | files of the user: what they lead to, whole or not at all, read once |
 //! | [`discover`] | sysfs and debugfs |
+//! | [`advice`] | what to do about what cannot be done |
 //! | [`device`] | an open device: states, data file, log, regions, DMA memory |
+//! | [`signals`] | how a command is asked to end |
 //! | [`session`] | walking a device through its states and back |
 //! | [`mirror`] | being the VMM of a virtio-net function: queues, memory, rounds, comparison |
 //! | [`drive`] | the calls one by one, from lines of JSON |
@@ -18,6 +21,7 @@
 //! A command is a struct of arguments and a function that answers with something printable for
 //! people and for programs.
 
+pub mod advice;
 pub mod bitmap;
 pub mod check;
 pub mod cli;
@@ -26,9 +30,14 @@ pub mod device;
 pub mod discover;
 pub mod drive;
 pub mod image;
+pub mod infile;
 pub mod mirror;
+pub mod node;
+pub mod noiommu;
+pub mod outfile;
 pub mod output;
 pub mod range;
 pub mod session;
+pub mod signals;
 pub mod state;
 pub mod sys;

@@ -3,11 +3,15 @@
 //! `vfio-mig`: see the library.
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Parser;
 use vfio_mig::{
+    advice::one_line,
     cli::{Cli, Command},
     cmd,
     output::{Report, Ui},
@@ -27,7 +31,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Save(args) => show(&ui, &cmd::save::run(args, cli.backend, &ui)?),
         Command::Load(args) => show(&ui, &cmd::load::run(args, cli.backend, &ui)?),
         Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| 0),
-        Command::Drive(args) => cmd::drive::run(args, cli.backend).map(|()| 0),
+        Command::Drive(args) => cmd::drive::run(args, cli.backend, &ui).map(|()| 0),
         Command::Mirror(args) => show(&ui, &cmd::mirror::run(args, cli.backend, &ui)?),
         Command::Check(args) => cmd::check::run(args, cli.backend, &ui),
         Command::HoldDataFile => vfio_mig::check::holder::serve().map(|()| 0),
@@ -43,14 +47,13 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
+            // Closed outputs have nobody who could be told.
             if cli.json {
                 let causes: Vec<String> = e.chain().skip(1).map(ToString::to_string).collect();
-                println!(
-                    "{}",
-                    serde_json::json!({ "error": e.to_string(), "causes": causes })
-                );
+                let error = serde_json::json!({ "error": e.to_string(), "causes": causes });
+                let _ = writeln!(io::stdout(), "{error}");
             }
-            eprintln!("vfio-mig: {e:#}");
+            let _ = writeln!(io::stderr(), "vfio-mig: {}", one_line(&e));
             ExitCode::from(2)
         }
     }

@@ -24,6 +24,11 @@ pub trait Report: Serialize {
     fn passed(&self) -> bool {
         true
     }
+
+    /// Has standard output been given data? Then the report goes to standard error.
+    fn beside_data(&self) -> bool {
+        false
+    }
 }
 
 /// How to talk to the user, and whether they want us to stop.
@@ -35,18 +40,20 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// From now on SIGINT and SIGTERM only ask the command to stop.
+    /// From now on SIGINT and SIGTERM ask the command to stop, see [`crate::signals`].
     ///
     /// # Errors
     ///
-    /// The handlers cannot be installed.
+    /// The signals cannot be watched.
     pub fn new(json: bool) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&stop))
-                .context("cannot install a signal handler")?;
-        }
+        crate::signals::watch(Arc::clone(&stop))?;
         Ok(Self { json, stop })
+    }
+
+    /// For a command that has nothing to end in order: the first signal ends the program.
+    pub fn end_at_first_signal(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Has the user asked to stop?
@@ -103,11 +110,11 @@ impl Ui {
         bar
     }
 
-    /// Prints one report.
+    /// Prints one report, to standard output unless that has been given data.
     ///
     /// # Errors
     ///
-    /// Standard output is closed.
+    /// The output is closed.
     pub fn print<R: Report>(&self, report: &R) -> Result<()> {
         use io::Write;
         let text = if self.json {
@@ -115,6 +122,11 @@ impl Ui {
         } else {
             report.human()
         };
+        if report.beside_data() {
+            return io::stderr()
+                .write_all(text.as_bytes())
+                .context("cannot write to standard error");
+        }
         io::stdout()
             .write_all(text.as_bytes())
             .context("cannot write to standard output")

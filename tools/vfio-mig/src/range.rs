@@ -31,6 +31,42 @@ pub fn parse_size(s: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{s}` does not fit into 64 bits"))
 }
 
+/// Bytes of a page: a power of two.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with `s`.
+pub fn parse_page_size(s: &str) -> Result<u64, String> {
+    match parse_size(s)? {
+        bytes if bytes.is_power_of_two() => Ok(bytes),
+        bytes => Err(format!("{bytes} bytes are no power of two, as a page has")),
+    }
+}
+
+/// Would the kernel take these ranges for a log with pages of `page_size` bytes?
+///
+/// # Errors
+///
+/// A sentence that says which range is wrong, and how.
+pub fn check_loggable(ranges: &[IovaRange], page_size: u64) -> Result<(), String> {
+    for range in ranges {
+        if range.iova % page_size != 0 || range.length % page_size != 0 {
+            return Err(format!(
+                "range {range} does not begin and end at multiples of the page size ({page_size} \
+                 bytes)"
+            ));
+        }
+    }
+    let mut sorted = ranges.to_vec();
+    sorted.sort_by_key(|range| range.iova);
+    for pair in sorted.windows(2) {
+        if pair[0].iova + pair[0].length > pair[1].iova {
+            return Err(format!("ranges {} and {} overlap", pair[0], pair[1]));
+        }
+    }
+    Ok(())
+}
+
 /// Part of an IOVA space: `START-END` (end not included) or `START+LENGTH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct IovaRange {
@@ -122,5 +158,33 @@ mod tests {
             length: 0x3000,
         };
         assert_eq!(range.to_string().parse(), Ok(range));
+    }
+
+    #[test]
+    fn page_sizes_are_powers_of_two() {
+        assert_eq!(parse_page_size("64K"), Ok(65536));
+        for s in ["3K", "0", "4097"] {
+            let why = parse_page_size(s).expect_err(s);
+            assert!(why.contains("no power of two"), "{why}");
+        }
+        assert!(parse_page_size("x").is_err());
+    }
+
+    #[test]
+    fn ranges_that_cannot_be_logged_are_named() {
+        let check = |text: &str, page_size| {
+            let ranges: Vec<IovaRange> = text.split(',').map(|r| r.parse().expect(r)).collect();
+            check_loggable(&ranges, page_size)
+        };
+        assert_eq!(check("1M+1M,0-1M,4M+64K", 65536), Ok(()));
+        let why = check("0+1M,2M+4K", 65536).expect_err("unaligned");
+        assert!(why.contains("0x200000-0x201000"), "{why}");
+        let why = check("6K+8K", 4096).expect_err("unaligned");
+        assert!(why.contains("multiples"), "{why}");
+        let why = check("2M+1M,0+1M,1020K+8K", 4096).expect_err("overlap");
+        assert!(
+            why.contains("0x0-0x100000 and 0xff000-0x101000 overlap"),
+            "{why}"
+        );
     }
 }

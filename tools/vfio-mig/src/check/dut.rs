@@ -9,10 +9,10 @@ use anyhow::Context;
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio as vb;
 
-pub use super::ways::{drain, poll, End, Settled};
 use crate::{
     device::{Backend, Device},
-    discover::{Node, Sysfs},
+    discover::Sysfs,
+    node::Node,
     session::Migratable,
     state::{MigrationFlags, State},
     sys,
@@ -28,6 +28,7 @@ pub struct Dut {
     logging: bool,
     reset: bool,
     reset_promised: bool,
+    pci: bool,
 }
 
 impl Dut {
@@ -46,13 +47,16 @@ impl Dut {
             logging: false,
             reset: false,
             reset_promised: false,
+            pci: false,
         };
         let device = dut.reopen()?;
         // The same way from now on.
         dut.backend = device.backend();
         dut.migration = device.migration();
         dut.logging = device.has_logging();
-        dut.reset_promised = sys::device_flags(device.fd())? & vb::VFIO_DEVICE_FLAGS_RESET != 0;
+        let flags = sys::device_flags(device.fd())?;
+        dut.reset_promised = flags & vb::VFIO_DEVICE_FLAGS_RESET != 0;
+        dut.pci = flags & vb::VFIO_DEVICE_FLAGS_PCI != 0;
         // Some have it and do not say so, see S14.reset-is-promised.
         dut.reset = dut.reset_promised || dut.migration.is_ok() && device.reset().is_ok();
         Ok(dut)
@@ -70,6 +74,7 @@ impl Dut {
             logging: false,
             reset: false,
             reset_promised: false,
+            pci: false,
         }
     }
 
@@ -180,6 +185,11 @@ impl Dut {
     /// Does VFIO_DEVICE_GET_INFO promise VFIO_DEVICE_RESET?
     pub fn promises_reset(&self) -> bool {
         self.reset_promised
+    }
+
+    /// Has it the regions of a PCI device?
+    pub fn is_pci(&self) -> bool {
+        self.pci
     }
 
     /// The states that it has, without ERROR.

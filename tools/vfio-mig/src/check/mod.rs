@@ -8,6 +8,7 @@
 //! | [`ctx`] | what a case gets: the device, its pair, a random number generator |
 //! | [`dut`], [`ways`] | one device under test: single calls, and ways that cases go often |
 //! | [`cases`] | the cases, a module per group |
+//! | [`config`] | configuration spaces that a guest may not tell apart |
 //! | [`stream`] | streams: where to cut them, how to damage them, loading them |
 //! | [`walk`] | random walks against a model, and the shortest one that deviates |
 //! | [`race`], [`jobs`] | calls at the same time |
@@ -34,6 +35,7 @@
 //! needed. A case may start threads on [`dut::Dut::device`], but must end them.
 
 pub mod cases;
+pub mod config;
 #[cfg(test)]
 mod contract_tests;
 pub mod ctx;

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::{select::Expected, Case, Group};
-use crate::{device::Backend, discover::Node};
+use crate::{device::Backend, node::Node};
 
 /// What became of one case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -188,12 +188,10 @@ pub(crate) mod tests {
             node: Node {
                 name: "0000:00:05.0".into(),
                 path: "/".into(),
-                pci_id: None,
                 driver: Some("some".into()),
                 group: Some(1),
-                cdev: None,
                 vfio: true,
-                driver_override: None,
+                ..Node::default()
             },
             backend: Backend::Legacy,
             migration_flags: vec!["STOP_COPY".into()],

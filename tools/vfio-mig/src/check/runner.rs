@@ -15,9 +15,10 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    dut::{Dut, Settled},
+    dut::Dut,
     report::{CaseResult, Status},
     verdict::{Outcome, Stop},
+    ways::Settled,
     Case, Ctx,
 };
 use crate::{device::Device, state::State, sys};

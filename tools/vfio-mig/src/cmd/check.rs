@@ -22,6 +22,7 @@ use crate::{
         Case, Ctx,
     },
     device::Backend,
+    discover::{two_devices, Sysfs},
     output::{table, Ui},
 };
 
@@ -91,8 +92,11 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<u8> {
         None => Expected::default(),
     };
     let device = args.device.as_deref().context("which device?")?;
-    let dut = Dut::open(device, backend)?;
     let pair = args.pair.as_deref();
+    if let Some(pair) = pair {
+        two_devices(&Sysfs::default(), device, pair)?;
+    }
+    let dut = Dut::open(device, backend)?;
     let pair = pair.map(|name| Dut::open(name, backend)).transpose()?;
     let subject = subject(&dut, pair.as_ref())?;
     let seed = args.seed.unwrap_or_else(clock);

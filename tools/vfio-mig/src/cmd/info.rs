@@ -11,7 +11,8 @@ use vfio_bindings::bindings::vfio as vb;
 
 use crate::{
     device::{Backend, Device, Direction},
-    discover::{Node, Sysfs},
+    discover::Sysfs,
+    node::Node,
     output::{table, Report},
     range::{human_size, IovaRange},
     session::Migratable,
@@ -107,27 +108,37 @@ impl Report for Info {
     }
 }
 
+/// What a device without DMA logging means.
+pub const NO_DMA_LOGGING: &str =
+    "no DMA logging: only with an IOMMU that tracks dirty pages, else QEMU blocks migration";
+
 /// Why a device cannot be migrated live, in the order in which a VMM would find out.
 ///
 /// # Errors
 ///
 /// The reason.
-pub fn verdict(migration: Result<MigrationFlags, i32>, logging: bool) -> Result<(), String> {
+pub fn verdict(
+    node: &Node,
+    migration: Result<MigrationFlags, i32>,
+    logging: bool,
+) -> Result<(), String> {
+    let driver = node.driver.as_deref().unwrap_or("its driver");
     match migration {
-        Err(errno) if errno == Errno::NOTTY.raw_os_error() => Err(
-            "the driver has no migration support for it (feature MIGRATION: ENOTTY); a variant \
-             driver is needed instead of plain vfio-pci"
-                .to_owned(),
-        ),
+        Err(errno) if errno == Errno::NOTTY.raw_os_error() => Err(format!(
+            "{driver} has no migration support for it (feature MIGRATION: ENOTTY){}",
+            if driver == "vfio-pci" {
+                "; a variant driver is needed: `grep vfio_pci: /lib/modules/$(uname -r)/modules.alias` \
+                 shows which there are, and for which devices"
+            } else {
+                "; see the kernel log of when it was bound"
+            }
+        )),
         Err(errno) => Err(format!(
             "the kernel does not tell its migration features: {}",
             io::Error::from_raw_os_error(errno)
         )),
         Ok(flags) if !flags.stop_copy() => Err("it has no STOP_COPY".to_owned()),
-        Ok(_) if !logging => Err(
-            "no DMA logging: only with an IOMMU that tracks dirty pages, else QEMU blocks migration"
-                .to_owned(),
-        ),
+        Ok(_) if !logging => Err(NO_DMA_LOGGING.to_owned()),
         Ok(_) => Ok(()),
     }
 }
@@ -156,6 +167,18 @@ const FEATURES: [(&str, u32); 12] = [
     ),
 ];
 
+/// A call that should have worked on a device that says it has what is called.
+fn refusal(what: &str, error: &io::Error) -> String {
+    let hint = match Errno::from_io_error(error) {
+        // What drivers say whose device is managed by another function.
+        Some(Errno::NOTCONN | Errno::NODEV) => {
+            "; is the function that manages it bound? See the kernel log"
+        }
+        _ => "; see the kernel log",
+    };
+    format!("{what} cannot be had: {error}{hint}")
+}
+
 /// Looks at one device.
 ///
 /// # Errors
@@ -171,7 +194,7 @@ pub fn run(args: &Args, backend: Backend) -> Result<Info> {
     });
     let flags = device.flags();
     let dma_logging = device.has_logging();
-    let mut obstacles: Vec<String> = verdict(device.migration(), dma_logging)
+    let mut obstacles: Vec<String> = verdict(&node, device.migration(), dma_logging)
         .err()
         .into_iter()
         .collect();
@@ -182,13 +205,19 @@ pub fn run(args: &Args, backend: Backend) -> Result<Info> {
     let log_granule = match device.log_start(4096, &[sample]) {
         Ok(log) => Some(log.granule()),
         Err(e) if dma_logging => {
-            obstacles.push(format!("DMA logging cannot be started: {e}"));
+            obstacles.push(refusal("DMA logging", &e));
             None
         }
         Err(_) => None,
     };
     if flags.stop_copy() && !flags.p2p() {
         obstacles.push("no P2P: cannot be migrated together with other devices".to_owned());
+    }
+    let state = device.state();
+    if let Err(e) = state.as_ref().map_err(|e| refusal("its state", e)) {
+        if flags.stop_copy() {
+            obstacles.push(e);
+        }
     }
     let data_size = device.data_size();
     if flags.stop_copy() && matches!(data_size, Ok(0)) {
@@ -198,7 +227,7 @@ pub fn run(args: &Args, backend: Backend) -> Result<Info> {
         backend: device.backend(),
         features: features.into(),
         migration_flags: flags.names(),
-        state: device.state().ok(),
+        state: state.ok(),
         data_size: data_size.ok(),
         precopy_info_v2: device.probe(Direction::Set, vb::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2),
         dma_logging,
@@ -215,11 +244,31 @@ mod tests {
 
     #[test]
     fn reasons_are_named() {
-        let why = |migration, logging| verdict(migration, logging).expect_err("a reason");
+        let bound = |driver: &str| Node {
+            driver: Some(driver.to_owned()),
+            ..Node::default()
+        };
+        let node = bound("vfio-pci");
+        let why = |migration, logging| verdict(&node, migration, logging).expect_err("a reason");
         assert!(why(Err(25), false).contains("variant driver"));
         assert!(why(Err(5), false).contains("Input/output"));
         assert!(why(Ok(MigrationFlags(0)), true).contains("STOP_COPY"));
         assert!(why(Ok(MigrationFlags(7)), false).contains("DMA logging"));
-        assert_eq!(verdict(Ok(MigrationFlags(7)), true), Ok(()));
+        assert_eq!(verdict(&node, Ok(MigrationFlags(7)), true), Ok(()));
+        // It has a variant driver already.
+        let variant = verdict(&bound("dlr_vfio_pci"), Err(25), false).expect_err("a reason");
+        assert!(variant.starts_with("dlr_vfio_pci has no"), "{variant}");
+        assert!(!variant.contains("variant driver"), "{variant}");
+    }
+
+    #[test]
+    fn a_missing_manager_is_named() {
+        let why = |errno| refusal("its state", &io::Error::from_raw_os_error(errno));
+        assert!(
+            why(107).contains("function that manages it"),
+            "{}",
+            why(107)
+        );
+        assert!(!why(5).contains("manages"), "{}", why(5));
     }
 }

@@ -3,8 +3,7 @@
 //! `load`: a saved state into a device.
 
 use std::{
-    fs::File,
-    io::{BufReader, Write},
+    io::Write,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -14,8 +13,10 @@ use serde::Serialize;
 
 use crate::{
     device::{Backend, Device},
-    discover::{Node, Sysfs},
-    image::{self, Header, Reader, Summary},
+    discover::Sysfs,
+    image::{Header, Summary},
+    infile::checked_image,
+    node::Node,
     output::{Report, Ui},
     range::human_size,
     session::{Back, Walk},
@@ -28,7 +29,7 @@ pub struct Args {
     /// The device.
     device: String,
 
-    /// The file that `save` made.
+    /// The file that `save` made; also a pipe or /dev/stdin.
     file: PathBuf,
 
     /// Load an image of another kind of device: it has to refuse it by itself.
@@ -92,15 +93,10 @@ fn mismatch(header: &Header, node: &Node) -> Option<String> {
 /// The image is damaged or of another kind of device, or the device refuses it; the device is
 /// RUNNING again, after a reset where its state machine does not lead there.
 pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Loaded> {
-    let open = || {
-        let file = File::open(&args.file);
-        file.map(BufReader::new)
-            .with_context(|| format!("cannot open {}", args.file.display()))
-    };
-    let (header, summary) =
-        image::verify(open()?).with_context(|| format!("cannot load {}", args.file.display()))?;
+    let image = checked_image(&args.file)?;
+    let summary = image.summary;
     let node = Sysfs::default().find(&args.device)?;
-    if let Some(why) = mismatch(&header, &node).filter(|_| !args.force) {
+    if let Some(why) = mismatch(&image.header, &node).filter(|_| !args.force) {
         bail!("{why}; --force tries all the same");
     }
     let device = Device::open(&node, backend)?;
@@ -109,7 +105,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Loaded> {
     let begin = Instant::now();
     let mut walk = Walk::new(&device)?;
     walk.to(State::Resuming)?;
-    let mut reader = Reader::new(open()?)?;
+    let mut reader = image.reader()?;
     let (mut block, mut offset) = (Vec::new(), 0);
     while reader.next(&mut block)?.is_none() {
         for part in block.chunks(usize::try_from(args.buffer.clamp(1, 1 << 30))?) {
@@ -138,7 +134,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Loaded> {
     Ok(Loaded {
         device: node.name,
         file: args.file.clone(),
-        from: header,
+        from: image.header,
         summary,
         write_ms: written.as_secs_f64() * 1e3,
         resume_ms: resumed.as_secs_f64() * 1e3,
@@ -153,13 +149,10 @@ mod tests {
     fn other_kinds_of_device_are_refused() {
         let node = Node {
             name: "0000:00:05.0".into(),
-            path: PathBuf::new(),
             pci_id: Some("1af4:1041".into()),
             driver: Some("dlr_vfio_pci".into()),
-            group: None,
-            cdev: None,
             vfio: true,
-            driver_override: None,
+            ..Node::default()
         };
         let mut header = Header {
             pci_id: node.pci_id.clone(),

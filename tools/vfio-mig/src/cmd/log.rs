@@ -11,7 +11,7 @@ use crate::{
     device::{Backend, Device},
     discover::Sysfs,
     output::{Report, Ui},
-    range::{human_size, IovaRange},
+    range::{check_loggable, human_size, IovaRange},
 };
 
 /// Arguments of `log`.
@@ -24,8 +24,8 @@ pub struct Args {
     #[arg(long, default_value = "0+1G", value_delimiter = ',')]
     ranges: Vec<IovaRange>,
 
-    /// Granule to ask for; the device chooses.
-    #[arg(long, default_value = "4K", value_parser = crate::range::parse_size)]
+    /// Granule to ask for, a power of two; the device chooses.
+    #[arg(long, default_value = "4K", value_parser = crate::range::parse_page_size)]
     page_size: u64,
 
     /// Milliseconds between two reports.
@@ -72,12 +72,22 @@ impl Report for Line {
     }
 }
 
+/// A START that was refused though pages and ranges are right in themselves.
+fn refusal(ranges: usize) -> String {
+    let are = if ranges == 1 { "range" } else { "ranges" };
+    format!(
+        "the device refuses to log {ranges} {are}: too many, beyond its addresses, or does it log \
+         for another user?"
+    )
+}
+
 /// Logs until the count is reached or the user stops it.
 ///
 /// # Errors
 ///
 /// The device has no DMA logging, refuses the ranges, or its log failed.
 pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<()> {
+    check_loggable(&args.ranges, args.page_size).map_err(anyhow::Error::msg)?;
     let node = Sysfs::default().find(&args.device)?;
     let device = Device::open(&node, backend)?;
     if !device.has_logging() {
@@ -85,7 +95,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<()> {
     }
     let log = device
         .log_start(args.page_size, &args.ranges)
-        .context("cannot start DMA logging: are the ranges aligned, disjoint and reachable?")?;
+        .with_context(|| refusal(args.ranges.len()))?;
     let (granule, begin) = (log.granule(), Instant::now());
     let mut last = begin;
     for _ in 0..args.count.unwrap_or(u64::MAX) {

@@ -13,16 +13,18 @@ use serde::Serialize;
 
 use crate::{
     device::{Backend, Device},
-    discover::Sysfs,
+    discover::{two_devices, Sysfs},
     mirror::{
         cloud::Shape,
         frames::Addresses,
         layout,
         memory::{HugePages, Memory},
-        migrate::{migrate, End, Migration, Plan},
+        migrate::{migrate, Reboot},
+        plan::{End, Migration, Plan},
         traffic::{Counters, Doorbells, Guest},
-        transport::VirtioPci,
+        transport::{Features, VirtioPci},
     },
+    node::Node,
     output::{table, Report, Ui},
     range::human_size,
     session::Migratable,
@@ -70,9 +72,28 @@ pub struct Args {
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=64))]
     window: u16,
 
+    /// Granule of the log to ask for, a power of two; the device chooses. It is reported in pages of
+    /// 4 KiB all the same.
+    #[arg(long, default_value = "4K", value_parser = crate::range::parse_page_size)]
+    page_size: u64,
+
     /// Whose order of calls to follow.
     #[arg(long, value_enum, default_value_t = Shape::Qemu)]
     shape: Shape,
+
+    /// Features of virtio-net to agree on.
+    #[arg(long, value_enum, default_value_t = Features::Basic)]
+    features: Features,
+
+    /// Name only the first range of memory to DMA_LOGGING_START; REPORT asks for all, as a VMM does
+    /// whose memory grows.
+    #[arg(long)]
+    late_ranges: bool,
+
+    /// Reset the function after DMA_LOGGING_START, as a VMM does whose guest reboots: the log has to go
+    /// on.
+    #[arg(long)]
+    reset: bool,
 
     /// Address of the virtual machine.
     #[arg(long, default_value = "10.9.0.2")]
@@ -176,8 +197,8 @@ fn human(migration: &Migration) -> String {
     text
 }
 
-fn open(what: &str, backend: Backend) -> Result<Device> {
-    let device = Device::open(&Sysfs::default().find(what)?, backend)?;
+fn open(node: &Node, backend: Backend) -> Result<Device> {
+    let device = Device::open(node, backend)?;
     let name = &device.node().name;
     if !device.flags().stop_copy() {
         bail!("{name} cannot be migrated; see `vfio-mig info {name}`");
@@ -197,11 +218,8 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.map_or(1, |time| time.as_nanos() as u64)
     });
-    let devices = [open(&args.source, backend)?, open(&args.target, backend)?];
-    ensure!(
-        devices[0].node().name != devices[1].node().name,
-        "source and target are the same function"
-    );
+    let [source, target] = two_devices(&Sysfs::default(), &args.source, &args.target)?;
+    let devices = [open(&source, backend)?, open(&target, backend)?];
     let memories = [
         Arc::new(Memory::new(&ranges, args.huge_pages)?),
         Arc::new(Memory::new(&ranges, args.huge_pages)?),
@@ -209,29 +227,30 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
     // Dropped before the devices, whose address spaces they belong to.
     let _mappings = [memories[0].map(&devices[0])?, memories[1].map(&devices[1])?];
 
-    let function = VirtioPci::new(&devices[0])
-        .with_context(|| format!("{} is not a virtio-net function", devices[0].node().name))?;
-    let addresses = Addresses {
-        mac: [0; 6],
-        ip: args.address,
-        peer_ip: args.peer,
-        peer_mac: None,
+    let set_up = |device: &Device, memory: &Arc<Memory>| -> Result<(Guest, Doorbells)> {
+        let function = VirtioPci::new(device)
+            .with_context(|| format!("{} is not a virtio-net function", device.node().name))?;
+        let addresses = Addresses {
+            mac: [0; 6],
+            ip: args.address,
+            peer_ip: args.peer,
+            peer_mac: None,
+        };
+        let (memory, window) = (Arc::clone(memory), args.window.into());
+        let mut guest = Guest::new(&function, memory, addresses, seed, window, args.features)?;
+        let bells = Doorbells::of(&function, &guest)?;
+        guest.find_peer(device, &bells)?;
+        Ok((guest, bells))
     };
-    let mut guest = Guest::new(
-        &function,
-        Arc::clone(&memories[0]),
-        addresses,
-        seed,
-        args.window.into(),
-    )?;
-    let mut bells = Doorbells::of(&function)?;
-    guest.find_peer(&devices[0], &bells)?;
+    let (mut guest, mut bells) = set_up(&devices[0], &memories[0])?;
 
     let plan = Plan {
         rounds: args.rounds,
         interval: Duration::from_millis(args.interval),
         settle: Duration::from_millis(args.settle),
         replies: args.replies,
+        page_size: args.page_size,
+        late_ranges: args.late_ranges,
         shape: args.shape,
     };
     let mut migrations = Vec::new();
@@ -240,8 +259,13 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
             device: &devices[at % 2],
             memory: Arc::clone(&memories[at % 2]),
         };
-        let (migration, next) =
-            migrate(&end(cycle), &end(cycle + 1), &mut guest, &bells, &plan, ui)?;
+        let (from, to) = (end(cycle), end(cycle + 1));
+        let reboot = || {
+            from.device.reset().context("resetting the source")?;
+            set_up(from.device, &from.memory)
+        };
+        let reboot: Option<&Reboot<'_>> = if args.reset { Some(&reboot) } else { None };
+        let (migration, next) = migrate(&from, &to, (&mut guest, &bells), &plan, ui, reboot)?;
         bells = next;
         let failed = !migration.passed();
         migrations.push(migration);

@@ -3,8 +3,8 @@
 //! `save`: the state of a device into a file.
 
 use std::{
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
+    io::BufWriter,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use crate::{
     device::{Backend, Device},
     discover::Sysfs,
     image::{Header, Summary, Writer},
+    outfile::OutFile,
     output::{Report, Ui},
     range::human_size,
     session::{pre_copy_round, stop_copy_all, Back, Migratable, SaveStats, Walk},
@@ -27,7 +28,7 @@ pub struct Args {
     /// The device.
     device: String,
 
-    /// The file; replaced when all is saved.
+    /// The file; replaced when all is saved. A device, a pipe or /dev/stdout is written as it is.
     file: PathBuf,
 
     /// Rounds of pre-copy before the device is stopped; 0 stops it at once.
@@ -56,6 +57,8 @@ pub struct Saved {
     /// Time that the device did not run.
     stopped_ms: f64,
     reset: bool,
+    #[serde(skip)]
+    on_stdout: bool,
 }
 
 impl Report for Saved {
@@ -73,6 +76,10 @@ impl Report for Saved {
             text += "the device had to be reset to run again\n";
         }
         text
+    }
+
+    fn beside_data(&self) -> bool {
+        self.on_stdout
     }
 }
 
@@ -96,24 +103,22 @@ fn header(device: &Device) -> Header {
 /// # Errors
 ///
 /// The device refuses or the file cannot be written; the device is RUNNING again and there is
-/// no half file.
+/// no half file. What was written in place, to a pipe for example, is an image without its end,
+/// which `load` refuses.
 pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Saved> {
     let node = Sysfs::default().find(&args.device)?;
+    // Before the device, which is reset when it is opened.
+    let out = OutFile::open(&args.file)?;
+    let on_stdout = out.is_stdout();
     let device = Device::open(&node, backend)?;
-    let folder = match args.file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("cannot create a file in {}", folder.display()))?;
-    let mut writer = Writer::new(BufWriter::new(temporary), &header(&device))?;
+    let mut writer = Writer::new(BufWriter::new(out), &header(&device))?;
     let bar = ui.bytes_bar(&node.name, device.data_size().unwrap_or(0));
     let mut sink = |phase, data: &[u8]| {
         ui.check()?;
         bar.inc(data.len() as u64);
         writer
             .block(phase, data)
-            .with_context(|| format!("cannot write the image to {}", folder.display()))
+            .with_context(|| format!("cannot write the image to {}", args.file.display()))
     };
     let mut buf = vec![0; usize::try_from(args.buffer.clamp(1, 1 << 30))?];
 
@@ -138,15 +143,8 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Saved> {
     bar.finish_and_clear();
 
     let (out, summary) = writer.finish()?;
-    let mut temporary = out.into_inner().map_err(|e| e.into_error())?;
-    temporary.flush()?;
-    temporary
-        .as_file()
-        .sync_all()
-        .context("cannot write the image to disk")?;
-    temporary
-        .persist(&args.file)
-        .with_context(|| format!("cannot create {}", args.file.display()))?;
+    let out = out.into_inner().map_err(|e| e.into_error())?;
+    out.finish()?;
     Ok(Saved {
         device: node.name,
         file: args.file.clone(),
@@ -156,5 +154,6 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Saved> {
         total_ms: total.as_secs_f64() * 1e3,
         stopped_ms: stopped.as_secs_f64() * 1e3,
         reset: back == Back::Reset,
+        on_stdout,
     })
 }

@@ -4,8 +4,14 @@
 //!
 //! * [`protocol`]: the lines that come in and go out.
 //! * [`session`]: the device, its data files and the calls; no lines.
+//! * `answer`: what the calls have in common.
+//! * `region`: regions of the device, and memory for its DMA.
+//! * `waiting`: poll(2) and non-blocking reads of a data file.
 //! * [`server`]: lines to calls and back, jobs that run beside others.
 
+mod answer;
 pub mod protocol;
+mod region;
 pub mod server;
 pub mod session;
+mod waiting;

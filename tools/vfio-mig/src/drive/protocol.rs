@@ -57,6 +57,8 @@ pub enum Call {
     Set {
         /// Which.
         state: Target,
+        /// On the device file of another `drive`: its process, and the number of the file there.
+        of: Option<(i32, i32)>,
     },
     /// Reads from a data file until `bytes` are there, it ends or fails.
     Read {
@@ -67,6 +69,23 @@ pub enum Call {
         piece: usize,
         /// Adds the bytes to a saved image of this name.
         save: Option<String>,
+        /// Number of the file; the latest without.
+        file: Option<usize>,
+    },
+    /// Waits with poll(2) until a data file is readable, or has ended.
+    Poll {
+        /// How long.
+        #[serde(default = "patience")]
+        timeout_ms: u64,
+        /// Number of the file; the latest without.
+        file: Option<usize>,
+    },
+    /// Reads a data file to its end as an event loop does: non-blocking reads, and poll(2) when
+    /// there is nothing just now.
+    PollRead {
+        /// Length of one read(2).
+        #[serde(default = "piece")]
+        piece: usize,
         /// Number of the file; the latest without.
         file: Option<usize>,
     },
@@ -117,11 +136,77 @@ pub enum Call {
         /// Granule of the answer.
         #[serde(default = "granule")]
         page_size: u64,
+        /// The bitmap's pages are not there before `release`.
+        #[serde(default)]
+        held: bool,
+        /// On the device file of another `drive`: its process, and the number of the file there.
+        of: Option<(i32, i32)>,
     },
+    /// Asks about one page after the other.
+    ReportPages {
+        /// Their numbers.
+        pages: Vec<u64>,
+        /// Size of a page.
+        #[serde(default = "granule")]
+        page_size: u64,
+    },
+    /// Lets the pages of all held bitmaps in.
+    Release,
     /// Stops the DMA log.
     LogStop,
     /// `VFIO_DEVICE_RESET`.
     Reset,
+    /// Reads from a region, with one pread(2).
+    RegionRead {
+        /// Index of the region; BARs are 0 to 5.
+        region: u32,
+        /// First byte.
+        offset: u64,
+        /// How many. The answer has a checksum, and up to a page also the bytes.
+        bytes: usize,
+    },
+    /// Writes to a region, with one pwrite(2).
+    RegionWrite {
+        /// Index of the region.
+        region: u32,
+        /// First byte.
+        offset: u64,
+        /// What, as hexadecimal digits.
+        hex: String,
+    },
+    /// Writes a pattern to a region, with one pwrite(2).
+    RegionFill {
+        /// Index of the region.
+        region: u32,
+        /// First byte.
+        offset: u64,
+        /// How many.
+        bytes: usize,
+        /// Which pattern.
+        seed: u32,
+    },
+    /// Size and flags of a region.
+    RegionInfo {
+        /// Index of the region.
+        region: u32,
+    },
+    /// Maps fresh memory for DMA of the device, until it is closed.
+    Map {
+        /// Where the device finds it.
+        iova: u64,
+        /// How many bytes.
+        bytes: usize,
+        /// Which pattern is in it.
+        #[serde(default)]
+        seed: u32,
+    },
+    /// Reads from memory that `map` has made.
+    Memory {
+        /// First byte, as the device finds it.
+        iova: u64,
+        /// How many.
+        bytes: usize,
+    },
     /// The answer of a job that was started with `"async": true`.
     Wait {
         /// Which.
@@ -142,6 +227,8 @@ pub struct Request {
     /// Answer at once with the number of a job.
     #[serde(default, rename = "async")]
     pub detached: bool,
+    /// This allocation of the kernel in the call fails, counted from 1.
+    pub fail_nth: Option<u32>,
     /// What to do.
     #[serde(flatten)]
     pub call: Call,
@@ -278,13 +365,19 @@ mod tests {
         for line in [
             r#"{"cmd":"open"}"#,
             r#"{"cmd":"set","state":"STOP_COPY","async":true,"id":7}"#,
-            r#"{"cmd":"set","state":9}"#,
+            r#"{"cmd":"set","state":9,"of":[12,7]}"#,
+            r#"{"cmd":"report","range":"0+4K","fail_nth":3}"#,
             r#"{"cmd":"read"}"#,
+            r#"{"cmd":"poll","timeout_ms":5}"#,
+            r#"{"cmd":"poll-read","piece":4096,"file":0}"#,
             r#"{"cmd":"read","bytes":10,"piece":1,"save":"a","file":0}"#,
             r#"{"cmd":"write","hex":"00ff"}"#,
             r#"{"cmd":"write","saved":"a","from":3,"bytes":4}"#,
             r#"{"cmd":"log-start","ranges":["0+1G","4G-5G"]}"#,
             r#"{"cmd":"report","range":"0+4K"}"#,
+            r#"{"cmd":"report","range":"0+4K","held":true,"of":[12,7]}"#,
+            r#"{"cmd":"report-pages","pages":[1,5]}"#,
+            r#"{"cmd":"release"}"#,
             r#"{"cmd":"wait","job":1,"timeout_ms":5}"#,
         ] {
             parse(line);
@@ -292,7 +385,7 @@ mod tests {
         let set = parse(r#"{"cmd":"set","state":"RUNNING_P2P","async":true,"id":"x"}"#);
         assert!(set.detached);
         assert_eq!(set.id, Some("x".into()));
-        let Call::Set { state } = set.call else {
+        let Call::Set { state, of: None } = set.call else {
             panic!("{set:?}")
         };
         assert_eq!(state.number(), 5);

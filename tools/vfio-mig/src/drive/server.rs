@@ -82,25 +82,30 @@ impl Server {
     }
 
     fn answer(&self, request: Request) -> Answer {
-        let Request { id, detached, call } = request;
+        let Request {
+            id,
+            detached,
+            fail_nth,
+            call,
+        } = request;
         let answer = match call {
             Call::Quit => Answer {
                 ok: true,
                 ..Answer::default()
             },
             Call::Wait { job, timeout_ms } => self.wait(job, Duration::from_millis(timeout_ms)),
-            call if detached => self.start(call),
-            call => timed(&self.session, &call),
+            call if detached => self.start(call, fail_nth),
+            call => timed(&self.session, &call, fail_nth),
         };
         answer.to(id)
     }
 
-    fn start(&self, call: Call) -> Answer {
+    fn start(&self, call: Call, fail_nth: Option<u32>) -> Answer {
         let (sender, receiver) = channel();
         let session = Arc::clone(&self.session);
         let spawned = thread::Builder::new().spawn(move || {
             // Nobody may wait for it any more.
-            let _ = sender.send(timed(&session, &call));
+            let _ = sender.send(timed(&session, &call, fail_nth));
         });
         if let Err(e) = spawned {
             return Answer::refusal(&format!("no thread: {e}"));
@@ -134,9 +139,12 @@ impl Server {
     }
 }
 
-fn timed(session: &Session, call: &Call) -> Answer {
+fn timed(session: &Session, call: &Call, fail_nth: Option<u32>) -> Answer {
     let begin = Instant::now();
-    let result = session.run(call);
+    let result = match fail_nth {
+        Some(nth) => session.run_starving(call, nth),
+        None => session.run(call),
+    };
     Answer::new(result, begin.elapsed())
 }
 

@@ -6,24 +6,28 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use anyhow::{anyhow, bail, Context};
+use anyhow::{anyhow, Context};
 use serde_json::{json, Value};
 use vfio_bindings::bindings::vfio as vb;
 
-use super::protocol::{Call, Failure, Found, Source};
+use super::{
+    answer::{found, lock, unhex, Outcome},
+    protocol::{Call, Failure, Found, Source},
+    region, waiting,
+};
 use crate::{
     bitmap::DirtyBitmap,
     device::{Backend, Device, Direction},
     discover::Sysfs,
     session::Migratable,
-    sys,
+    sys::{self, held::HeldBitmap},
 };
-
-type Outcome = Result<Found, Failure>;
 
 /// See the module.
 pub struct Session {
@@ -33,16 +37,10 @@ pub struct Session {
     /// By number; `None` where it was closed.
     files: Mutex<Vec<Option<Arc<File>>>>,
     saved: Mutex<HashMap<String, Vec<u8>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An answer of these members.
-fn found<const N: usize>(members: [(&str, Value); N]) -> Found {
-    let members = members.into_iter().map(|(k, v)| (k.to_owned(), v));
-    members.collect()
+    /// Bitmaps whose pages wait for `release`.
+    held: Mutex<Vec<Arc<HeldBitmap>>>,
+    /// What the device may write.
+    memory: region::Memory,
 }
 
 impl Session {
@@ -54,7 +52,25 @@ impl Session {
             device: Mutex::new(None),
             files: Mutex::new(Vec::new()),
             saved: Mutex::new(HashMap::new()),
+            held: Mutex::new(Vec::new()),
+            memory: region::Memory::default(),
         }
+    }
+
+    /// Carries out one call, in which the `nth` allocation of the kernel fails.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::run`], or the kernel cannot do this. In all others `starved` says whether
+    /// there were as many allocations.
+    pub fn run_starving(&self, call: &Call, nth: u32) -> Outcome {
+        let (mut outcome, starved) = sys::starve::while_starving(nth, || self.run(call))?;
+        let found = match &mut outcome {
+            Ok(found) => found,
+            Err(failure) => &mut failure.found,
+        };
+        found.insert("starved".to_owned(), starved.into());
+        outcome
     }
 
     /// Carries out one call.
@@ -76,13 +92,27 @@ impl Session {
                 let state = self.device()?.state()?;
                 Ok(found([("state", state.to_string().into())]))
             }
-            Call::Set { state } => self.set(state.number()),
+            Call::Set { state, of } => self.set(state.number(), *of),
             Call::Read {
                 bytes,
                 piece,
                 save,
                 file,
             } => self.read(*bytes, *piece, save.as_deref(), *file),
+            Call::Poll { timeout_ms, file } => {
+                let (_, file) = self.file(*file)?;
+                let events = waiting::poll(&file, Duration::from_millis(*timeout_ms))?;
+                Ok(found([("events", json!(events))]))
+            }
+            Call::PollRead { piece, file } => {
+                let seen = waiting::drain(&self.file(*file)?.1, *piece)?;
+                Ok(found([
+                    ("bytes", seen.bytes.into()),
+                    ("end", true.into()),
+                    ("again", seen.again.into()),
+                    ("spurious", seen.spurious.into()),
+                ]))
+            }
             Call::Write {
                 source,
                 from,
@@ -116,25 +146,43 @@ impl Session {
                 let granule = sys::log_start(self.device()?.fd(), *page_size, &ranges)?;
                 Ok(found([("page_size", granule.into())]))
             }
-            Call::Report { range, page_size } => {
-                let mut bitmap = DirtyBitmap::new(range.length.div_ceil((*page_size).max(1)));
-                sys::log_report(
-                    self.device()?.fd(),
-                    range.iova,
-                    range.length,
-                    *page_size,
-                    bitmap.words_mut(),
-                )?;
-                Ok(found([
-                    ("dirty", bitmap.count().into()),
-                    ("pages", bitmap.pages().into()),
-                ]))
+            Call::Report {
+                range,
+                page_size,
+                held,
+                of,
+            } => self.report((range.iova, range.length), *page_size, *held, *of),
+            Call::ReportPages { pages, page_size } => self.report_pages(pages, *page_size),
+            Call::Release => {
+                lock(&self.held).drain(..).try_for_each(|b| b.release())?;
+                Ok(Found::new())
             }
             Call::LogStop => self.feature(vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP),
             Call::Reset => {
                 self.device()?.reset()?;
                 Ok(Found::new())
             }
+            Call::RegionInfo { region } => Ok(region::info(&*self.device()?, *region)),
+            Call::RegionRead {
+                region,
+                offset,
+                bytes,
+            } => region::read(&*self.device()?, *region, *offset, *bytes),
+            Call::RegionWrite {
+                region,
+                offset,
+                hex,
+            } => region::write(&*self.device()?, *region, *offset, hex),
+            Call::RegionFill {
+                region,
+                offset,
+                bytes,
+                seed,
+            } => region::fill(&*self.device()?, *region, *offset, *bytes, *seed),
+            Call::Map { iova, bytes, seed } => {
+                self.memory.map(&*self.device()?, *iova, *bytes, *seed)
+            }
+            Call::Memory { iova, bytes } => self.memory.read(*iova, *bytes),
             Call::Wait { .. } | Call::Quit => Err(anyhow!("not a call on the device").into()),
         }
     }
@@ -157,8 +205,9 @@ impl Session {
         let node = Sysfs::default().find(&self.name)?;
         let device = Device::open(&node, self.backend)?;
         let backend = json!(device.backend());
+        let number = device.fd().as_raw_fd();
         *lock(&self.device) = Some(Arc::new(device));
-        Ok(found([("backend", backend)]))
+        Ok(found([("backend", backend), ("fd", number.into())]))
     }
 
     /// The file is closed when the last job on it has ended.
@@ -166,6 +215,7 @@ impl Session {
         let device = lock(&self.device)
             .take()
             .context("the device is not open")?;
+        self.memory.clear();
         let last = Arc::strong_count(&device) == 1;
         drop(device);
         Ok(found([("last", last.into())]))
@@ -188,8 +238,62 @@ impl Session {
         ])
     }
 
-    fn set(&self, state: u32) -> Outcome {
-        let file = sys::set_state(self.device()?.fd(), state)?;
+    fn report(
+        &self,
+        range: (u64, u64),
+        page_size: u64,
+        held: bool,
+        of: Option<(i32, i32)>,
+    ) -> Outcome {
+        let other = of.map(|(process, number)| descriptor_of(process, number));
+        let other = other.transpose()?;
+        let own = self.device();
+        let fd = match &other {
+            Some(other) => other.as_fd(),
+            None => own.as_ref().map_err(|e| anyhow!("{e:#}"))?.fd(),
+        };
+        let mut bitmap = DirtyBitmap::new(range.1.div_ceil(page_size.max(1)));
+        if held {
+            let memory = Arc::new(HeldBitmap::new(bitmap.words().len())?);
+            lock(&self.held).push(Arc::clone(&memory));
+            sys::log_report_held(fd, range, page_size, &memory)?;
+            bitmap.merge(&memory.words()?);
+        } else {
+            sys::log_report(fd, range.0, range.1, page_size, bitmap.words_mut())?;
+        }
+        Ok(found([
+            ("dirty", bitmap.count().into()),
+            ("pages", bitmap.pages().into()),
+        ]))
+    }
+
+    fn report_pages(&self, pages: &[u64], page_size: u64) -> Outcome {
+        let device = self.device()?;
+        let mut dirty = 0u64;
+        for (n, page) in pages.iter().enumerate() {
+            let mut bitmap = DirtyBitmap::new(1);
+            let iova = page.saturating_mul(page_size);
+            sys::log_report(device.fd(), iova, page_size, page_size, bitmap.words_mut()).map_err(
+                |cause| Failure {
+                    cause: cause.into(),
+                    found: found([("dirty", dirty.into()), ("pages", n.into())]),
+                },
+            )?;
+            dirty += bitmap.count();
+        }
+        Ok(found([
+            ("dirty", dirty.into()),
+            ("pages", pages.len().into()),
+        ]))
+    }
+
+    fn set(&self, state: u32, of: Option<(i32, i32)>) -> Outcome {
+        let file = match of {
+            Some((process, number)) => {
+                sys::set_state(descriptor_of(process, number)?.as_fd(), state)?
+            }
+            None => sys::set_state(self.device()?.fd(), state)?,
+        };
         let Some(file) = file else {
             return Ok(found([("file", Value::Null)]));
         };
@@ -264,20 +368,23 @@ impl Session {
     }
 }
 
+/// A file that another process has open.
+fn descriptor_of(process: i32, number: i32) -> io::Result<OwnedFd> {
+    use rustix::process::{pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags};
+    let process = Pid::from_raw(process).ok_or(io::ErrorKind::InvalidInput)?;
+    let process = pidfd_open(process, PidfdFlags::empty())?;
+    Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
+}
+
 /// Reads until `bytes` are there (`false`) or the file ends (`true`).
-fn read(
-    mut file: &File,
-    bytes: Option<usize>,
-    piece: usize,
-    data: &mut Vec<u8>,
-) -> io::Result<bool> {
+fn read(file: &File, bytes: Option<usize>, piece: usize, data: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = vec![0; piece.clamp(1, 64 << 20)];
     loop {
         let want = bytes.map_or(buffer.len(), |n| (n - data.len()).min(buffer.len()));
         let Some(room) = buffer.get_mut(..want).filter(|room| !room.is_empty()) else {
             return Ok(false);
         };
-        let n = file.read(room)?;
+        let n = sys::read(file, room)?;
         if n == 0 {
             return Ok(true);
         }
@@ -285,11 +392,11 @@ fn read(
     }
 }
 
-fn write(mut file: &File, data: &[u8], piece: usize) -> Outcome {
+fn write(file: &File, data: &[u8], piece: usize) -> Outcome {
     let mut done = 0;
     while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
         let now = rest.get(..piece.max(1)).unwrap_or(rest);
-        match file.write(now) {
+        match sys::write(file, now) {
             Ok(n) => done += n,
             Err(error) => {
                 return Err(Failure {
@@ -302,28 +409,10 @@ fn write(mut file: &File, data: &[u8], piece: usize) -> Outcome {
     Ok(found([("bytes", done.into())]))
 }
 
-fn unhex(digits: &str) -> anyhow::Result<Vec<u8>> {
-    let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 {
-        bail!("an odd number of hexadecimal digits");
-    }
-    let pairs = digits.chunks(2).map(|pair| {
-        let text = std::str::from_utf8(pair)?;
-        u8::from_str_radix(text, 16).with_context(|| format!("`{text}` is not hexadecimal"))
-    });
-    pairs.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_are_bytes() {
-        assert_eq!(unhex("00ff7A").unwrap(), [0, 0xff, 0x7a]);
-        assert!(unhex("0").is_err());
-        assert!(unhex("0g").is_err());
-    }
+    use std::io::Write;
 
     #[test]
     fn reads_go_to_the_count_or_to_the_end() {

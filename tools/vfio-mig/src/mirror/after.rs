@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::{
     memory::SharedMemory,
-    migrate::{End, Migration, Plan},
+    plan::{End, Migration, Plan},
     traffic::{Counters, Doorbells, Guest},
     transport::VirtioPci,
 };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The calls of a Cloud Hypervisor, in its order: no pre-copy and no P2P, the log asked again
+//! The calls of a Cloud Hypervisor v54, in its order: no pre-copy and no P2P, the log asked again
 //! after the image was taken and stopped only when the destination runs; interrupts and COMMAND
-//! before RUNNING.
+//! before RUNNING. The source is set to RUNNING once more before its file is closed: `Vm::shutdown()`
+//! (vmm/src/vm.rs) wakes all devices up for their threads to end.
 
 use std::io::{Read, Write};
 
@@ -22,7 +23,7 @@ use super::memory::PAGE;
 pub enum Shape {
     /// Pre-copy and P2P where the device has them.
     Qemu,
-    /// RUNNING → STOP → STOP_COPY → STOP; RESUMING → RUNNING.
+    /// RUNNING → STOP → STOP_COPY → STOP → RUNNING; RESUMING → RUNNING.
     CloudHypervisor,
 }
 
@@ -72,6 +73,21 @@ pub(super) fn restore(target: &mut Walk<'_, Device>, image: &[u8]) -> Result<()>
         .data()?
         .write_all(image)
         .context("the target refuses the state")
+}
+
+/// STOP → RUNNING of the source, whose guest runs elsewhere by now: all it has left is its close.
+///
+/// # Errors
+///
+/// It does not run.
+pub(super) fn shutdown(source: &mut Walk<'_, Device>, device: &Device) -> Result<()> {
+    source.to(State::Running).context("source, given up")?;
+    let state = device.state().context("source, given up")?;
+    ensure!(
+        state == State::Running,
+        "the source is in {state} after it was set to RUNNING to be given up"
+    );
+    Ok(())
 }
 
 /// Sets one MSI-X vector up while still in RESUMING, as a VMM does that gives a guest its

@@ -2,7 +2,7 @@
 
 //! What lies where in the virtual machine's memory.
 //!
-//! The low region begins with 2 MiB of rings and send buffers; all other pages of both
+//! The low region begins with 2 MiB of rings, control commands and send buffers; all other pages of both
 //! regions are receive buffers.
 
 use anyhow::{ensure, Result};
@@ -24,7 +24,12 @@ pub const SEND_BUFFER: u64 = 3 * PAGE;
 
 const RX: u64 = LOW;
 const TX: u64 = LOW + 4 * PAGE;
-const SEND: u64 = LOW + 8 * PAGE;
+const CTRL: u64 = LOW + 8 * PAGE;
+const COMMANDS: u64 = LOW + 12 * PAGE;
+const ACKS: u64 = LOW + 13 * PAGE;
+/// Number of control commands whose answers have a byte of their own.
+pub const ACK_LIMIT: u64 = 3 * PAGE;
+const SEND: u64 = LOW + 16 * PAGE;
 
 /// The memory's ranges: `size` bytes altogether, a quarter of them low.
 ///
@@ -56,8 +61,29 @@ fn rings(at: u64, limit: u16) -> Rings {
         size: 1 << size.max(1).ilog2(),
         desc: at,
         avail: at + PAGE,
-        used: at + 2 * PAGE,
+        // It ends with its page, so that `avail_event` behind it has a page of its own: a page that
+        // the function writes for nothing else.
+        used: at + 3 * PAGE - used_bytes(1 << size.max(1).ilog2()),
     }
+}
+
+/// Bytes of a used ring without `avail_event`.
+fn used_bytes(size: u16) -> u64 {
+    4 + 8 * u64::from(size)
+}
+
+/// Rings of the control queue; at most `limit` descriptors.
+pub fn ctrl_rings(limit: u16) -> Rings {
+    rings(CTRL, limit)
+}
+
+/// Where control command `number` is written, and where its answer comes: a byte that the function
+/// writes once and nothing else does.
+pub fn command(number: u64) -> (u64, u64) {
+    (
+        COMMANDS + number % (PAGE / 4) * 4,
+        ACKS + number % ACK_LIMIT,
+    )
 }
 
 /// Rings of the receive queue; at most `limit` descriptors.
@@ -89,8 +115,8 @@ pub fn receive_pages(ranges: &[IovaRange]) -> Vec<u64> {
 /// What lies at `iova`, for people.
 pub fn describe(iova: u64) -> &'static str {
     let page = iova / PAGE * PAGE;
-    let part = |at: u64, names: [&'static str; 3]| {
-        (page >= at && page < at + 3 * PAGE).then(|| names[((page - at) / PAGE) as usize])
+    let part = |at: u64, names: [&'static str; 4]| {
+        (page >= at && page < at + 4 * PAGE).then(|| names[((page - at) / PAGE) as usize])
     };
     let ring = part(
         RX,
@@ -98,16 +124,35 @@ pub fn describe(iova: u64) -> &'static str {
             "receive descriptors",
             "receive available ring",
             "receive used ring",
+            "receive avail_event",
         ],
     )
     .or_else(|| {
         part(
             TX,
-            ["send descriptors", "send available ring", "send used ring"],
+            [
+                "send descriptors",
+                "send available ring",
+                "send used ring",
+                "send avail_event",
+            ],
+        )
+    })
+    .or_else(|| {
+        part(
+            CTRL,
+            [
+                "control descriptors",
+                "control available ring",
+                "control used ring",
+                "control avail_event",
+            ],
         )
     });
     match ring {
         Some(name) => name,
+        None if page == COMMANDS => "control commands",
+        None if (ACKS..ACKS + ACK_LIMIT).contains(&page) => "answers to control commands",
         None if (SEND..LOW + HUGE_PAGE).contains(&page) => "send buffer",
         None => "receive buffer",
     }
@@ -130,18 +175,32 @@ mod tests {
                 assert_eq!(describe(buffer + page * PAGE), "send buffer");
             }
         }
-        for rings in [rx_rings(1024), tx_rings(1024)] {
+        for rings in [rx_rings(1024), tx_rings(1024), ctrl_rings(1024)] {
             assert_eq!(rings.size, QUEUE_LIMIT);
-            for page in [rings.desc, rings.avail, rings.used] {
+            let event = rings.used + used_bytes(rings.size);
+            assert_eq!((rings.used % 4, event % PAGE), (0, 0));
+            for page in [rings.desc, rings.avail, rings.used / PAGE * PAGE, event] {
                 assert!(all.insert(page));
             }
         }
+        let (first, ack) = command(0);
+        assert!(all.insert(first));
+        for page in 0..ACK_LIMIT / PAGE {
+            assert!(all.insert(ack + page * PAGE));
+        }
+        assert_eq!(command(ACK_LIMIT).1, ack);
     }
 
     #[test]
     fn everything_has_a_name() {
         assert_eq!(describe(rx_rings(8).used + 4), "receive used ring");
         assert_eq!(describe(tx_rings(8).desc), "send descriptors");
+        assert_eq!(describe(ctrl_rings(64).used + 4), "control used ring");
+        assert_eq!(
+            describe(rx_rings(64).used + 4 + 8 * 64),
+            "receive avail_event"
+        );
+        assert_eq!(describe(command(5000).1), "answers to control commands");
         assert_eq!(describe(HIGH), "receive buffer");
     }
 

@@ -6,17 +6,17 @@ use std::{
     io::Write,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{bail, ensure, Context, Result};
-use serde::Serialize;
 
 use super::{
     after::resume_traffic,
     cloud::{self, Shape},
     layout,
-    memory::{all_dirty, LostPage, SharedMemory, PAGE},
+    memory::{all_dirty, PAGE},
+    plan::{End, Lost, Migration, Plan, Round},
     traffic::{Doorbells, Guest},
     transport::VirtioPci,
 };
@@ -28,93 +28,8 @@ use crate::{
     state::State,
 };
 
-/// How to migrate.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Rounds under traffic, after the first copy of everything.
-    pub rounds: u32,
-    /// Time between two rounds.
-    pub interval: Duration,
-    /// Time between the last copy and the comparison: a function that still writes then did
-    /// not stop when it said so.
-    pub settle: Duration,
-    /// Answers that have to come after the move.
-    pub replies: u64,
-    /// Whose order of calls.
-    pub shape: Shape,
-}
-
-/// One end: a function and the memory that it reaches.
-#[derive(Clone)]
-pub struct End<'a> {
-    /// The function.
-    pub device: &'a Device,
-    /// The memory.
-    pub memory: SharedMemory,
-}
-
-/// One round.
-#[derive(Clone, Debug, Serialize)]
-pub struct Round {
-    /// Its number; the last one is that of the stopped function.
-    pub round: u32,
-    /// Pages that the device's log named.
-    pub reported: u64,
-    /// Pages that the CPU wrote.
-    pub cpu: u64,
-    /// Pages copied: either of them.
-    pub copied: u64,
-    /// The log named everything: it had lost entries and said so.
-    pub all_dirty: bool,
-    /// Time of the REPORT calls.
-    pub report_us: u64,
-    /// Device state that went over in this round.
-    pub state_bytes: u64,
-}
-
-/// A lost page with its name.
-#[derive(Clone, Debug, Serialize)]
-pub struct Lost {
-    /// Where and how.
-    #[serde(flatten)]
-    pub page: LostPage,
-    /// What it is.
-    pub what: &'static str,
-}
-
-/// One migration.
-#[derive(Clone, Debug, Serialize)]
-pub struct Migration {
-    /// Function that was left.
-    pub from: String,
-    /// Function that was moved to.
-    pub to: String,
-    /// Rounds, the last one with the function stopped.
-    pub rounds: Vec<Round>,
-    /// Number of pages that differ.
-    pub lost_pages: u64,
-    /// The first of them.
-    pub lost: Vec<Lost>,
-    /// Device state moved while running, and when stopped.
-    pub pre_copy_bytes: u64,
-    /// Device state moved when stopped.
-    pub stop_copy_bytes: u64,
-    /// Time in which the function could not work.
-    pub stopped_ms: f64,
-    /// Answers received before the stop.
-    pub replies_before: u64,
-    /// Answers received after the move.
-    pub replies_after: u64,
-    /// What went wrong beside lost pages; empty when all is well.
-    pub problems: Vec<String>,
-}
-
-impl Migration {
-    /// Nothing lost, nothing else wrong?
-    pub fn passed(&self) -> bool {
-        self.lost_pages == 0 && self.problems.is_empty()
-    }
-}
+/// Resets the source and sets its driver up anew.
+pub type Reboot<'a> = dyn Fn() -> Result<(Guest, Doorbells)> + 'a;
 
 /// Lost pages that are named, at most.
 const NAMED: usize = 64;
@@ -162,7 +77,7 @@ fn round(
     Ok(total)
 }
 
-/// Migrates the function of `from` with `guest` to that of `to`.
+/// Migrates the function of `from`, with its driver, to that of `to`. `reboot` happens once the log is on.
 ///
 /// # Errors
 ///
@@ -171,10 +86,10 @@ fn round(
 pub fn migrate(
     from: &End<'_>,
     to: &End<'_>,
-    guest: &mut Guest,
-    bells: &Doorbells,
+    (guest, bells): (&mut Guest, &Doorbells),
     plan: &Plan,
     ui: &Ui,
+    reboot: Option<&Reboot<'_>>,
 ) -> Result<(Migration, Doorbells)> {
     let (ranges, flags) = (from.memory.ranges(), from.device.flags());
     let cloud = plan.shape == Shape::CloudHypervisor;
@@ -190,10 +105,20 @@ pub fn migrate(
     if !cloud {
         target.to(State::Resuming).context("target")?;
     }
+    let named = if plan.late_ranges { 1 } else { ranges.len() };
+    let named = ranges.get(..named).unwrap_or(&ranges);
     let log = from
         .device
-        .log_start(PAGE, &ranges)
+        .log_start(plan.page_size, named)
         .context("cannot start DMA logging")?;
+    let rebooted;
+    let bells = match reboot {
+        Some(reboot) => {
+            (*guest, rebooted) = reboot()?;
+            &rebooted
+        }
+        None => bells,
+    };
     let granule = if cloud { cloud::granule(&log)? } else { PAGE };
     if pre_copy {
         from.device.opt_in_precopy_v2();
@@ -295,6 +220,7 @@ pub fn migrate(
         let function = activate(to.device, &mut target)?;
         // In STOP, now that the destination has said that it runs.
         log.stop().context("stopping the log")?;
+        cloud::shutdown(&mut source, from.device)?;
         leave(from.device, &mut source)?;
         function
     } else {
@@ -303,7 +229,7 @@ pub fn migrate(
         activate(to.device, &mut target)?
     };
     migration.stopped_ms = (moving + resume.elapsed()).as_secs_f64() * 1e3;
-    let bells = Doorbells::of(&function)?;
+    let bells = Doorbells::of(&function, guest)?;
     if migration.lost_pages == 0 {
         resume_traffic(to, &function, guest, &bells, plan, &before, &mut migration)?;
     }

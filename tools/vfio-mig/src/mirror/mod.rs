@@ -10,7 +10,9 @@
 //! | [`frames`] | Ethernet frames of the test traffic |
 //! | [`layout`] | what lies where in the memory |
 //! | [`buffers`] | which page is the next receive buffer |
+//! | [`control`] | commands for the control queue, and their answers |
 //! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
+//! | [`plan`] | how a migration goes, and what came out |
 //! | [`migrate`] | the rounds, the stop, the comparison; `after` the traffic that follows |
 //! | [`cloud`] | what a Cloud Hypervisor does otherwise |
 //!
@@ -21,12 +23,14 @@
 mod after;
 pub mod buffers;
 pub mod cloud;
+pub mod control;
 pub mod frames;
 pub mod layout;
 pub mod memory;
 pub mod migrate;
 #[cfg(test)]
 mod model;
+pub mod plan;
 pub mod queue;
 pub mod traffic;
 pub mod transport;

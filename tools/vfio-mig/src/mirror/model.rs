@@ -7,7 +7,10 @@ use std::{cell::RefCell, io};
 use etherparse::{ArpOperation, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{memory::SharedMemory, transport::Regions};
+use super::{
+    memory::SharedMemory,
+    transport::{Regions, F_EVENT_IDX},
+};
 
 const CONFIG: u32 = 7;
 const BAR: u32 = 4;
@@ -25,7 +28,7 @@ struct Ring {
 #[derive(Default)]
 struct State {
     registers: Vec<u8>,
-    queues: [Ring; 2],
+    queues: [Ring; 3],
     features: u64,
     status: u8,
     command: u16,
@@ -95,7 +98,7 @@ impl Model {
             4..8 => (self.offered >> (32 * u64::from(state.registers[0]))).to_le_bytes()
                 [at as usize - 4],
             0x14 => state.status,
-            0x18..0x1a if select < 2 => word(if queue.size == 0 { 64 } else { queue.size }, 0x18),
+            0x18..0x1a if select < 3 => word(if queue.size == 0 { 64 } else { queue.size }, 0x18),
             0x1e..0x20 => word(select as u16, 0x1e),
             0x2000..0x2006 => [2, 0, 0, 0, 0, 1][at as usize - 0x2000],
             _ => state.registers.get(at as usize).copied().unwrap_or(0),
@@ -185,6 +188,30 @@ impl Model {
             }
             state.backlog.remove(0);
         }
+        if state.queues[2].enabled != 0 {
+            self.control(&mut state.queues[2]);
+        }
+        if state.features & F_EVENT_IDX != 0 {
+            for ring in state.queues.iter().filter(|ring| ring.enabled != 0) {
+                let event = ring.rings[2] + 4 + 8 * u64::from(ring.size);
+                m.write_obj(ring.seen, GuestAddress(event)).expect("event");
+            }
+        }
+    }
+
+    /// Answers control commands: 0 into the last buffer.
+    fn control(&self, ring: &mut Ring) {
+        let m = self.memory.guest();
+        while let Some((head, ..)) = self.pop(ring) {
+            let mut at = ring.rings[0] + 16 * u64::from(head);
+            while m.read_obj::<u16>(GuestAddress(at + 12)).expect("flags") & 1 != 0 {
+                let next: u16 = m.read_obj(GuestAddress(at + 14)).expect("next");
+                at = ring.rings[0] + 16 * u64::from(next);
+            }
+            let ack: u64 = m.read_obj(GuestAddress(at)).expect("iova");
+            m.write_obj(0u8, GuestAddress(ack)).expect("answer");
+            self.push(ring, head, 1);
+        }
     }
 }
 
@@ -235,7 +262,7 @@ impl Regions for Model {
         match (index, offset) {
             (CONFIG, 4) => state.command = u16::from_le_bytes([data[0], data[1]]),
             (BAR, 0..0x38) => self.put(&mut state, offset, data),
-            (BAR, 0x1000 | 0x1004) => self.work(&mut state),
+            (BAR, 0x1000 | 0x1004 | 0x1008) => self.work(&mut state),
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         }
         Ok(())

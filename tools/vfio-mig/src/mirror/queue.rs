@@ -57,15 +57,19 @@ pub struct Queue {
     chains: Vec<Option<(Vec<u16>, Vec<Buffer>)>>,
     next_avail: u16,
     next_used: u16,
+    /// `next_avail` when the device was last told.
+    published: u16,
+    event_idx: bool,
 }
 
 impl Queue {
-    /// An empty queue; the rings are zeroed and interrupts are declined.
+    /// An empty queue; the rings are zeroed and interrupts are declined. With `event_idx` the device
+    /// says when it wants a doorbell.
     ///
     /// # Errors
     ///
     /// The rings are not in memory.
-    pub fn new(memory: &GuestMemory, rings: Rings) -> Result<Self> {
+    pub fn new(memory: &GuestMemory, rings: Rings, event_idx: bool) -> Result<Self> {
         ensure!(
             rings.size.is_power_of_two(),
             "queue size {} is no power of two",
@@ -81,13 +85,17 @@ impl Queue {
                 .write_slice(&vec![0; len], GuestAddress(at))
                 .context("queue not in memory")?;
         }
-        memory.write_obj(AVAIL_F_NO_INTERRUPT.to_le(), GuestAddress(rings.avail))?;
+        // With EVENT_IDX the flags have to be 0, and there is no vector anyway.
+        let flags = if event_idx { 0 } else { AVAIL_F_NO_INTERRUPT };
+        memory.write_obj(flags.to_le(), GuestAddress(rings.avail))?;
         Ok(Self {
             rings,
             free: (0..rings.size).rev().collect(),
             chains: vec![None; size],
             next_avail: 0,
             next_used: 0,
+            published: 0,
+            event_idx,
         })
     }
 
@@ -107,12 +115,27 @@ impl Queue {
     ///
     /// The rings are not in memory.
     pub fn add(&mut self, memory: &GuestMemory, chain: &[Buffer], writable: bool) -> Result<bool> {
+        let readable = if writable { 0 } else { chain.len() };
+        self.add_mixed(memory, chain, readable)
+    }
+
+    /// Offers a chain whose first `readable` buffers the device reads, and writes the others.
+    ///
+    /// # Errors
+    ///
+    /// The rings are not in memory.
+    pub fn add_mixed(
+        &mut self,
+        memory: &GuestMemory,
+        chain: &[Buffer],
+        readable: usize,
+    ) -> Result<bool> {
         if chain.is_empty() || self.free.len() < chain.len() {
             return Ok(false);
         }
         let numbers = self.free.split_off(self.free.len() - chain.len());
         for (at, buffer) in chain.iter().enumerate() {
-            let mut flags = if writable { DESC_F_WRITE } else { 0 };
+            let mut flags = if at < readable { 0 } else { DESC_F_WRITE };
             let next = numbers.get(at + 1).copied();
             if next.is_some() {
                 flags |= DESC_F_NEXT;
@@ -134,17 +157,25 @@ impl Queue {
         Ok(true)
     }
 
-    /// Lets the device see what was added.
+    /// Lets the device see what was added. Does it want its doorbell rung?
     ///
     /// # Errors
     ///
     /// The rings are not in memory.
-    pub fn publish(&self, memory: &GuestMemory) -> Result<()> {
+    pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool> {
         let place = GuestAddress(self.rings.avail + 2);
         memory.store(self.next_avail.to_le(), place, Ordering::Release)?;
         // A notification must not overtake the index.
         std::sync::atomic::fence(Ordering::SeqCst);
-        Ok(())
+        let before = std::mem::replace(&mut self.published, self.next_avail);
+        if !self.event_idx {
+            return Ok(true);
+        }
+        let place = self.rings.used + 4 + 8 * u64::from(self.rings.size);
+        let event = u16::from_le(memory.load(GuestAddress(place), Ordering::Relaxed)?);
+        // vring_need_event() of the specification (2.7.10).
+        let since = self.next_avail.wrapping_sub(event).wrapping_sub(1);
+        Ok(since < self.next_avail.wrapping_sub(before))
     }
 
     /// Next chain that the device gave back.

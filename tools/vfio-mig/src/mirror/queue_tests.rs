@@ -78,7 +78,7 @@ fn buffer(page: u64, len: u32) -> Buffer {
 fn chains_go_round_and_round() {
     let memory = memory();
     let m = memory.guest();
-    let mut queue = Queue::new(m, RINGS).expect("queue");
+    let mut queue = Queue::new(m, RINGS, false).expect("queue");
     let mut device = Device { seen: 0, used: 0 };
     // More than 65536 chains, so that the indices wrap.
     for round in 0..40_000u64 {
@@ -111,7 +111,7 @@ fn chains_go_round_and_round() {
 fn a_full_queue_takes_no_more() {
     let memory = memory();
     let m = memory.guest();
-    let mut queue = Queue::new(m, RINGS).expect("queue");
+    let mut queue = Queue::new(m, RINGS, false).expect("queue");
     assert!(queue.add(m, &[buffer(0, 1); 3], true).expect("added"));
     assert!(!queue.add(m, &[buffer(0, 1); 2], true).expect("no room"));
     assert!(queue.add(m, &[buffer(0, 1)], true).expect("added"));
@@ -122,7 +122,7 @@ fn a_full_queue_takes_no_more() {
 fn nonsense_from_the_device_is_an_error() {
     let memory = memory();
     let m = memory.guest();
-    let mut queue = Queue::new(m, RINGS).expect("queue");
+    let mut queue = Queue::new(m, RINGS, false).expect("queue");
     assert!(queue.add(m, &[buffer(0, 1)], true).expect("added"));
     let mut device = Device { seen: 0, used: 0 };
     device.push(m, 7, 0);
@@ -139,7 +139,7 @@ fn nonsense_from_the_device_is_an_error() {
 #[test]
 fn it_goes_on_in_copied_memory() {
     let (source, shadow) = (memory(), memory());
-    let mut queue = Queue::new(source.guest(), RINGS).expect("queue");
+    let mut queue = Queue::new(source.guest(), RINGS, false).expect("queue");
     queue
         .add(source.guest(), &[buffer(0, 64)], true)
         .expect("added");
@@ -152,4 +152,39 @@ fn it_goes_on_in_copied_memory() {
     device.push(shadow.guest(), head.into(), 64);
     assert_eq!(queue.take(source.guest()).expect("nothing there"), None);
     assert!(queue.take(shadow.guest()).expect("used").is_some());
+}
+
+#[test]
+fn the_doorbell_is_rung_where_the_device_wants_it() {
+    let memory = memory();
+    let m = memory.guest();
+    let event = GuestAddress(RINGS.used + 4 + 8 * u64::from(RINGS.size));
+    let mut queue = Queue::new(m, RINGS, true).expect("queue");
+    let flags: u16 = m.read_obj(GuestAddress(RINGS.avail)).expect("flags");
+    assert_eq!(flags, 0, "EVENT_IDX and flags");
+    let mut add = |count: usize, wanted: u16| {
+        m.write_obj(wanted, event).expect("avail_event");
+        for _ in 0..count {
+            assert!(queue.add(m, &[buffer(0, 1)], true).expect("added"));
+        }
+        queue.publish(m).expect("published")
+    };
+    // Index 0 is the first; then two at once, of which the second is wanted; then one too early.
+    assert!(add(1, 0));
+    assert!(add(2, 2));
+    assert!(!add(1, 4));
+    assert!(!add(0, 3));
+}
+
+#[test]
+fn a_chain_is_read_first_and_written_then() {
+    let memory = memory();
+    let m = memory.guest();
+    let mut queue = Queue::new(m, RINGS, false).expect("queue");
+    let chain = [buffer(0, 2), buffer(1, 1), buffer(2, 1)];
+    assert!(queue.add_mixed(m, &chain, 2).expect("added"));
+    assert!(queue.publish(m).expect("published"));
+    let (_, descs) = Device { seen: 0, used: 0 }.pop(m).expect("chain");
+    let flags: Vec<u16> = descs.iter().map(|desc| desc.2).collect();
+    assert_eq!(flags, [DESC_F_NEXT, DESC_F_NEXT, DESC_F_WRITE]);
 }

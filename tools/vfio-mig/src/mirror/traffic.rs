@@ -16,11 +16,12 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::{
     buffers::Pool,
+    control::{self, Control},
     frames::{Addresses, Received, LONGEST},
     layout,
     memory::{GuestMemory, SharedMemory, PAGE},
     queue::{Buffer, Queue},
-    transport::{Doorbell, Regions, VirtioPci},
+    transport::{Doorbell, Features, Regions, VirtioPci, F_EVENT_IDX, NET_F_CTRL_VQ},
 };
 
 /// Bytes of `struct virtio_net_hdr_v1`.
@@ -42,8 +43,10 @@ pub struct Counters {
     pub missing: u64,
     /// Answers that came twice.
     pub duplicates: u64,
-    /// Frames with wrong bytes.
+    /// Frames with wrong bytes, and wrong answers to control commands.
     pub corrupt: u64,
+    /// Control commands.
+    pub commands: u64,
     /// The first few of them.
     pub faults: Vec<String>,
 }
@@ -60,18 +63,24 @@ struct Assembly {
 pub struct Doorbells {
     rx: Doorbell,
     tx: Doorbell,
+    ctrl: Option<Doorbell>,
 }
 
 impl Doorbells {
-    /// Those of `function`, whose queues are set up.
+    /// Those of `function`, whose queues `guest` has set up.
     ///
     /// # Errors
     ///
     /// A register cannot be accessed.
-    pub fn of<R: Regions>(function: &VirtioPci<'_, R>) -> Result<Self> {
+    pub fn of<R: Regions>(function: &VirtioPci<'_, R>, guest: &Guest) -> Result<Self> {
+        let ctrl = guest
+            .control
+            .as_ref()
+            .map(|_| function.doorbell(control::QUEUE));
         Ok(Self {
             rx: function.doorbell(0)?,
             tx: function.doorbell(1)?,
+            ctrl: ctrl.transpose()?,
         })
     }
 }
@@ -82,6 +91,7 @@ pub struct Guest {
     addresses: Addresses,
     rx: Queue,
     tx: Queue,
+    control: Option<Control>,
     pool: Pool,
     send_free: Vec<u64>,
     assembly: Assembly,
@@ -107,14 +117,20 @@ impl Guest {
         mut addresses: Addresses,
         seed: u64,
         window: usize,
+        features: Features,
     ) -> Result<Self> {
-        function.begin()?;
+        let features = function.begin(features)?;
+        let event_idx = features & F_EVENT_IDX != 0;
         let rx_rings = layout::rx_rings(function.queue_limit(0)?);
         let tx_rings = layout::tx_rings(function.queue_limit(1)?);
-        let rx = Queue::new(memory.guest(), rx_rings)?;
-        let tx = Queue::new(memory.guest(), tx_rings)?;
+        let rx = Queue::new(memory.guest(), rx_rings, event_idx)?;
+        let tx = Queue::new(memory.guest(), tx_rings, event_idx)?;
         function.enable_queue(0, rx_rings)?;
         function.enable_queue(1, tx_rings)?;
+        let control = match features & NET_F_CTRL_VQ {
+            0 => None,
+            _ => Some(Control::new(function, memory.guest(), event_idx)?),
+        };
         addresses.mac = function.mac()?;
         function.finish()?;
         Ok(Self {
@@ -123,6 +139,7 @@ impl Guest {
             addresses,
             rx,
             tx,
+            control,
             send_free: layout::send_buffers(),
             assembly: Assembly::default(),
             stream: seed as u32,
@@ -157,6 +174,7 @@ impl Guest {
             missing: self.next.saturating_sub(report.received),
             duplicates: report.duplicates,
             corrupt: report.corrupt + self.damaged,
+            commands: self.control.as_ref().map_or(0, Control::sent),
             faults: report.faults,
         }
     }
@@ -216,15 +234,26 @@ impl Guest {
         let memory = SharedMemory::clone(&self.memory);
         let memory = memory.guest();
         let mut busy = self.receive(memory)?;
-        if self.post(memory)? {
-            self.rx.publish(memory)?;
+        if self.post(memory)? && self.rx.publish(memory)? {
             bells.rx.ring(regions)?;
         }
         busy |= self.reap(memory)?;
         if self.send(memory)? {
-            self.tx.publish(memory)?;
-            bells.tx.ring(regions)?;
+            if self.tx.publish(memory)? {
+                bells.tx.ring(regions)?;
+            }
             busy = true;
+        }
+        if let Some(control) = &mut self.control {
+            let wrong = control.answers(memory).context("control queue")?;
+            if control.send(memory)? {
+                if let Some(bell) = &bells.ctrl {
+                    bell.ring(regions)?;
+                }
+            }
+            for _ in 0..wrong {
+                self.damage("a wrong answer to a control command");
+            }
         }
         Ok(busy)
     }

@@ -27,6 +27,12 @@ const STATUS_DRIVER_OK: u8 = 4;
 const STATUS_FEATURES_OK: u8 = 8;
 const STATUS_NEEDS_RESET: u8 = 0x40;
 
+/// The function tells at which index it wants a doorbell (`avail_event`).
+pub const F_EVENT_IDX: u64 = 1 << 29;
+/// There is a control queue.
+pub const NET_F_CTRL_VQ: u64 = 1 << 17;
+/// It takes commands for the receive filter.
+pub const NET_F_CTRL_RX: u64 = 1 << 18;
 /// Sizes of network frames are told, several buffers take one frame.
 pub const NET_F_MRG_RXBUF: u64 = 1 << 15;
 const NET_F_MAC: u64 = 1 << 5;
@@ -34,6 +40,15 @@ const F_VERSION_1: u64 = 1 << 32;
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
 
 const NO_VECTOR: u16 = 0xffff;
+
+/// Which features to agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Features {
+    /// Those that traffic needs.
+    Basic,
+    /// EVENT_IDX and the control queue as well, for what only they make a function write.
+    Full,
+}
 
 /// Access to the function's registers: its PCI regions, or a model of them in tests.
 pub trait Regions {
@@ -211,12 +226,12 @@ impl<'a, R: Regions> VirtioPci<'a, R> {
         self.put(at + 4, &((value >> 32) as u32).to_le_bytes())
     }
 
-    /// Resets the function and agrees on features: those that traffic needs.
+    /// Resets the function and agrees on features; answers with them.
     ///
     /// # Errors
     ///
     /// It lacks one of them.
-    pub fn begin(&self) -> Result<()> {
+    pub fn begin(&self, features: Features) -> Result<u64> {
         self.put(0x14, &[0])?;
         for _ in 0..1000 {
             if self.status()? == 0 {
@@ -237,7 +252,13 @@ impl<'a, R: Regions> VirtioPci<'a, R> {
             self.get(4, &mut buf)?;
             offered |= u64::from(u32::from_le_bytes(buf)) << (32 * half);
         }
-        let needed = F_VERSION_1 | NET_F_MRG_RXBUF | NET_F_MAC;
+        let needed = F_VERSION_1
+            | NET_F_MRG_RXBUF
+            | NET_F_MAC
+            | match features {
+                Features::Basic => 0,
+                Features::Full => F_EVENT_IDX | NET_F_CTRL_VQ | NET_F_CTRL_RX,
+            };
         ensure!(
             offered & needed == needed,
             "the function offers features {offered:#x}, but {needed:#x} are needed"
@@ -255,7 +276,7 @@ impl<'a, R: Regions> VirtioPci<'a, R> {
             self.status()? & STATUS_FEATURES_OK != 0,
             "the function refuses features {taken:#x}"
         );
-        Ok(())
+        Ok(taken)
     }
 
     /// Largest size of a queue.

@@ -28,7 +28,7 @@ fn registers_are_found_and_features_agreed() {
         ),
         (4, 0x1000, 4)
     );
-    function.begin().expect("features");
+    function.begin(Features::Basic).expect("features");
     assert_eq!(
         model.features(),
         F_VERSION_1 | F_ACCESS_PLATFORM | NET_F_MRG_RXBUF | NET_F_MAC
@@ -53,6 +53,24 @@ fn a_function_without_the_needed_features_is_refused() {
     let mut model = model();
     model.offered = 1 << 32;
     let function = VirtioPci::new(&model).expect("virtio");
-    let error = function.begin().expect_err("refused").to_string();
+    let error = function
+        .begin(Features::Basic)
+        .expect_err("refused")
+        .to_string();
     assert!(error.contains("0x100000000"), "{error}");
+}
+
+#[test]
+fn more_features_are_taken_only_when_asked_for() {
+    let mut model = model();
+    let more = F_EVENT_IDX | NET_F_CTRL_VQ | NET_F_CTRL_RX;
+    {
+        let function = VirtioPci::new(&model).expect("virtio");
+        assert!(function.begin(Features::Full).is_err(), "not offered");
+    }
+    model.offered |= more;
+    let function = VirtioPci::new(&model).expect("virtio");
+    assert_eq!(function.begin(Features::Basic).expect("basic") & more, 0);
+    assert_eq!(function.begin(Features::Full).expect("full") & more, more);
+    assert_eq!(model.features() & more, more);
 }

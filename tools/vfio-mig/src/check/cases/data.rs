@@ -12,8 +12,8 @@ use rustix::{
 
 use crate::{
     check::{
-        dut::{drain, poll, End},
         verdict::{accepted, deviation, ensure, name, Outcome},
+        ways::{drain, poll, End},
         Case, Ctx, Group, Needs,
     },
     state::State,

@@ -105,7 +105,7 @@ fn beside_a_newer(ctx: &mut Ctx, state: State) -> Outcome {
     let newer = begin(ctx, state, &image)?;
     expect_dead(ctx, &mut old, state, "while a newer session is active")?;
     if state != State::Resuming {
-        let (bytes, _) = crate::check::dut::drain(&newer, 1 << 16)?;
+        let (bytes, _) = crate::check::ways::drain(&newer, 1 << 16)?;
         ensure!(
             !bytes.is_empty(),
             "the newer session of {state} gives nothing after the old file was used"

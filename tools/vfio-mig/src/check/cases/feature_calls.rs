@@ -2,6 +2,8 @@
 
 //! F6 to F9: answers of the migration features, and what becomes of a state whose answer is lost.
 
+use std::io::Read;
+
 use rustix::{
     io::Errno,
     process::{getrlimit, setrlimit, Resource, Rlimit},
@@ -11,6 +13,7 @@ use vfio_bindings::bindings::vfio as vb;
 use crate::{
     check::{
         verdict::{accepted, ensure, refused, Outcome},
+        ways::drain,
         Case, Ctx, Group, Needs,
     },
     session::Migratable,
@@ -50,6 +53,10 @@ pub(super) fn cases() -> Vec<Case> {
         case("F9.data-size-in-every-state", mig,
             "MIG_DATA_SIZE can be called in each state (uapi:1470)",
             data_size),
+        case("F9.data-size-before-the-end", mig,
+            "MIG_DATA_SIZE estimates what is required to complete stop copy (uapi:1467): not 0 while \
+             bytes are to come",
+            data_size_before_the_end),
     ]
 }
 
@@ -183,5 +190,28 @@ fn data_size(ctx: &mut Ctx) -> Outcome {
         ctx.dut.expect_state(state, "after MIG_DATA_SIZE")?;
         ctx.dut.go(State::Running)?;
     }
+    Ok(())
+}
+
+fn data_size_before_the_end(ctx: &mut Ctx) -> Outcome {
+    let size = |ctx: &Ctx| accepted("MIG_DATA_SIZE", ctx.dut.data_size());
+    let running = size(ctx)?;
+    let mut file = ctx.dut.session(State::StopCopy)?;
+    let stopped = size(ctx)?;
+    let first = accepted("read() of one byte", file.read(&mut [0]))?;
+    let begun = size(ctx)?;
+    let (rest, _) = drain(&file, 1 << 20)?;
+    let bytes = first + rest.len();
+    for (state, size) in [("RUNNING", running), ("STOP_COPY", stopped)] {
+        ensure!(
+            size > 0 || bytes == 0,
+            "MIG_DATA_SIZE in {state} is 0, and then the stream has {bytes} bytes"
+        );
+    }
+    ensure!(
+        begun > 0 || rest.is_empty(),
+        "MIG_DATA_SIZE is 0 after one byte was read, and then {} more bytes come",
+        rest.len()
+    );
     Ok(())
 }

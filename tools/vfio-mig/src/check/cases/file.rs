@@ -15,10 +15,11 @@ use rustix::io::Errno;
 use super::dead::expect_dead;
 use crate::{
     check::{
-        dut::{drain, Dut},
+        dut::Dut,
         holder::Holder,
         stream::load,
         verdict::{deviation, ensure, errno_name, name, skip, Outcome},
+        ways::drain,
         Case, Ctx, Group, Needs,
     },
     state::State,

@@ -2,6 +2,7 @@
 
 //! The cases, a module per group. Each module has `cases()`.
 
+mod compatible;
 mod concurrency;
 mod data;
 mod dead;
@@ -10,6 +11,7 @@ mod feature_calls;
 mod file;
 mod log;
 mod log_arguments;
+mod log_outside;
 mod pair;
 mod precopy;
 mod reset;
@@ -31,10 +33,12 @@ pub fn all() -> Vec<Case> {
         resume::cases(),
         log_arguments::cases(),
         log::cases(),
+        log_outside::cases(),
         reset::cases(),
         file::cases(),
         walk::cases(),
         concurrency::cases(),
+        compatible::cases(),
         pair::cases(),
     ];
     groups.into_iter().flatten().collect()

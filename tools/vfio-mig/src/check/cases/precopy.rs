@@ -9,8 +9,8 @@ use vfio_bindings::bindings::vfio as vb;
 
 use crate::{
     check::{
-        dut::drain,
         verdict::{accepted, ensure, fails, refused, Outcome},
+        ways::drain,
         Case, Ctx, Group, Needs,
     },
     state::State,
@@ -67,6 +67,13 @@ pub(super) fn cases() -> Vec<Case> {
             none,
             "after the opt-in flags is output: REINIT or nothing (uapi:1269, vfio.h:320)",
             flags_after_opt_in,
+        ),
+        case(
+            "D13.no-reinit-at-first",
+            none,
+            "REINIT says that new initial data takes the place of what was reported before \
+             (uapi:1269): at first nothing was",
+            no_reinit_at_first,
         ),
         case(
             "D14.first-report",
@@ -215,6 +222,30 @@ fn flags_after_opt_in(ctx: &mut Ctx) -> Outcome {
             }
         }
         drain(&file, 1 << 20)?;
+    }
+    Ok(())
+}
+
+fn no_reinit_at_first(ctx: &mut Ctx) -> Outcome {
+    // Freshly opened, so reset: nothing sets it up anew.
+    ctx.dut.reopen()?;
+    accepted("SET PRECOPY_INFOv2", ctx.dut.opt_in_v2())?;
+    for session in 1..=3 {
+        for state in [State::PreCopy, State::PreCopyP2p] {
+            if !ctx.dut.flags().has(state) {
+                continue;
+            }
+            let file = ctx.dut.session(state)?;
+            for when in ["at first", "asked again"] {
+                let flags = info(&file, when)?.flags;
+                ensure!(
+                    flags & REINIT == 0,
+                    "flags is {flags:#x} in {state} {when}, in session {session} of a device that \
+                     nothing has set up anew"
+                );
+            }
+            ctx.dut.go(State::Running)?;
+        }
     }
     Ok(())
 }

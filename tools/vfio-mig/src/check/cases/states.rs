@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use crate::{
     check::{
-        dut::{drain, End},
         verdict::{accepted, deviation, ensure, refused, skip, Outcome},
+        ways::{drain, End},
         Case, Ctx, Group, Needs,
     },
     state::{path, State},

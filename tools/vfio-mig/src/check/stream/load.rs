@@ -73,7 +73,7 @@ pub fn save(dut: &Dut) -> Outcome<Image> {
 /// A deviation: it cannot be saved.
 pub fn save_with_pre_copy(dut: &Dut) -> Outcome<Image> {
     let file = dut.session(State::PreCopy)?;
-    let (mut bytes, _) = crate::check::dut::drain(&file, PIECE)?;
+    let (mut bytes, _) = crate::check::ways::drain(&file, PIECE)?;
     let second = dut.go(State::StopCopy)?;
     ensure!(
         second.is_none(),

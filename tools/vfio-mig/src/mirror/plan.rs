@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! How a migration goes, and what came out.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    cloud::Shape,
+    memory::{LostPage, SharedMemory},
+};
+use crate::device::Device;
+
+/// How to migrate.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Rounds under traffic, after the first copy of everything.
+    pub rounds: u32,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// Time between the last copy and the comparison: a function that still writes then did
+    /// not stop when it said so.
+    pub settle: Duration,
+    /// Answers that have to come after the move.
+    pub replies: u64,
+    /// Bytes per page of the log to ask START for; REPORT asks in pages of 4 KiB all the same.
+    pub page_size: u64,
+    /// START names the first range only.
+    pub late_ranges: bool,
+    /// Whose order of calls.
+    pub shape: Shape,
+}
+
+/// One end: a function and the memory that it reaches.
+#[derive(Clone)]
+pub struct End<'a> {
+    /// The function.
+    pub device: &'a Device,
+    /// The memory.
+    pub memory: SharedMemory,
+}
+
+/// One round.
+#[derive(Clone, Debug, Serialize)]
+pub struct Round {
+    /// Its number; the last one is that of the stopped function.
+    pub round: u32,
+    /// Pages that the device's log named.
+    pub reported: u64,
+    /// Pages that the CPU wrote.
+    pub cpu: u64,
+    /// Pages copied: either of them.
+    pub copied: u64,
+    /// The log named everything: it had lost entries and said so.
+    pub all_dirty: bool,
+    /// Time of the REPORT calls.
+    pub report_us: u64,
+    /// Device state that went over in this round.
+    pub state_bytes: u64,
+}
+
+/// A lost page with its name.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    /// Where and how.
+    #[serde(flatten)]
+    pub page: LostPage,
+    /// What it is.
+    pub what: &'static str,
+}
+
+/// One migration.
+#[derive(Clone, Debug, Serialize)]
+pub struct Migration {
+    /// Function that was left.
+    pub from: String,
+    /// Function that was moved to.
+    pub to: String,
+    /// Rounds, the last one with the function stopped.
+    pub rounds: Vec<Round>,
+    /// Number of pages that differ.
+    pub lost_pages: u64,
+    /// The first of them.
+    pub lost: Vec<Lost>,
+    /// Device state moved while running, and when stopped.
+    pub pre_copy_bytes: u64,
+    /// Device state moved when stopped.
+    pub stop_copy_bytes: u64,
+    /// Time in which the function could not work.
+    pub stopped_ms: f64,
+    /// Answers received before the stop.
+    pub replies_before: u64,
+    /// Answers received after the move.
+    pub replies_after: u64,
+    /// What went wrong beside lost pages; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+impl Migration {
+    /// Nothing lost, nothing else wrong?
+    pub fn passed(&self) -> bool {
+        self.lost_pages == 0 && self.problems.is_empty()
+    }
+}
