@@ -24,6 +24,8 @@ const _: () = {
     assert!(size_of::<abi::dlr_sqe>() == 64);
     assert!(size_of::<abi::dlr_cqe>() == 16);
     assert!(size_of::<abi::dlr_level_params>() == 40);
+    assert!(size_of::<abi::dlr_attest_params>() == 40);
+    assert!(size_of::<abi::dlr_save_begin_params>() == 40);
     assert!(size_of::<abi::dlr_log_start_params>() == 40);
     assert!(size_of::<abi::dlr_log_sync_params>() == 40);
     assert!(size_of::<abi::dlr_range>() == 16);

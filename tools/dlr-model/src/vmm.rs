@@ -1,68 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The VMM: rounds of REPORT and copy, suspend, last REPORT, last copy.
+//! The VMM: START, rounds of REPORT and copy, suspend, last REPORT, last copy.
 //!
 //! Like QEMU it may unmap memory in between. Then it asks about exactly that range once and
-//! never again, so whatever this REPORT does not name is lost (R5).
+//! never again, so whatever this REPORT does not name is lost (R5). Another thread of it may
+//! suspend the device while a REPORT is under way: SUSPEND stands in another row than SYNC.
 
-use crate::{driver::Phase, Action, Fault, Protocol, Set, State, MAX_GRANULES};
-
-/// Where the migration is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// Copying what START or the last REPORT named, the device running.
-    Copy,
-    /// Inside a REPORT, the device running.
-    Report,
-    /// The device is suspended, the last REPORT not yet called.
-    Suspended,
-    /// Inside the last REPORT.
-    LastReport,
-    /// Copying what the last REPORT named.
-    LastCopy,
-    /// The destination runs.
-    Done,
-}
-
-impl Stage {
-    pub(crate) fn reporting(self) -> Self {
-        match self {
-            Self::Suspended => Self::LastReport,
-            _ => Self::Report,
-        }
-    }
-}
-
-/// State of the VMM.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Vmm {
-    /// Where the migration is.
-    pub stage: Stage,
-    /// REPORTs called so far, the last one not counted.
-    pub rounds: u8,
-    /// Granules named and not yet copied.
-    pub to_copy: Set,
-    /// The destination's memory.
-    pub copied: [u8; MAX_GRANULES],
-}
+use crate::{
+    protocol::{Action, Fault, Protocol, MAX_GRANULES},
+    state::{Phase, Stage, State, Vmm},
+};
 
 impl Vmm {
-    pub(crate) fn new(all: Set) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            stage: Stage::Copy,
+            stage: Stage::Setup,
+            suspended: false,
             rounds: 0,
-            to_copy: all,
+            to_copy: 0,
             copied: [0; MAX_GRANULES],
         }
+    }
+
+    /// The migration is over, one way or the other.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Done | Stage::Failed)
     }
 
     pub(crate) fn actions(&self, model: &Protocol, state: &State, actions: &mut Vec<Action>) {
         // REPORT takes the log lock.
         let unlocked = state.driver.phase == Phase::Idle;
         match self.stage {
-            Stage::Copy | Stage::LastCopy => {
+            Stage::Setup => actions.push(Action::Start),
+            Stage::Copy => {
                 actions.extend(model.granules(self.to_copy).map(Action::Copy));
-                if self.stage == Stage::LastCopy {
+                if self.suspended {
+                    if unlocked {
+                        actions.push(Action::Report);
+                    }
                     return;
                 }
                 if unlocked && self.rounds < model.bounds.rounds {
@@ -74,16 +49,28 @@ impl Vmm {
                     actions.push(Action::Suspend);
                 }
             }
-            Stage::Suspended if unlocked => actions.push(Action::Report),
+            Stage::LastCopy => actions.extend(model.granules(self.to_copy).map(Action::Copy)),
+            Stage::Report if !self.suspended => actions.push(Action::Suspend),
             _ => {}
         }
     }
 
     /// A round counts when its REPORT is called.
     pub(crate) fn begin_report(&mut self) {
-        if self.stage == Stage::Copy {
+        if self.suspended {
+            self.stage = Stage::LastReport;
+        } else {
+            self.stage = Stage::Report;
             self.rounds += 1;
         }
+    }
+
+    pub(crate) fn end_report(&mut self) {
+        self.stage = match self.stage {
+            Stage::LastReport if self.to_copy == 0 => Stage::Done,
+            Stage::LastReport => Stage::LastCopy,
+            _ => Stage::Copy,
+        };
     }
 
     pub(crate) fn copy(&mut self, g: u8, memory: &[u8; MAX_GRANULES]) {
@@ -95,9 +82,18 @@ impl Vmm {
     }
 }
 
-/// R7: complete when every write is visible and its entry posted.
+/// START, of all but what is to be added later (R9); then everything is copied once.
+pub(crate) fn start(model: &Protocol, state: &mut State) {
+    let tracked = model.all() & !model.bounds.untracked;
+    state.device.start(model, tracked);
+    state.driver.tracked = tracked;
+    state.vmm.to_copy = model.all();
+    state.vmm.stage = Stage::Copy;
+}
+
+/// R7: complete when every write is visible and its entry posted. It waits for no SYNC.
 pub(crate) fn suspend(model: &Protocol, state: &mut State) {
-    state.vmm.stage = Stage::Suspended;
+    state.vmm.suspended = true;
     if model.is(Fault::SuspendEarly) {
         return;
     }

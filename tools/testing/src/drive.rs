@@ -167,6 +167,11 @@ impl Drive {
         Ok((answer["pending"] != true).then_some(answer))
     }
 
+    /// Process id of the program in the box.
+    pub fn pid(&self) -> i32 {
+        self.program.pid()
+    }
+
     /// Number of file descriptors that the program has open.
     ///
     /// # Errors

@@ -8,17 +8,22 @@
 //! * [`agent`], [`qmp`] talk to what runs inside.
 //! * [`drive`] does single calls on a device in it.
 //! * [`e2e`] migrates guests in it and checks every byte.
+//! * [`native`] runs a kernel as a program of this machine, for the driver's own tests.
+//! * [`bench`] is `make bench`.
 //! * [`ktap`], [`splat`] judge what the kernel said.
-//! * [`layers`] is `make test`.
+//! * [`layers`] is `make test`, [`mutants`] is `make mutants`.
 
 pub mod agent;
 pub mod artefacts;
+pub mod bench;
 pub mod cpio;
 pub mod drive;
 pub mod e2e;
 pub mod hostbox;
 pub mod ktap;
 pub mod layers;
+pub mod mutants;
+pub mod native;
 pub mod progress;
 pub mod qmp;
 pub mod splat;

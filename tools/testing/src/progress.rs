@@ -128,6 +128,19 @@ pub fn tee(command: &mut Command, log: &Path) -> Result<bool> {
     Ok(child.wait()?.success())
 }
 
+/// Runs `command` with its output going to `log` only; whether it succeeded.
+///
+/// # Errors
+///
+/// The command cannot be started.
+pub fn quietly(command: &mut Command, log: &Path) -> Result<bool> {
+    let (mut child, mut file) = start(command, log)?;
+    for line in lines_of(&mut child) {
+        writeln!(file, "{line}")?;
+    }
+    Ok(child.wait()?.success())
+}
+
 /// Starts a command whose output is to be read, and opens its log.
 fn start(command: &mut Command, log: &Path) -> Result<(Child, File)> {
     let file = File::create(log).with_context(|| format!("{}", log.display()))?;

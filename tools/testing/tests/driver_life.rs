@@ -6,10 +6,25 @@
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use dlr_testing::{BoxConfig, HostBox};
+use dlr_testing::{BoxConfig, HostBox, NicConfig};
+use serde_json::json;
 
 const DATA_DRIVER: &str = "dlr_vfio_pci";
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// A NIC whose management function is a PF: an FLR of it takes the data functions away (H7).
+fn pf(functions: u16) -> NicConfig {
+    NicConfig::new(functions).args(["--sriov-like"])
+}
+
+/// Ends a test. The driver must have reset the management function without an FLR.
+fn finish(host: HostBox) -> Result<()> {
+    if let Ok(nic) = host.nic(0) {
+        let stats = nic.control(&json!({"cmd": "stats"}))?;
+        ensure!(stats["flrs"] == 0, "{} FLRs", stats["flrs"]);
+    }
+    host.finish()
+}
 
 fn unbind(host: &HostBox, address: &str) -> Result<()> {
     host.run(&format!(
@@ -66,7 +81,7 @@ fn expect_gone(host: &HostBox, address: &str) -> Result<()> {
 
 #[test]
 fn driver_loads_binds_and_unloads_repeatedly() -> Result<()> {
-    let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+    let host = HostBox::start(BoxConfig::for_test().nic(pf(2)))?;
     for _ in 0..3 {
         let functions = host.bind_dlr(0)?;
         save(&host, &functions[0], "iommufd")?;
@@ -81,12 +96,12 @@ fn driver_loads_binds_and_unloads_repeatedly() -> Result<()> {
     // With nothing bound.
     host.load_driver("")?;
     unload(&host)?;
-    host.finish()
+    finish(host)
 }
 
 #[test]
 fn nothing_binds_without_driver_override() -> Result<()> {
-    let host = HostBox::start(BoxConfig::for_test().functions(1))?;
+    let host = HostBox::start(BoxConfig::for_test().nic(pf(1)))?;
     let addresses = host.addresses(0)?;
     let data = addresses.get(1).context("the NIC has no data function")?;
     host.load_driver("")?;
@@ -100,7 +115,7 @@ fn nothing_binds_without_driver_override() -> Result<()> {
     host.run(&format!("echo {data} > /sys/bus/pci/drivers_probe"))?;
     ensure!(host.driver(data)?.as_deref() != Some(DATA_DRIVER));
     host.bind(data, DATA_DRIVER)?;
-    host.finish()
+    finish(host)
 }
 
 #[test]
@@ -109,28 +124,29 @@ fn parameters_out_of_range_are_refused() -> Result<()> {
     for bad in [
         "log_ring_order=3",
         "log_ring_order=20",
+        "log_memory_mib=1048577",
         "save_buffers=1",
         "save_buffer_kib=6",
     ] {
         ensure!(host.load_driver(bad).is_err(), "{bad} was accepted");
     }
     host.load_driver("log_ring_order=4 save_buffers=2 save_buffer_kib=4")?;
-    host.finish()
+    finish(host)
 }
 
 #[test]
 fn smallest_buffers_and_ring_work() -> Result<()> {
-    let host = HostBox::start(BoxConfig::for_test().functions(1))?;
+    let host = HostBox::start(BoxConfig::for_test().nic(pf(1)))?;
     host.load_driver("log_ring_order=4 save_buffers=2 save_buffer_kib=4")?;
     let functions = host.bind_dlr(0)?;
     save(&host, &functions[0], "iommufd")?;
     host.run(&format!("vfio-mig log --count 3 {}", functions[0]))?;
-    host.finish()
+    finish(host)
 }
 
 #[test]
 fn users_outlive_the_management_function() -> Result<()> {
-    let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+    let host = HostBox::start(BoxConfig::for_test().nic(pf(2)))?;
     let functions = host.bind_dlr(0)?;
     let management = host.addresses(0)?.remove(0);
     for _ in 0..2 {
@@ -147,14 +163,14 @@ fn users_outlive_the_management_function() -> Result<()> {
         }
     }
     unload(&host)?;
-    host.finish()
+    finish(host)
 }
 
 /// Removal through sysfs, which is what unplugging comes to for the drivers. The real thing does not
 /// work with QEMU 11.1: an assertion (memory_region_del_subregion) ends it when a vfio-user function goes.
 #[test]
 fn functions_can_be_removed_and_found_again() -> Result<()> {
-    let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+    let host = HostBox::start(BoxConfig::for_test().nic(pf(2)))?;
     let functions = host.bind_dlr(0)?;
     let management = host.addresses(0)?.remove(0);
     let remove = |address: &str| {
@@ -173,5 +189,5 @@ fn functions_can_be_removed_and_found_again() -> Result<()> {
         save(&host, address, "iommufd")?;
     }
     unload(&host)?;
-    host.finish()
+    finish(host)
 }

@@ -17,7 +17,7 @@ use std::{
 use dlr_agent::{Event, MAX_PAYLOAD};
 use rustix::process::{kill_process_group, Pid, Signal};
 
-use crate::serve::Port;
+use crate::port::Port;
 
 /// A program that was started and not yet reaped.
 pub(crate) struct Running {

@@ -9,6 +9,7 @@
 
 mod exec;
 mod init;
+mod port;
 mod serve;
 
 use std::process::ExitCode;

@@ -14,20 +14,12 @@ use std::{
     time::Duration,
 };
 
-use dlr_agent::{receive, send, Event, Request, MAX_PAYLOAD, PORT_NAME, PROTOCOL_VERSION};
+use dlr_agent::{receive, Event, Request, MAX_PAYLOAD, PORT_NAME, PROTOCOL_VERSION};
 
-use crate::exec::{self, Running};
-
-/// The writing half of the port, shared by all threads.
-pub(crate) struct Port(Mutex<File>);
-
-impl Port {
-    /// Sends one event whole.
-    pub(crate) fn send(&self, event: &Event, payload: &[u8]) -> io::Result<()> {
-        let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        send(&mut *port, event, payload)
-    }
-}
+use crate::{
+    exec::{self, Running},
+    port::Port,
+};
 
 /// What is under way.
 #[derive(Default)]
@@ -48,7 +40,7 @@ pub(crate) fn serve() -> io::Result<()> {
     // The kernel lets a port be opened once, so both directions share a file.
     let output = OpenOptions::new().read(true).write(true).open(&path)?;
     let mut input = output.try_clone()?;
-    let port = Arc::new(Port(Mutex::new(output)));
+    let port = Arc::new(Port::new(output));
     let tables = Shared::default();
     port.send(
         &Event::Hello {

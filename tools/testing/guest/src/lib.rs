@@ -18,3 +18,4 @@ pub mod net;
 pub mod protocol;
 pub mod service;
 pub mod streams;
+pub mod xdp;

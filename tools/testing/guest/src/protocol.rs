@@ -9,6 +9,8 @@ use dlr_traffic::Report;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::xdp::Action;
+
 /// Name of the virtio-serial port.
 pub const PORT_NAME: &str = "dlr.guest";
 
@@ -38,6 +40,13 @@ pub enum Request {
     Rebind {
         /// Number of the interface, in PCI order.
         nic: usize,
+    },
+    /// Attaches an XDP program to an interface, or detaches it.
+    Xdp {
+        /// Number of the interface, in PCI order.
+        nic: usize,
+        /// What it does with each frame; none without.
+        action: Option<Action>,
     },
     /// Sends a message to the UDP echo port of `dst` until it comes back. Answered with
     /// [`Pong`].

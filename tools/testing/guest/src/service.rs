@@ -18,6 +18,7 @@ use crate::{
     net,
     protocol::{Hello, Reply, Request},
     streams::{self, Streams},
+    xdp::Attached,
 };
 
 /// Everything that runs in the guest.
@@ -25,6 +26,7 @@ use crate::{
 pub struct Service {
     backlog: Backlog,
     streams: Streams,
+    xdp: Attached,
     log: Option<OwnedFd>,
 }
 
@@ -74,6 +76,14 @@ impl Service {
             }
             Request::Rebind { nic } => {
                 net::rebind(nic)?;
+                Value::Null
+            }
+            Request::Xdp { nic, action } => {
+                let nics = net::nics()?;
+                let nic = nics
+                    .get(nic)
+                    .with_context(|| format!("no interface {nic}"))?;
+                self.xdp.set(&nic.name, action)?;
                 Value::Null
             }
             Request::Ping { dst, attempts } => serde_json::to_value(streams::ping(dst, attempts)?)?,

@@ -21,7 +21,7 @@ use crate::progress;
 const RECIPE: &str = "2";
 
 /// Packages whose versions decide what comes out.
-const TOOLS: &[&str] = &[
+pub(super) const TOOLS: &[&str] = &[
     LINUX_SOURCE,
     "gcc-14",
     "binutils",
@@ -37,58 +37,93 @@ pub(super) const MOUNTED_AT: &str = "/kernel";
 /// Finds or builds the kernel from a configuration fragment. Returns the
 /// entry: `src` and `build`.
 pub(super) fn ensure_kernel(cache: &Cache, rootfs: &Rootfs, fragment: &str) -> Result<PathBuf> {
+    let key = key(RECIPE, fragment, rootfs, TOOLS);
+    cache.entry("kernel", &key, 5, |aside| build(aside, rootfs, fragment))
+}
+
+/// The key of a kernel's entry. Comments of the fragment decide nothing.
+pub(super) fn key(recipe: &str, fragment: &str, rootfs: &Rootfs, tools: &[&str]) -> String {
     let versions = rootfs.manifest.lines().filter(|line| {
         line.split_once(' ')
-            .is_some_and(|(package, _)| TOOLS.contains(&package))
+            .is_some_and(|(package, _)| tools.contains(&package))
     });
-    // Comments decide nothing.
-    let inputs = [RECIPE]
+    let inputs = [recipe]
         .into_iter()
         .chain(options(fragment))
         .chain(versions);
-    cache.entry("kernel", &cache::key(inputs), 5, |aside| {
-        build(aside, rootfs, fragment)
-    })
+    cache::key(inputs)
 }
 
 fn build(aside: &Path, rootfs: &Rootfs, fragment: &str) -> Result<()> {
+    let sandbox = Sandbox::new(&rootfs.tree).mount(aside, MOUNTED_AT, true);
+    let mut unpack = sandbox.command(&format!(
+        "mkdir {MOUNTED_AT}/src && tar --extract --xz --no-same-owner --strip-components=1 \
+         --file=/usr/src/{LINUX_SOURCE}.tar.xz --directory={MOUNTED_AT}/src"
+    ));
+    progress::step(
+        "unpack the kernel's source",
+        &mut unpack,
+        &aside.join("unpack.log"),
+    )?;
+    let recipe = Recipe {
+        name: "the kernel",
+        mounted_at: MOUNTED_AT,
+        arguments: "",
+        targets: "bzImage modules",
+        image: "arch/x86/boot/bzImage",
+    };
+    configure_and_make(aside, &sandbox, fragment, &recipe)
+}
+
+/// How one kernel is made of the source at [`MOUNTED_AT`].
+pub(super) struct Recipe<'a> {
+    /// What the steps are called.
+    pub(super) name: &'a str,
+    /// Where the entry is mounted in the sandbox.
+    pub(super) mounted_at: &'a str,
+    /// Further arguments of every `make`.
+    pub(super) arguments: &'a str,
+    /// Targets of the last `make`.
+    pub(super) targets: &'a str,
+    /// The file that has to be there at the end, relative to the build tree.
+    pub(super) image: &'a str,
+}
+
+/// Configures a kernel from `fragment` and builds it in the folder `build` of the entry `aside`.
+pub(super) fn configure_and_make(
+    aside: &Path,
+    sandbox: &Sandbox,
+    fragment: &str,
+    recipe: &Recipe<'_>,
+) -> Result<()> {
     fs::create_dir_all(aside.join("build"))?;
     fs::write(aside.join("fragment"), fragment)?;
-    let sandbox = Sandbox::new(&rootfs.tree).mount(aside, MOUNTED_AT, true);
-    let run = |name: &str, script: &str, log: &str| {
-        progress::step(name, &mut sandbox.command(script), &aside.join(log))
+    let (name, at) = (recipe.name, recipe.mounted_at);
+    let make = format!("make -C {MOUNTED_AT}/src O={at}/build {}", recipe.arguments);
+    let run = |verb: &str, script: &str, log: &str| {
+        let step = format!("{verb} {name}");
+        progress::step(&step, &mut sandbox.command(script), &aside.join(log))
     };
     run(
-        "unpack the kernel's source",
-        &format!(
-            "mkdir {MOUNTED_AT}/src && tar --extract --xz --no-same-owner --strip-components=1 \
-             --file=/usr/src/{LINUX_SOURCE}.tar.xz --directory={MOUNTED_AT}/src"
-        ),
-        "unpack.log",
-    )?;
-    run(
-        "configure the kernel",
-        &format!(
-            "make -C {MOUNTED_AT}/src O=../build KCONFIG_ALLCONFIG={MOUNTED_AT}/fragment \
-             allnoconfig"
-        ),
+        "configure",
+        &format!("{make} KCONFIG_ALLCONFIG={at}/fragment allnoconfig"),
         "configure.log",
     )?;
     let config = fs::read_to_string(aside.join("build/.config"))?;
     let lost = lost_options(fragment, &config);
     ensure!(
         lost.is_empty(),
-        "the kernel's configuration does not take these (a dependency is off, or the symbol has \
+        "the configuration of {name} does not take these (a dependency is off, or the symbol has \
          no prompt): {}",
         lost.join(", ")
     );
     let jobs = thread::available_parallelism().map_or(2, usize::from);
     run(
-        "build the kernel",
-        &format!("make -C {MOUNTED_AT}/src O=../build -j{jobs} bzImage modules"),
+        "build",
+        &format!("{make} -j{jobs} {}", recipe.targets),
         "build.log",
     )?;
-    let image = aside.join("build/arch/x86/boot/bzImage");
+    let image = aside.join("build").join(recipe.image);
     fs::metadata(&image).with_context(|| format!("{}", image.display()))?;
     Ok(())
 }
@@ -99,6 +134,20 @@ fn options(fragment: &str) -> impl Iterator<Item = &str> {
         .lines()
         .map(str::trim)
         .filter(|line| line.starts_with("CONFIG_"))
+}
+
+/// A fragment with those options of `base` that `over` does not set, and then `over`.
+pub(super) fn overlaid(base: &str, over: &str) -> String {
+    let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+    let set: Vec<String> = options(over).map(name).collect();
+    let mut text = String::new();
+    for line in base.lines() {
+        if !set.contains(&name(line.trim())) {
+            text += line;
+            text += "\n";
+        }
+    }
+    text + over
 }
 
 /// Options of the fragment that the configuration does not have as wanted.
@@ -115,6 +164,13 @@ fn lost_options<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_second_fragment_wins() {
+        let base = "# why\nCONFIG_A=y\nCONFIG_AB=y\n";
+        let text = overlaid(base, "# because\nCONFIG_A=n\n");
+        assert_eq!(text, "# why\nCONFIG_AB=y\n# because\nCONFIG_A=n\n");
+    }
 
     #[test]
     fn options_that_did_not_survive_are_named() {

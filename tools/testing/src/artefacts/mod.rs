@@ -6,21 +6,27 @@
 //! |-----------------|------------------------------|---------------------------------|
 //! | root file system| `rootfs/<key>`               | the package list changes        |
 //! | kernel          | `kernel/<key>`               | fragment or tool versions change|
+//! | native kernels  | `native*/<key>`              | fragment, tool versions or, for |
+//! |                 |                              | the patched one, patches change |
 //! | QEMU of trixie  | `old-qemu/<key>`             | the root file system changes    |
 //! | Debian's kernel | `distro-kernel/<key>`        | the root file system changes    |
 //! | driver          | `trees/<tree>/module`        | `make` says so                  |
+//! | native driver   | `trees/<tree>/module-native*`| `make` says so                  |
 //! | programs        | `trees/<tree>/static`        | cargo says so                   |
 //! | guest           | `trees/<tree>/guest.cpio`    | each time (it takes no time)    |
 
+mod beds;
 pub mod cache;
 pub(crate) mod distro_kernel;
 mod guest;
 mod kernel;
 pub mod module;
+pub mod native;
 mod old_qemu;
 pub(crate) mod programs;
 mod rootfs;
 pub mod sandbox;
+mod upstream;
 
 use std::{
     env, fs,
@@ -102,7 +108,18 @@ pub struct Workshop {
     cache: Cache,
     tree: PathBuf,
     products: PathBuf,
-    debug: bool,
+    checks: Checks,
+}
+
+/// How much the kernel of the box checks itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    /// What tests need: `configs/hostbox.config`.
+    Usual,
+    /// As much as it can: `configs/debug.config` too.
+    Many,
+    /// Nothing: `configs/release.config` too.
+    None,
 }
 
 impl Workshop {
@@ -122,19 +139,25 @@ impl Workshop {
             cache,
             tree,
             products,
-            debug: false,
+            checks: Checks::Usual,
         })
     }
 
     /// With the kernel that checks itself: `configs/debug.config`.
     pub fn debug(mut self) -> Self {
-        self.debug = true;
+        self.checks = Checks::Many;
+        self
+    }
+
+    /// With a kernel that checks nothing, for benchmarks: `configs/release.config`.
+    pub fn release(mut self) -> Self {
+        self.checks = Checks::None;
         self
     }
 
     /// See [`Workshop::debug`].
     pub fn is_debug(&self) -> bool {
-        self.debug
+        self.checks == Checks::Many
     }
 
     /// Top of the work tree.
@@ -194,8 +217,10 @@ impl Workshop {
             fs::read_to_string(&path).with_context(|| format!("{}", path.display()))
         };
         let mut fragment = read("hostbox.config")?;
-        if self.debug {
-            fragment += &read("debug.config")?;
+        match self.checks {
+            Checks::Usual => (),
+            Checks::Many => fragment += &read("debug.config")?,
+            Checks::None => fragment = kernel::overlaid(&fragment, &read("release.config")?),
         }
         Ok(kernel::ensure_kernel(&self.cache, &rootfs, &fragment)?.join("build"))
     }
@@ -222,11 +247,36 @@ impl Workshop {
     ///
     /// The compiler's words.
     pub fn build_module(&self, variant: &str, arguments: &str) -> Result<PathBuf> {
+        self.build_project(&module::Project::driver(&self.tree), variant, arguments)
+    }
+
+    /// Builds the drivers of `samples/vfio` for the box's kernel, with further arguments of `make`.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub fn build_samples(&self, variant: &str, arguments: &str) -> Result<PathBuf> {
+        let project = module::Project::samples(&self.tree);
+        self.build_project(&project, variant, &format!("SAMPLES=y {arguments}"))
+    }
+
+    /// The same for any module.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub(crate) fn build_project(
+        &self,
+        project: &module::Project,
+        variant: &str,
+        arguments: &str,
+    ) -> Result<PathBuf> {
         let (rootfs, build) = (self.rootfs()?, self.kernel()?);
         // Products for one kernel must not be taken for those for the other.
-        let variant = match self.debug {
-            true => format!("{variant}-debug"),
-            false => variant.to_string(),
+        let variant = match self.checks {
+            Checks::Usual => variant.to_string(),
+            Checks::Many => format!("{variant}-debug"),
+            Checks::None => format!("{variant}-release"),
         };
         let kernel = module::Kernel::Box {
             rootfs: &rootfs,
@@ -234,7 +284,7 @@ impl Workshop {
         };
         module::build(
             &self.cache,
-            &self.tree,
+            project,
             &self.products,
             &variant,
             &kernel,
@@ -252,7 +302,7 @@ impl Workshop {
         let kernel = module::Kernel::Host(kdir);
         module::build(
             &self.cache,
-            &self.tree,
+            &module::Project::driver(&self.tree),
             &self.products,
             &variant,
             &kernel,
@@ -295,11 +345,11 @@ impl Workshop {
         let kernel = self.kernel()?;
         let top = kernel.parent().context("a kernel needs a folder")?;
         let script = format!(
-            "rustfmt --edition 2021 --config-path {}/src/.rustfmt.toml {} \
-             {}/drivers/vfio/pci/dlr/main.rs",
+            "cd {}; rustfmt --edition 2021 --config-path {}/src/.rustfmt.toml {} \
+             drivers/vfio/pci/dlr/main.rs samples/vfio/main.rs",
+            sandbox::TREE_AT,
             kernel::MOUNTED_AT,
             if check { "--check" } else { "" },
-            sandbox::TREE_AT,
         );
         let mut command = sandbox::Sandbox::new(&self.rootfs()?)
             .mount(top, kernel::MOUNTED_AT, false)
@@ -319,6 +369,15 @@ impl Workshop {
             Some(path) => Ok(path),
             None => programs::build(&self.tree, &self.products, &self.bindgen()?),
         }
+    }
+
+    /// The static programs of another tree, built in a folder `name` of their own.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub(crate) fn programs_of(&self, tree: &Path, name: &str) -> Result<PathBuf> {
+        programs::build(tree, &self.products.join(name), &self.bindgen()?)
     }
 
     /// The guests' initramfs.

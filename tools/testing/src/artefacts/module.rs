@@ -15,15 +15,58 @@ use anyhow::{ensure, Context, Result};
 use super::{
     cache::{remove_tree, Cache},
     kernel::MOUNTED_AT,
+    native::{self, Flavour, NATIVE_AT},
     sandbox::{Sandbox, TREE_AT},
 };
 use crate::progress;
 
-/// What the module is built from, relative to the top of the tree.
-const SOURCES: &[&str] = &["Kbuild", "drivers", "include"];
+/// A module that is built out of tree.
+pub struct Project {
+    /// Folder of the sources.
+    pub top: PathBuf,
+    /// Files and folders that it is built from, relative to `top`.
+    pub sources: &'static [&'static str],
+    /// File name of the module.
+    pub name: &'static str,
+}
 
-/// File name of the module.
-const NAME: &str = "dlr_vfio_pci.ko";
+impl Project {
+    /// The driver of a work tree.
+    pub fn driver(tree: &Path) -> Self {
+        Self {
+            top: tree.to_path_buf(),
+            sources: &["Kbuild", "drivers", "include"],
+            name: "dlr_vfio_pci.ko",
+        }
+    }
+
+    /// The drivers of `samples/vfio`, of a work tree.
+    pub fn samples(tree: &Path) -> Self {
+        Self {
+            top: tree.to_path_buf(),
+            sources: &["Kbuild", "drivers", "include", "samples/vfio"],
+            name: "vfio_samples.ko",
+        }
+    }
+
+    /// The module that does wrong, of a work tree.
+    pub fn control(tree: &Path) -> Self {
+        Self {
+            top: tree.join("tools/testing/control"),
+            sources: &["Kbuild", "dlr_control.c"],
+            name: "dlr_control.ko",
+        }
+    }
+
+    /// The module that fills and empties pipes, of a work tree.
+    pub fn feed(tree: &Path) -> Self {
+        Self {
+            top: tree.join("tools/testing/feed"),
+            sources: &["Kbuild", "dlr_feed.c"],
+            name: "dlr_feed.ko",
+        }
+    }
+}
 
 /// List of the files copied last time, to notice which ones went away.
 const COPIED: &str = "copied";
@@ -37,6 +80,17 @@ pub enum Kernel<'a> {
         /// The kernel's build tree, `build` beside `src`.
         build: &'a Path,
     },
+    /// A native one, in its sandbox.
+    Native {
+        /// Root file system with the toolchain.
+        rootfs: &'a Path,
+        /// The folder with the kernel's source.
+        source: &'a Path,
+        /// The kernel's entry, which holds its build tree.
+        entry: &'a Path,
+        /// Which one it is.
+        flavour: Flavour,
+    },
     /// A prepared build tree of this machine, with this machine's toolchain.
     Host(&'a Path),
 }
@@ -49,22 +103,24 @@ pub enum Kernel<'a> {
 /// The compiler's words.
 pub fn build(
     cache: &Cache,
-    tree: &Path,
+    project: &Project,
     products: &Path,
     variant: &str,
     kernel: &Kernel<'_>,
     arguments: &str,
 ) -> Result<PathBuf> {
+    let tree = &project.top;
     ensure!(
         tree.join("Kbuild").exists(),
-        "there is no Kbuild in {}: nothing to build the driver from",
-        tree.display()
+        "there is no Kbuild in {}: nothing to build {} from",
+        tree.display(),
+        project.name
     );
     let folder = products.join(variant);
     let source = folder.join("src");
     let _lock = cache.lock(&format!("{variant}-{}", super::cache::tree_name(tree)))?;
     fs::create_dir_all(&source)?;
-    copy_sources(tree, &folder, &source)?;
+    copy_sources(project, &folder, &source)?;
     let mut command = match kernel {
         Kernel::Box { rootfs, build } => {
             let sandbox = Sandbox::new(rootfs).mount(&source, TREE_AT, true);
@@ -84,6 +140,18 @@ pub fn build(
                 kdir.display()
             ))
         }
+        Kernel::Native {
+            rootfs,
+            source: kernel_source,
+            entry,
+            flavour,
+        } => native::sandbox(rootfs, kernel_source)?
+            .mount(entry, NATIVE_AT, false)
+            .mount(&source, TREE_AT, true)
+            .command(&format!(
+                "make -C {NATIVE_AT}/build M={TREE_AT} {} {arguments} modules",
+                flavour.arguments()
+            )),
         Kernel::Host(build) => {
             let mut command = Command::new("make");
             command
@@ -96,12 +164,12 @@ pub fn build(
         }
     };
     progress::step(
-        &format!("build the driver ({variant})"),
+        &format!("build {} ({variant})", project.name),
         &mut command,
         &folder.join("make.log"),
     )?;
     // Runs hard-link the module: what they hold must not change under them.
-    let (built, module) = (source.join(NAME), folder.join(NAME));
+    let (built, module) = (source.join(project.name), folder.join(project.name));
     let fresh = folder.join("fresh.ko");
     fs::copy(&built, &fresh).with_context(|| format!("{} was not built", built.display()))?;
     fs::rename(fresh, &module)?;
@@ -109,9 +177,10 @@ pub fn build(
 }
 
 /// Brings the copy up to date; files that did not change keep their times.
-fn copy_sources(tree: &Path, folder: &Path, source: &Path) -> Result<()> {
+fn copy_sources(project: &Project, folder: &Path, source: &Path) -> Result<()> {
+    let tree = &project.top;
     let mut files = BTreeSet::new();
-    for top in SOURCES {
+    for top in project.sources {
         collect(tree, Path::new(top), &mut files)?;
     }
     let list = folder.join(COPIED);
@@ -135,7 +204,7 @@ fn copy_sources(tree: &Path, folder: &Path, source: &Path) -> Result<()> {
 }
 
 /// Source files below `path`; products of a build in the tree stay behind.
-fn collect(tree: &Path, path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+pub(crate) fn collect(tree: &Path, path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     let full = tree.join(path);
     if full.is_file() {
         files.insert(path.to_path_buf());
@@ -177,14 +246,14 @@ mod tests {
         ] {
             fs::write(tree.join(file), file).unwrap();
         }
-        copy_sources(&tree, &products, &source).unwrap();
+        copy_sources(&Project::driver(&tree), &products, &source).unwrap();
         assert!(!source.join("drivers/a/x.o").exists());
         let before = fs::metadata(source.join("drivers/a/x.rs")).unwrap();
         // A product of the build in the copy must survive, a removed source not.
         fs::write(source.join("drivers/a/x.o"), "").unwrap();
         fs::remove_file(tree.join("drivers/a/y.rs")).unwrap();
         fs::write(tree.join("Kbuild"), "new").unwrap();
-        copy_sources(&tree, &products, &source).unwrap();
+        copy_sources(&Project::driver(&tree), &products, &source).unwrap();
         assert!(!source.join("drivers/a/y.rs").exists());
         assert!(source.join("drivers/a/x.o").exists());
         assert_eq!(fs::read_to_string(source.join("Kbuild")).unwrap(), "new");

@@ -21,6 +21,7 @@ use crate::progress;
 const PACKAGES: &[&str] = &[
     "dlr-agent",
     "dlr-guest",
+    "dlr-measure",
     "dlr-nic",
     "dlr-traffic",
     "vfio-mig",

@@ -44,6 +44,10 @@ const PACKAGES: &[&str] = &[
     "rustfmt",
     "rust-clippy",
     "bindgen",
+    // The kernel with KASAN: with Rust it takes one built by LLVM.
+    "clang",
+    "lld",
+    "llvm",
     // In the box.
     "mount",
     "iproute2",

@@ -11,13 +11,12 @@ use std::{
 
 use anyhow::{ensure, Result};
 
-/// Folders of the root file system that exist to be mounted over.
+/// Folders of the root file system that exist to be mounted over: the kernel's entry with its
+/// source, and that of a native kernel.
 pub(super) const MOUNT_POINTS: &[&str] = &["kernel", "work"];
 
 /// Where a work tree is mounted in a sandbox: every root file system has this folder.
-/// (`work` above is not used any more. It is one of the things that a root file system is keyed
-/// by, and goes when the next one of them changes.)
-pub(super) const TREE_AT: &str = "/srv";
+pub(crate) const TREE_AT: &str = "/srv";
 
 /// A root file system and what is mounted in it.
 pub struct Sandbox {

@@ -13,9 +13,10 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use dlr_testing::{
-    artefacts::Workshop,
+    artefacts::{native::Flavour, Workshop},
+    bench::{Extent, Part},
     layers::{self, Layer},
-    BoxConfig, HostBox, NicConfig,
+    mutants, BoxConfig, HostBox, NicConfig,
 };
 
 #[derive(Parser)]
@@ -46,6 +47,24 @@ enum Action {
         #[arg(long)]
         debug: bool,
     },
+    /// Puts bugs into driver and NIC, one at a time: the test that is named for each has to fail.
+    Mutants {
+        /// Only those whose id begins with this (repeatable).
+        #[arg(long)]
+        id: Vec<String>,
+    },
+    /// Measures what the driver costs; the last line is the path of the figures.
+    Bench {
+        /// Measures this commit too, and prints both.
+        #[arg(long)]
+        base: Option<String>,
+        /// A few passes only, to see that it works.
+        #[arg(long)]
+        short: bool,
+        /// Only these parts (repeatable).
+        #[arg(long)]
+        part: Vec<PartName>,
+    },
     /// A shell in a host box, on this terminal.
     Shell(MachineArguments),
     /// Builds the driver for a prepared kernel build tree of this machine.
@@ -72,6 +91,12 @@ enum LayerName {
     Style,
     Host,
     Module,
+    Native,
+    /// The whole driver on functions of the NIC, natively
+    Whole,
+    Bench,
+    NativeDebug,
+    Upstream,
     Kunit,
     Boxes,
 }
@@ -82,8 +107,39 @@ impl From<LayerName> for Layer {
             LayerName::Style => Self::Style,
             LayerName::Host => Self::Host,
             LayerName::Module => Self::Module,
+            LayerName::Native => Self::Native,
+            LayerName::Whole => Self::Whole,
+            LayerName::Bench => Self::Bench,
+            LayerName::NativeDebug => Self::NativeDebug,
+            LayerName::Upstream => Self::Upstream,
             LayerName::Kunit => Self::Kunit,
             LayerName::Boxes => Self::Boxes,
+        }
+    }
+}
+
+/// A part of the benchmark on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum PartName {
+    Native,
+    Idle,
+    Stream,
+    Nic,
+    Overflow,
+    Downtime,
+    PerNic,
+}
+
+impl From<PartName> for Part {
+    fn from(name: PartName) -> Self {
+        match name {
+            PartName::Native => Self::Native,
+            PartName::Idle => Self::Idle,
+            PartName::Stream => Self::Stream,
+            PartName::Nic => Self::Nic,
+            PartName::Overflow => Self::Overflow,
+            PartName::Downtime => Self::Downtime,
+            PartName::PerNic => Self::PerNic,
         }
     }
 }
@@ -97,6 +153,12 @@ enum Artefact {
     Kernel,
     /// The driver.
     Module,
+    /// The native kernel and the driver for it.
+    Native,
+    /// The native kernel for benchmarks and the driver with its benchmark for it.
+    NativeBench,
+    /// Kernel, driver and programs for the benchmark in host boxes.
+    BoxBench,
     /// The programs.
     Programs,
     /// Everything that a box needs.
@@ -170,6 +232,8 @@ fn main() -> ExitCode {
         Action::Build { what } => build(what),
         Action::Env => environment(),
         Action::Test { layer, name, debug } => test(&layer, name.as_deref(), debug),
+        Action::Mutants { id } => run_mutants(&id),
+        Action::Bench { base, short, part } => bench(base.as_deref(), short, &part),
         Action::Cargo { arguments } => cargo(&arguments),
         Action::FormatDriver => format_driver(),
         Action::Shell(machine) => shell(&machine),
@@ -211,6 +275,9 @@ fn build(what: Artefact) -> Result<ExitCode> {
         Artefact::Module => workshop
             .module()?
             .context("the tree has no Kbuild, so no driver")?,
+        Artefact::Native => workshop.native(Flavour::Plain)?.module,
+        Artefact::NativeBench => workshop.bench(workshop.tree(), "bench")?.1,
+        Artefact::BoxBench => workshop.release().artefacts()?.kernel,
         Artefact::Programs => workshop.programs()?,
         Artefact::All => {
             workshop.artefacts()?;
@@ -245,6 +312,25 @@ fn test(names: &[LayerName], only: Option<&str>, debug: bool) -> Result<ExitCode
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+fn run_mutants(ids: &[String]) -> Result<ExitCode> {
+    let score = mutants::run(&Workshop::open()?, ids)?;
+    Ok(match score.caught == score.all {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn bench(base: Option<&str>, short: bool, names: &[PartName]) -> Result<ExitCode> {
+    let extent = if short { Extent::Short } else { Extent::Full };
+    let parts: Vec<Part> = match names {
+        [] => Part::ALL.to_vec(),
+        names => names.iter().map(|name| (*name).into()).collect(),
+    };
+    let path = dlr_testing::bench::run(&Workshop::open()?, base, extent, &parts)?;
+    println!("bench: {}", path.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn module(kdir: &Path) -> Result<ExitCode> {

@@ -8,7 +8,7 @@ use dlr_guest::protocol::{LINE, PORT_NAME};
 
 use crate::artefacts::distro_kernel::FIRST_PROGRAM;
 
-use super::vm::{folder, Backend, VmConfig};
+use super::config::{folder, Backend, VmConfig};
 
 /// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
 /// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
@@ -102,7 +102,7 @@ pub(super) fn command_line(config: &VmConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::e2e::vm::Unusual;
+    use crate::e2e::config::Unusual;
 
     fn config(backend: Backend, incoming: bool) -> VmConfig {
         VmConfig {

@@ -5,14 +5,17 @@
 use std::time::SystemTime;
 
 use anyhow::{ensure, Context, Result};
+use serde_json::json;
 
 use super::{
+    config::Unusual,
     lab::Lab,
     migrate::{self, Migration, Plan},
     oracle::{self, Verdict},
+    trace::Trace,
     traffic::{Load, Traffic},
     unix_ms,
-    vm::{Unusual, Vm},
+    vm::Vm,
 };
 
 /// The guest, where it is now, and what it has been through.
@@ -21,6 +24,55 @@ pub struct Journey {
     vm: Vm,
     traffic: Traffic,
     stopped: Vec<(u64, u64)>,
+    /// What the NIC logged in the last attempt.
+    written: Written,
+}
+
+/// What the logs of all functions of a NIC have named.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    granules: u64,
+    lost: u64,
+}
+
+/// Pages that a migration may report without a log entry: parts of its ranges that START did not name are
+/// dirty once (log rule 9), such as the windows of devices.
+const UNTRACKED: u64 = 1024;
+
+impl Written {
+    fn now(lab: &Lab) -> Result<Self> {
+        let stats = lab.nic(&json!({"cmd": "stats"}))?;
+        let sum = |key: &str| -> Result<u64> {
+            let functions = stats["functions"].as_array().context("no functions")?;
+            functions
+                .iter()
+                .map(|f| f["log"][key].as_u64().context("no counter of the log"))
+                .sum()
+        };
+        Ok(Self {
+            granules: sum("granules")?,
+            lost: sum("lost")?,
+        })
+    }
+
+    fn since(self, before: &Self) -> Self {
+        Self {
+            granules: self.granules.saturating_sub(before.granules),
+            lost: self.lost.saturating_sub(before.lost),
+        }
+    }
+
+    /// A driver that reports everything loses nothing and is of no use.
+    fn expect_no_more_than_twice(&self, trace: &Trace) -> Result<()> {
+        let reported: u64 = trace.rounds.iter().map(|r| r.nic_pages).sum();
+        let limit = 2 * self.granules + UNTRACKED;
+        ensure!(
+            self.lost > 0 || reported <= limit,
+            "{reported} pages reported, but the NIC logged only {}",
+            self.granules
+        );
+        Ok(())
+    }
 }
 
 impl Journey {
@@ -51,6 +103,7 @@ impl Journey {
             vm,
             traffic,
             stopped: Vec::new(),
+            written: Written::default(),
         })
     }
 
@@ -105,13 +158,20 @@ impl Journey {
 
     fn try_attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let mut destination = self.lab.vm(to, true)?;
+        let before = Written::now(&self.lab)?;
+        self.traffic.trickle(&self.lab)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
         running.pre_copy(&mut self.vm, |_| (), || Ok(true))?;
         let migration = if cancel {
             running.cancel(&mut self.vm, &mut destination)?
         } else {
-            running.switch_over(&mut self.vm, &mut destination)?
+            self.traffic.burst(&self.lab)?;
+            let migration = running.switch_over(&mut self.vm, &mut destination)?;
+            // Before anything can fail: what follows has time.
+            self.traffic.trickle(&self.lab)?;
+            migration
         };
+        self.written = Written::now(&self.lab)?.since(&before);
         self.stopped.extend(migration.stopped);
         let left = if migration.completed() {
             std::mem::replace(&mut self.vm, destination)
@@ -142,7 +202,10 @@ impl Journey {
             migration.status,
             migration.error.as_deref().unwrap_or("no reason given")
         );
-        self.check_alive().context("afterwards")
+        self.check_alive().context("afterwards")?;
+        self.traffic
+            .expect_growth(&self.lab, &migration.trace, self.lab.clock_ms(), true)?;
+        self.written.expect_no_more_than_twice(&migration.trace)
     }
 
     /// Fails if the guest runs no traffic where it is.
@@ -154,6 +217,29 @@ impl Journey {
         let status = self.vm.status()?;
         ensure!(status == "running", "the guest is {status}");
         self.traffic.check_alive(&self.lab, &mut self.vm)
+    }
+
+    /// Judges what the peer has of a guest that cannot be asked any more, and ends the box.
+    ///
+    /// # Errors
+    ///
+    /// A message of the guest was damaged or came twice, or the NIC does not answer.
+    pub fn judge_wire(self) -> Result<()> {
+        let stats = self.lab.wire(json!({"cmd": "stats"}))?;
+        let problems = oracle::judge_sinks(&stats);
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
+    }
+
+    /// Ends the box of a guest that was killed on purpose.
+    ///
+    /// # Errors
+    ///
+    /// The box's kernel complained, or its NIC died.
+    pub fn give_up(self) -> Result<()> {
+        // The QEMU of such a guest ends by itself or not.
+        let _ = self.vm.kill(self.lab.host());
+        self.lab.finish()
     }
 
     /// Ends the traffic, reads the backlog and judges.

@@ -9,10 +9,11 @@ use serde_json::{json, Value};
 
 use super::{
     blame::{self, EmulatorFault},
+    config::{Backend, Unusual, VmConfig},
     exits, unix_ms,
-    vm::{Backend, Unusual, Vm, VmConfig},
+    vm::Vm,
 };
-use crate::{BoxConfig, HostBox, NicConfig};
+use crate::{artefacts::Artefacts, BoxConfig, HostBox, NicConfig};
 
 /// Memory of a guest in MiB.
 pub const GUEST_MIB: u32 = 256;
@@ -84,13 +85,28 @@ impl Lab {
     ) -> Result<Self> {
         let nic = NicConfig::new(functions).args(nic_args.iter().copied());
         let pages = 2 * GUEST_MIB / 2 + 8;
+        let config = BoxConfig::new(name).nic(nic).huge_pages(pages);
+        Self::in_box(adapt(config), Artefacts::find()?, "", backend)
+    }
+
+    /// A lab in a box of its own kind: the driver is loaded with `parameters`, and gets all functions of
+    /// the first NIC. Guests need huge pages.
+    ///
+    /// # Errors
+    ///
+    /// See [`Lab::start`].
+    pub fn in_box(
+        config: BoxConfig,
+        artefacts: Artefacts,
+        parameters: &str,
+        backend: Backend,
+    ) -> Result<Self> {
         // The tests of the driver's parts would run at each insmod.
-        let config = BoxConfig::new(name)
-            .nic(nic)
-            .huge_pages(pages)
+        let config = config
             .kernel_arg("kunit.enable=0")
             .kernel_arg(TSC_TOLERANCE);
-        let host = HostBox::start(adapt(config))?;
+        let host = HostBox::start_with(config, artefacts)?;
+        host.load_driver(parameters)?;
         let functions = host.bind_dlr(0)?;
         host.run(KEEPER)
             .context("a VM that holds KVM's static branches")?;

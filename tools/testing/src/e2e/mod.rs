@@ -7,7 +7,8 @@
 //! * [`vm`] is a QEMU in it, [`command`] its command line, [`guest`] the program in its guest;
 //! * [`traffic`] starts what runs through the migration, on both sides;
 //! * [`migrate`] moves the guest, [`attempt`] does it step by step;
-//! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what;
+//! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
+//!   the time is made of for which the guest stands still;
 //! * [`journey`] puts these together: a guest that moves, again and again;
 //! * [`oracle`] judges: memory and wire; [`blame`] and [`exits`] tell whose fault a dead guest is;
 //! * [`report`] and [`picture`] tell people.
@@ -15,6 +16,7 @@
 pub mod attempt;
 pub mod blame;
 mod command;
+pub mod config;
 pub mod exits;
 pub mod guest;
 pub mod journey;
@@ -24,17 +26,20 @@ pub mod oracle;
 pub mod order;
 pub mod picture;
 pub mod report;
+pub mod stop;
 pub mod trace;
 pub mod traffic;
 pub mod vm;
 
 pub use attempt::{Attempt, Settings};
+pub use config::{Backend, Unusual, VmConfig};
 pub use journey::Journey;
 pub use lab::Lab;
 pub use migrate::{Migration, Plan};
 pub use oracle::Verdict;
+pub use stop::Stop;
 pub use traffic::Traffic;
-pub use vm::{Backend, Unusual, Vm, VmConfig};
+pub use vm::Vm;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

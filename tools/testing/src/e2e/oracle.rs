@@ -157,6 +157,23 @@ pub fn judge(accounts: &Accounts, stopped: &Windows) -> Verdict {
     verdict
 }
 
+/// What is wrong with the messages that the peer has of a guest, whatever became of it.
+pub fn judge_sinks(peer: &Value) -> Vec<String> {
+    let sinks = &peer["backend"]["sinks"];
+    let mut problems = Vec::new();
+    match sinks["unknown"].as_u64() {
+        Some(0) => (),
+        unknown => problems.push(format!("messages without a good header: {unknown:?}")),
+    }
+    for sink in sinks["streams"].as_array().into_iter().flatten() {
+        let bad = ["corrupt", "duplicates"].map(|key| sink["report"][key].as_u64());
+        if bad != [Some(0), Some(0)] {
+            problems.push(format!("damaged, twice: {bad:?} of {sink}"));
+        }
+    }
+    problems
+}
+
 /// A stream from the peer: what the NIC accepted against what the guest got.
 fn received(
     name: &str,
@@ -362,6 +379,24 @@ mod tests {
         let verdict = judge(&accounts, STOPPED);
         assert!(!verdict.passed());
         verdict.problems()
+    }
+
+    #[test]
+    fn a_dead_guest_is_judged_by_what_it_sent() {
+        let peer = accounts().peer;
+        assert!(judge_sinks(&peer).is_empty(), "{:?}", judge_sinks(&peer));
+        for key in ["corrupt", "duplicates"] {
+            let mut peer = peer.clone();
+            peer["backend"]["sinks"]["streams"][0]["report"][key] = 1.into();
+            assert_eq!(judge_sinks(&peer).len(), 1);
+        }
+        let mut peer = peer.clone();
+        peer["backend"]["sinks"]["unknown"] = 2.into();
+        assert_eq!(judge_sinks(&peer).len(), 1);
+        assert!(
+            !judge_sinks(&json!({})).is_empty(),
+            "no answer is no verdict"
+        );
     }
 
     #[test]

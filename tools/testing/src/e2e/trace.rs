@@ -33,6 +33,17 @@ pub struct Phase {
     pub bytes: u64,
 }
 
+/// Times of one migration, ms since 1970 by the box's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The second bitmap was asked for: all memory had been sent once.
+    pub second_bitmap: u64,
+    /// The last bitmap of pre-copy was asked for.
+    pub last_bitmap: u64,
+    /// The first device left PRE_COPY: no DMA any more.
+    pub suspended: u64,
+}
+
 /// What the trace of one migration says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Trace {
@@ -121,6 +132,22 @@ impl Trace {
         });
     }
 
+    /// Where only the NIC's log can name a page: `None` without two bitmaps before the suspension.
+    pub fn window(&self) -> Option<Window> {
+        let suspended = self
+            .phases
+            .iter()
+            .find(|p| p.state != "PRE_COPY" && p.state != "RUNNING")
+            .map(|p| p.from_ms)?;
+        let before = self.rounds.iter().filter(|r| r.at_ms <= suspended);
+        let times: Vec<u64> = before.map(|r| r.at_ms).collect();
+        Some(Window {
+            second_bitmap: *times.get(1)?,
+            last_bitmap: *times.last()?,
+            suspended,
+        })
+    }
+
     /// Device state bytes of all devices read in states whose name starts with `state`.
     pub fn bytes_in(&self, state: &str) -> u64 {
         self.phases
@@ -154,11 +181,17 @@ impl Trace {
 
 /// `2026-11-21T12:08:38.222169Z event rest`.
 pub(super) fn split(line: &str) -> Option<(u64, &str, &str)> {
+    let (us, event, rest) = split_us(line)?;
+    Some((us / 1000, event, rest))
+}
+
+/// [`split`] with microseconds.
+pub(super) fn split_us(line: &str) -> Option<(u64, &str, &str)> {
     let (time, rest) = line.split_once(' ')?;
     let time = humantime::parse_rfc3339(time).ok()?;
-    let ms = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
+    let us = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_micros();
     let (event, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-    Some((u64::try_from(ms).ok()?, event, rest))
+    Some((u64::try_from(us).ok()?, event, rest))
 }
 
 /// ` (vf0) rest`.
@@ -196,6 +229,42 @@ not a trace line
 2026-11-21T12:00:02.500000Z vfio_migration_set_device_state  (vf0) state STOP
 2026-11-21T12:00:02.600000Z migrate_set_state new state completed
 ";
+
+    #[test]
+    fn the_window_of_the_log_is_between_the_second_bitmap_and_the_suspension() {
+        let phase = |state: &str, from_ms| Phase {
+            device: "vf0".into(),
+            state: state.into(),
+            from_ms,
+            ms: 0,
+            bytes: 0,
+        };
+        let round = |at_ms| Round {
+            at_ms,
+            ..Round::default()
+        };
+        let mut trace = Trace {
+            rounds: [10, 20, 30, 45].map(round).to_vec(),
+            phases: vec![
+                phase("PRE_COPY", 5),
+                phase("PRE_COPY_P2P", 40),
+                phase("STOP_COPY", 42),
+            ],
+            statuses: vec![],
+        };
+        let window = Window {
+            second_bitmap: 20,
+            last_bitmap: 30,
+            suspended: 40,
+        };
+        assert_eq!(trace.window(), Some(window));
+        trace.rounds.drain(1..3);
+        assert_eq!(
+            trace.window(),
+            None,
+            "the second bitmap is that of the stopped machine"
+        );
+    }
 
     #[test]
     fn a_migration() {

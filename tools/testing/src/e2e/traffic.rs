@@ -17,7 +17,7 @@ use dlr_traffic::{ECHO_PORT, SINK_PORT};
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use super::{lab::Lab, vm::Vm};
+use super::{lab::Lab, trace::Trace, vm::Vm};
 
 /// Stream numbers; each NIC of the guest adds its number.
 pub const BACKLOG: u32 = 100;
@@ -33,6 +33,10 @@ pub const BULK: u32 = 500;
 const BACKLOG_PORT: u16 = 5000;
 const BACKLOG_PORTS: u16 = 4;
 const LIVE_PORT: u16 = 6000;
+/// Datagrams a second of [`Traffic::burst`].
+const BURST: u32 = 1000;
+/// Datagrams of the backlog that [`Traffic::expect_growth`] demands.
+const GROWTH: u64 = 20;
 /// What a datagram occupies in a socket's account, times its length, at most.
 const OVERHEAD: usize = 4;
 
@@ -41,7 +45,8 @@ const OVERHEAD: usize = 4;
 pub struct Load {
     /// Interfaces of the guest.
     pub nics: usize,
-    /// Datagrams of the backlog, at most, for each interface.
+    /// Datagrams of the backlog that the guest's sockets have room for, for each interface. A migration
+    /// that finds the stream at its end fails ([`Traffic::expect_growth`]).
     pub backlog: u64,
     /// How many of them come before the migration starts.
     pub before: u64,
@@ -54,11 +59,11 @@ pub struct Load {
 }
 
 impl Default for Load {
-    /// 27 MB of backlog before the migration, as much again while it runs.
+    /// 27 MB of backlog before the migration, more than as much again while it runs.
     fn default() -> Self {
         Self {
             nics: 1,
-            backlog: 6600,
+            backlog: 7600,
             before: 3300,
             size: 8192,
             trickle: 150,
@@ -71,8 +76,9 @@ impl Load {
     /// As much as a test needs that looks at something else.
     pub fn light() -> Self {
         Self {
-            backlog: 3000,
+            backlog: 24_000,
             before: 200,
+            size: 1400,
             trickle: 60,
             pps: 20,
             ..Self::default()
@@ -211,6 +217,61 @@ impl Traffic {
         for n in 0..self.load.nics {
             let rate = json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": self.load.trickle});
             lab.wire(rate)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the backlog grow fast, for the short time between the last bitmap of pre-copy and the
+    /// suspension.
+    ///
+    /// # Errors
+    ///
+    /// The NIC does not answer.
+    pub fn burst(&self, lab: &Lab) -> Result<()> {
+        for n in 0..self.load.nics {
+            lab.wire(json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": BURST}))?;
+        }
+        Ok(())
+    }
+
+    /// Fails unless the NIC wrote enough of the backlog where only its log could name the pages: after
+    /// the second bitmap, when QEMU had sent all memory once, and, with `to_the_last`, between the last
+    /// bitmap of pre-copy and the suspension. Without this the memory oracle would be content with a NIC
+    /// that logs nothing.
+    /// `lab` has the peer; `clock` is [`Lab::clock_ms`] of the box whose QEMU wrote the trace.
+    ///
+    /// # Errors
+    ///
+    /// Says how many there were. The trace has no two bitmaps or no suspension.
+    pub fn expect_growth(
+        &self,
+        lab: &Lab,
+        trace: &Trace,
+        clock: i64,
+        to_the_last: bool,
+    ) -> Result<()> {
+        let window = trace
+            .window()
+            .context("no window between bitmap and suspension")?;
+        let host = |ms: u64| ms.saturating_add_signed(clock);
+        for n in 0..self.load.nics {
+            let arrivals = |from: u64| -> Result<u64> {
+                let answer = lab.wire(json!({"cmd": "arrivals", "stream": BACKLOG + id(n),
+                    "from_ms": host(from), "to_ms": host(window.suspended)}))?;
+                answer["count"].as_u64().context("no count of arrivals")
+            };
+            let all = arrivals(window.second_bitmap)?;
+            ensure!(
+                all >= GROWTH,
+                "interface {n}: only {all} datagrams of the backlog were written after the second \
+                 bitmap: the memory oracle has nothing to judge ({window:?})"
+            );
+            let last = arrivals(window.last_bitmap)?;
+            ensure!(
+                !to_the_last || last > 0,
+                "interface {n}: no datagram of the backlog was written after the last bitmap of \
+                 pre-copy ({window:?})"
+            );
         }
         Ok(())
     }

@@ -11,7 +11,12 @@ use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::READY;
 use serde_json::{json, Value};
 
-use super::{command::command_line, guest::Guest, order::Order};
+use super::{
+    command::command_line,
+    config::{folder, VmConfig},
+    guest::Guest,
+    order::Order,
+};
 use crate::{agent::Program, qmp::Qmp, HostBox};
 
 /// How long a QEMU may take to offer QMP: its start reads much over 9p.
@@ -45,56 +50,11 @@ migration_bitmap_sync_start
 migration_bitmap_sync_end
 migrate_set_state
 vmstate_downtime_checkpoint
+vmstate_downtime_save
+vmstate_downtime_load
 loadvm_approve_switchover
 source_return_path_thread_switchover_acked
 ";
-
-/// How QEMU reaches VFIO devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Device nodes and `/dev/iommu`.
-    Iommufd,
-    /// Groups and containers.
-    Legacy,
-}
-
-/// What a VM consists of.
-#[derive(Clone, Debug)]
-pub struct VmConfig {
-    /// Name; its files are in `/run/vm/NAME`.
-    pub name: String,
-    /// PCI addresses of the functions it gets.
-    pub functions: Vec<String>,
-    /// How it reaches them.
-    pub backend: Backend,
-    /// Memory in MiB, on huge pages of 2 MiB.
-    pub memory_mib: u32,
-    /// Whether it waits for a migration.
-    pub incoming: bool,
-    /// What is not as usual.
-    pub unusual: Unusual,
-}
-
-/// What sets a VM apart from the others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unusual {
-    /// Options of every vfio-pci device, as `x-pre-copy-dirty-page-tracking=off`.
-    pub device: Option<String>,
-    /// Further words of the command line.
-    pub words: String,
-    /// Its processor stands still until `cont`.
-    pub paused: bool,
-    /// Memory in MiB, if not that of all others.
-    pub memory_mib: Option<u32>,
-    /// Emulator, if not the one of the root file system.
-    pub emulator: Option<String>,
-    /// Machine type, if not the newest one.
-    pub machine: Option<String>,
-    /// Its program is reached by a serial line, not by virtio-serial.
-    pub serial_line: bool,
-    /// Folder with `vmlinuz` and `initrd` of Debian's kernel, if not the kernel of the box.
-    pub boot: Option<String>,
-}
 
 /// A running VM. Dropping it lets the QEMU run on, as part of the box.
 pub struct Vm {
@@ -306,8 +266,4 @@ impl Vm {
         self.program.wait(Duration::from_secs(60))?;
         self.keep_logs(host)
     }
-}
-
-pub(super) fn folder(name: &str) -> String {
-    format!("/run/vm/{name}")
 }

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{qemu::Location, HostBox};
+use super::{
+    qemu::{port_of_device, Location},
+    HostBox,
+};
 
 /// Driver of the data functions, as in `/sys/bus/pci/drivers`.
 pub(super) const DATA_DRIVER: &str = "dlr_vfio_pci";
@@ -28,17 +31,39 @@ impl HostBox {
         for plug in self.plugs(nic)? {
             addresses.push(match &plug.location {
                 Location::Address(address) => address.clone(),
-                Location::Behind(port) => {
-                    let listing = self.run(&format!("ls /sys/bus/pci/devices/{port}/"))?;
-                    listing
-                        .lines()
-                        .find(|name| name.len() == 12 && name.starts_with("0000:"))
-                        .with_context(|| format!("nothing behind the root port {port}"))?
-                        .to_string()
+                Location::Behind(port) => self.behind(port, 0)?,
+                Location::Switch(port, index) => {
+                    let upstream = self.behind(port, 0)?;
+                    let downstream = self.behind(&upstream, *index)?;
+                    self.behind(&downstream, 0)?
                 }
             });
         }
         Ok(addresses)
+    }
+
+    /// PCI address of one of [`BoxConfig::devices`](crate::BoxConfig::devices).
+    ///
+    /// # Errors
+    ///
+    /// The box does not see it.
+    pub fn device(&self, number: usize) -> Result<String> {
+        self.behind(&port_of_device(number), 0)
+    }
+
+    /// PCI address of a function behind a port, the `index`th.
+    ///
+    /// # Errors
+    ///
+    /// The box does not see so many there.
+    pub fn behind(&self, port: &str, index: usize) -> Result<String> {
+        let listing = self.run(&format!("ls /sys/bus/pci/devices/{port}/"))?;
+        listing
+            .lines()
+            .filter(|name| name.len() == 12 && name.starts_with("0000:"))
+            .nth(index)
+            .map(str::to_string)
+            .with_context(|| format!("no function {index} behind the port {port}"))
     }
 
     /// Loads the driver with parameters such as `ring_order=4`, unless it is
@@ -52,8 +77,10 @@ impl HostBox {
             self.artefacts().module.is_some(),
             "the driver was not built: run `make modules`"
         );
+        // A mutant of the driver (see crate::mutants) is chosen when it is loaded.
+        let mutant = std::env::var("DLR_MUTANT").map_or(String::new(), |n| format!("mutant={n}"));
         self.run(&format!(
-            "[ -d /sys/module/dlr_vfio_pci ] || insmod {MODULE} {parameters}"
+            "[ -d /sys/module/dlr_vfio_pci ] || insmod {MODULE} {parameters} {mutant}"
         ))
         .map(drop)
     }

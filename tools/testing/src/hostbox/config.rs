@@ -9,9 +9,16 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 pub enum Placement {
     /// Each function in a slot of the root bus: an IOMMU group of its own.
     RootBus,
+    /// All functions in one slot of the root bus, eight at most: one IOMMU group, from which none
+    /// can be given away.
+    OneSlot,
     /// Each function behind a root port of its own, where it can be unplugged
     /// and errors can be injected.
     RootPorts,
+    /// All functions behind one switch, each at a downstream port of its own: errors of the upstream port
+    /// concern all of them. QEMU 11.1's downstream port lacks ACS, and all functions behind such ports would
+    /// be in one IOMMU group; its root port has ACS and works there, too.
+    Switch,
 }
 
 /// One `dlr-nic` process and its functions.
@@ -79,6 +86,9 @@ pub struct BoxConfig {
     pub name: String,
     /// The NICs, each a process of its own.
     pub nics: Vec<NicConfig>,
+    /// Devices of QEMU itself, each behind a root port of its own: see
+    /// [`HostBox::device`](crate::HostBox::device).
+    pub devices: Vec<String>,
     /// Memory of the box in MiB, huge pages included.
     pub memory_mib: u32,
     /// Number of processors.
@@ -98,6 +108,12 @@ pub struct BoxConfig {
     pub boot_limit: Duration,
     /// Whether a shell of the box takes over this terminal.
     pub console: bool,
+    /// Whether the box survives a system sleep: its file systems sit behind ports of their own, where
+    /// their virtio devices can promise to keep their state.
+    pub sleeps: bool,
+    /// Whether time in the box is the number of instructions that its one processor has executed, a
+    /// nanosecond each.
+    pub counted: bool,
 }
 
 impl BoxConfig {
@@ -106,6 +122,7 @@ impl BoxConfig {
         Self {
             name: name.into(),
             nics: Vec::new(),
+            devices: Vec::new(),
             memory_mib: 2560,
             cpus: 2,
             huge_pages: 0,
@@ -115,20 +132,32 @@ impl BoxConfig {
             cable: None,
             boot_limit: Duration::from_secs(180),
             console: false,
+            sleeps: false,
+            counted: false,
         }
     }
 
     /// A box for the running test: named by its thread, which the test
     /// framework names by the test.
+    ///
+    /// The driver's own suites would run at each insmod, for seconds, and what they find would be
+    /// heard by no test: they have a layer of their own.
     pub fn for_test() -> Self {
         let thread = std::thread::current();
-        Self::new(thread.name().unwrap_or("test").replace("::", "-"))
+        Self::new(thread.name().unwrap_or("test").replace("::", "-")).kernel_arg("kunit.enable=0")
     }
 
     /// Adds a NIC.
     #[must_use]
     pub fn nic(mut self, nic: NicConfig) -> Self {
         self.nics.push(nic);
+        self
+    }
+
+    /// Adds a device of QEMU, as `-device` has it but for its place.
+    #[must_use]
+    pub fn device(mut self, device: impl Into<String>) -> Self {
+        self.devices.push(device.into());
         self
     }
 
@@ -163,6 +192,21 @@ impl BoxConfig {
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, source: impl Into<PathBuf>) -> Self {
         self.files.push((name.into(), source.into()));
+        self
+    }
+
+    /// Lets the box survive a system sleep.
+    #[must_use]
+    pub fn sleeps(mut self) -> Self {
+        self.sleeps = true;
+        self
+    }
+
+    /// Makes the instructions of the box's one processor its clock.
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        self.cpus = 1;
+        self.counted = true;
         self
     }
 

@@ -6,24 +6,22 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     os::unix::net::{UnixListener, UnixStream},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::qemu::Paths;
+use super::{lifeline, qemu::Paths};
 
 /// Starts it with its output going to `qemu.log` and its command line kept in
 /// `qemu.cmd`.
 pub(super) fn start_qemu(words: &[OsString], paths: &Paths, console: bool) -> Result<Child> {
     let log = paths.results.join("qemu.log");
     let output = File::create(&log)?;
-    let (program, arguments) = words.split_first().context("no command line")?;
-    let mut command = Command::new(program);
+    let mut command = lifeline::command(words);
     command
-        .args(arguments)
         .env(
             "QEMU_MODULE_DIR",
             paths.rootfs.join("usr/lib/x86_64-linux-gnu/qemu"),
@@ -34,8 +32,7 @@ pub(super) fn start_qemu(words: &[OsString], paths: &Paths, console: bool) -> Re
     }
     let text: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
     fs::write(paths.results.join("qemu.cmd"), text.join("\n"))?;
-    command
-        .spawn()
+    lifeline::spawn(command)
         .with_context(|| format!("cannot start QEMU of {}", paths.rootfs.display()))
 }
 

@@ -22,6 +22,7 @@ mod cable;
 mod config;
 mod evidence;
 mod launch;
+mod lifeline;
 mod nic;
 mod qemu;
 mod results;

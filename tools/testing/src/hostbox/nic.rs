@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use anyhow::{bail, ensure, Context, Result};
 use rustix::process::{kill_process, Pid, Signal};
 use serde_json::{json, Value};
 
-use super::config::NicConfig;
+use super::{config::NicConfig, lifeline};
 
 /// How long the process may take to offer its sockets.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ pub struct Nic {
 
 impl Nic {
     /// Starts the program and waits until all its sockets are there.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Path,
         config: &NicConfig,
         folder: PathBuf,
@@ -40,15 +40,16 @@ impl Nic {
     ) -> Result<Self> {
         fs::create_dir_all(&folder)?;
         let output = File::create(&log).with_context(|| format!("{}", log.display()))?;
-        let child = Command::new(program)
+        let mut command = lifeline::command(&[program.into()]);
+        command
             .arg("--dir")
             .arg(&folder)
             .args(["--functions", &config.functions.to_string()])
             .args(&config.args)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
+            .stderr(output);
+        let child = lifeline::spawn(command)
             .with_context(|| format!("cannot start the NIC {}", program.display()))?;
         let mut nic = Self {
             child,

@@ -19,9 +19,17 @@ const FIRST_SLOT: u8 = 4;
 /// Slot 31 of a q35 is the chipset's.
 const END_OF_SLOTS: u8 = 31;
 
+/// Slot of the root ports of [`BoxConfig::devices`], which are its functions.
+const SLOT_OF_DEVICES: u8 = 30;
+
 /// How long QEMU waits for an answer of the NIC before it gives the device up.
 /// The default of 5 s is too short for a busy machine of two cores.
 const VFIO_USER_TIMEOUT_MS: u32 = 60_000;
+
+/// Speed of the link of root ports. After a reset of a faster one Linux waits until the port says that its
+/// link is active (`pci_bridge_wait_for_secondary_bus()`), which QEMU 11.1's does not for a vfio-user
+/// function: each recovery from a fatal error would fail.
+const SLOW_LINK: &str = "x-speed=5";
 
 /// Where one function of a NIC is found in the box.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub enum Location {
     Address(String),
     /// The PCI address of the root port that it sits behind.
     Behind(String),
+    /// The downstream port of this index of the switch behind this root port.
+    Switch(String, usize),
 }
 
 /// A function as the command line plugs it in.
@@ -104,7 +114,13 @@ pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandL
         "-machine",
         "q35,kernel-irqchip=off,memory-backend=ram".into(),
     );
-    add("-accel", "tcg,thread=multi".into());
+    if config.counted {
+        // QEMU counts instructions on a single thread only.
+        add("-accel", "tcg,thread=single".into());
+        add("-icount", "shift=0".into());
+    } else {
+        add("-accel", "tcg,thread=multi".into());
+    }
     add("-cpu", "max".into());
     add("-smp", config.cpus.to_string());
     add("-m", format!("{}M", config.memory_mib));
@@ -143,22 +159,45 @@ pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandL
                 quoted(path)
             ),
         );
+        let place = match tag {
+            "root" => "0,multifunction=on",
+            "stage" => "1",
+            _ => "2",
+        };
+        let place = if config.sleeps {
+            // A virtio device on the root bus has no power management capability, and Linux resets it
+            // over a sleep; its 9p cannot do with that.
+            if tag == "root" {
+                add(
+                    "-device",
+                    "pcie-root-port,id=files,bus=pcie.0,chassis=9,slot=0,addr=0x2.0".into(),
+                );
+            }
+            format!("bus=files,x-pcie-pm-no-soft-reset=on,addr=0x0.{place}")
+        } else {
+            format!("bus=pcie.0,addr=0x2.{place}")
+        };
         add(
             "-device",
-            format!(
-                "virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0,addr=0x2.{}",
-                match tag {
-                    "root" => "0,multifunction=on",
-                    "stage" => "1",
-                    _ => "2",
-                }
-            ),
+            format!("virtio-9p-pci,fsdev={tag},mount_tag={tag},{place}"),
         );
     }
-    add(
-        "-device",
-        "virtio-serial-pci,id=serial,bus=pcie.0,addr=0x3".into(),
-    );
+    if config.sleeps {
+        add(
+            "-device",
+            "pcie-root-port,id=channel,bus=pcie.0,chassis=8,slot=0,addr=0x3.0".into(),
+        );
+        // What the agent has not sent yet would be lost, see above.
+        add(
+            "-device",
+            "virtio-serial-pci,id=serial,bus=channel,x-pcie-pm-no-soft-reset=on".into(),
+        );
+    } else {
+        add(
+            "-device",
+            "virtio-serial-pci,id=serial,bus=pcie.0,addr=0x3".into(),
+        );
+    }
     add(
         "-chardev",
         format!(
@@ -192,8 +231,26 @@ pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandL
         );
     }
     let plugs = plug_nics(config, paths, &mut add)?;
+    if config.devices.len() > 8 {
+        bail!("a slot has eight functions");
+    }
+    for (n, device) in config.devices.iter().enumerate() {
+        add(
+            "-device",
+            format!(
+                "pcie-root-port,id=own{n},bus=pcie.0,chassis=6,slot={n},addr={SLOT_OF_DEVICES:#x}.{n},\
+                 multifunction=on"
+            ),
+        );
+        add("-device", format!("{device},bus=own{n}"));
+    }
     words.extend(["-nodefaults", "-no-reboot", "-no-user-config"].map(OsString::from));
     Ok((words, plugs))
+}
+
+/// PCI address of the root port of one of [`BoxConfig::devices`].
+pub(super) fn port_of_device(number: usize) -> String {
+    format!("0000:00:{SLOT_OF_DEVICES:02x}.{number}")
 }
 
 fn netdev(cable: &Cable) -> String {
@@ -260,6 +317,12 @@ fn plug_nics(
                     slot += 1;
                     Location::Address(address)
                 }
+                Placement::OneSlot => {
+                    device["bus"] = json!("pcie.0");
+                    device["addr"] = json!(format!("{slot:#x}.{function:#x}"));
+                    device["multifunction"] = json!(function == 0);
+                    Location::Address(format!("0000:00:{slot:02x}.{function}"))
+                }
                 Placement::RootPorts => {
                     // Eight root ports to a slot.
                     if ports % 8 == 0 && ports > 0 {
@@ -272,11 +335,37 @@ fn plug_nics(
                         "-device",
                         format!(
                             "pcie-root-port,id=port{port},bus=pcie.0,chassis=1,slot={port},\
-                             addr={slot:#x}.{sub}{multi}"
+                             {SLOW_LINK},addr={slot:#x}.{sub}{multi}"
                         ),
                     );
                     device["bus"] = json!(format!("port{port}"));
                     Location::Behind(format!("0000:00:{slot:02x}.{sub}"))
+                }
+                Placement::Switch => {
+                    if function == 0 {
+                        add(
+                            "-device",
+                            format!(
+                                "pcie-root-port,id=nic{number}root,bus=pcie.0,chassis=2,\
+                                 slot={number},{SLOW_LINK},addr={slot:#x}"
+                            ),
+                        );
+                        add(
+                            "-device",
+                            format!("x3130-upstream,id=nic{number}up,bus=nic{number}root"),
+                        );
+                    }
+                    // In place of xio3130-downstream, which has no ACS.
+                    add(
+                        "-device",
+                        format!(
+                            "pcie-root-port,id=nic{number}down{function},bus=nic{number}up,\
+                             chassis={},slot={function},{SLOW_LINK},addr={function:#x}",
+                            3 + number
+                        ),
+                    );
+                    device["bus"] = json!(format!("nic{number}down{function}"));
+                    Location::Switch(format!("0000:00:{slot:02x}.0"), function.into())
                 }
             };
             if slot > END_OF_SLOTS {
@@ -285,9 +374,14 @@ fn plug_nics(
             add("-device", device.to_string());
             plugs.push(Plug { id, location });
         }
-        if nic.placement == Placement::RootPorts {
-            slot += 1;
-            ports = ports.next_multiple_of(8);
+        match nic.placement {
+            Placement::RootBus => (),
+            Placement::OneSlot if nic.functions > 7 => bail!("a slot has eight functions"),
+            Placement::OneSlot | Placement::Switch => slot += 1,
+            Placement::RootPorts => {
+                slot += 1;
+                ports = ports.next_multiple_of(8);
+            }
         }
         nics.push(plugs);
     }
@@ -345,6 +439,47 @@ mod tests {
             Location::Behind("0000:00:05.0".into())
         );
         assert_eq!(text.matches("multifunction=on").count(), 1 + 9);
+    }
+
+    #[test]
+    fn functions_of_a_switch_have_a_port_each() {
+        let nic = NicConfig::new(2).placed(Placement::Switch);
+        let (text, plugs) = line(&BoxConfig::new("x").nic(nic).functions(1)).unwrap();
+        assert_eq!(text.matches("x3130-upstream").count(), 1);
+        assert_eq!(text.matches(",bus=nic0up,").count(), 3);
+        let root = "0000:00:04.0".to_string();
+        assert_eq!(plugs[0][2].location, Location::Switch(root, 2));
+        assert_eq!(
+            plugs[1][0].location,
+            Location::Address("0000:00:05.0".into())
+        );
+    }
+
+    #[test]
+    fn file_systems_of_a_box_that_sleeps_keep_their_state() {
+        let text = line(&BoxConfig::new("x").sleeps()).unwrap().0;
+        assert_eq!(text.matches("x-pcie-pm-no-soft-reset=on").count(), 4);
+        let text = line(&BoxConfig::new("x")).unwrap().0;
+        assert!(!text.contains("no-soft-reset"));
+    }
+
+    #[test]
+    fn instructions_are_counted_on_one_processor() {
+        let text = line(&BoxConfig::new("x").counted()).unwrap().0;
+        assert!(text.contains("-accel tcg,thread=single -icount shift=0"));
+        assert!(text.contains("-smp 1 "));
+        assert!(!line(&BoxConfig::new("x")).unwrap().0.contains("-icount"));
+    }
+
+    #[test]
+    fn devices_of_qemu_have_a_root_port_each() {
+        let config = BoxConfig::new("x").device("edu").device("bochs-display");
+        let text = line(&config).unwrap().0;
+        assert!(text.contains("addr=0x1e.0,multifunction=on -device edu,bus=own0"));
+        assert!(text.contains("addr=0x1e.1,multifunction=on -device bochs-display,bus=own1"));
+        assert_eq!(port_of_device(1), "0000:00:1e.1");
+        let many = (0..9).fold(BoxConfig::new("x"), |config, _| config.device("edu"));
+        assert!(line(&many).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use crate::{artefacts::Artefacts, cpio::Archive};
 
 /// Programs for the box; those that are not built are left out.
-const PROGRAMS: &[&str] = &["vfio-mig", "dlr-traffic", "dlr-guest"];
+const PROGRAMS: &[&str] = &["vfio-mig", "dlr-traffic", "dlr-guest", "dlr-measure"];
 
 /// Sample modules of the kernel that tests use, relative to its build tree.
 const SAMPLE_MODULES: &[&str] = &["samples/vfio-mdev/mtty.ko", "drivers/vfio/mdev/mdev.ko"];

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{ensure, Result};
 
-use super::{Context, Tally};
+use super::tally::{Context, Tally};
 use crate::{
     hostbox::{BoxConfig, HostBox},
     ktap::{self, Suite, Verdict},
@@ -24,14 +24,13 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// Loads the driver in a box without a NIC and counts its test cases.
 pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
-    let expected = expected_suites(&context.workshop.tree().join("drivers"))?;
-    ensure!(!expected.is_empty(), "the driver has no KUnit suite");
+    let expected = suites_of(context)?;
     let config = BoxConfig::new("kunit").expect_complaint("kunit");
     let host = HostBox::start_with(config, context.artefacts()?)?;
     host.load_driver("")?;
     let suites = gather(&host, &expected)?;
     host.run("rmmod dlr_vfio_pci")?;
-    judge(&expected, &suites, tally);
+    judge("kunit", &expected, &suites, tally);
     tally.check("kernel log of the KUnit run", host.finish());
     Ok(())
 }
@@ -54,12 +53,18 @@ fn gather(host: &HostBox, expected: &BTreeSet<String>) -> Result<BTreeMap<String
     }
 }
 
-fn judge(expected: &BTreeSet<String>, suites: &BTreeMap<String, Suite>, tally: &mut Tally) {
+/// Counts the cases of the expected suites; `run` names where they ran.
+pub(super) fn judge(
+    run: &str,
+    expected: &BTreeSet<String>,
+    suites: &BTreeMap<String, Suite>,
+    tally: &mut Tally,
+) {
     for name in expected {
         match suites.get(name) {
-            None => tally.fail(format!("KUnit suite {name} did not run")),
+            None => tally.fail(format!("{run}: KUnit suite {name} did not run")),
             Some(suite) if !suite.complete => {
-                tally.fail(format!("KUnit suite {name} did not run to its end"));
+                tally.fail(format!("{run}: KUnit suite {name} did not run to its end"));
             }
             Some(_) => {}
         }
@@ -67,14 +72,21 @@ fn judge(expected: &BTreeSet<String>, suites: &BTreeMap<String, Suite>, tally: &
     // The kernel's own suites are its business.
     for (name, suite) in suites.iter().filter(|(name, _)| expected.contains(*name)) {
         for (case, verdict) in &suite.cases {
-            println!("kunit {name}.{case} ... {verdict:?}");
+            println!("{run} {name}.{case} ... {verdict:?}");
             match verdict {
                 Verdict::Passed => tally.pass(),
-                Verdict::Failed => tally.fail(format!("KUnit {name}.{case}")),
+                Verdict::Failed => tally.fail(format!("{run}: KUnit {name}.{case}")),
                 Verdict::Skipped => tally.skipped += 1,
             }
         }
     }
+}
+
+/// Names of the suites in the driver's source.
+pub(super) fn suites_of(context: &Context<'_>) -> Result<BTreeSet<String>> {
+    let expected = expected_suites(&context.workshop.tree().join("drivers"))?;
+    ensure!(!expected.is_empty(), "the driver has no KUnit suite");
+    Ok(expected)
 }
 
 /// Names in `#[kunit_tests(NAME)]` below a folder.
@@ -117,7 +129,7 @@ mod tests {
         let expected = ["a", "b"].map(String::from).into();
         let log = "    # Subtest: a\n    ok 1 x\nok 1 a\n";
         let mut tally = Tally::default();
-        judge(&expected, &ktap::parse(log), &mut tally);
+        judge("kunit", &expected, &ktap::parse(log), &mut tally);
         assert_eq!((tally.passed, tally.failed), (1, 1));
         assert!(tally.failures.iter().any(|f| f.contains("b did not run")));
     }

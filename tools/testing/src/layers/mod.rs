@@ -3,19 +3,30 @@
 //! The layers of `make test`, from cheap to dear. What cannot run counts as
 //! failed, with the reason; nothing is skipped silently.
 
+mod bench;
 mod cargo;
+mod imports;
 mod kunit;
+mod loops;
+mod names;
+mod native;
+mod pool;
+mod results;
 mod rules;
+mod tally;
+mod whole;
 
 use std::{
     fmt, fs,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 
-use crate::artefacts::{Artefacts, Workshop};
+pub use tally::Tally;
+
+use crate::artefacts::Workshop;
+use tally::Context;
 
 /// A layer by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +37,17 @@ pub enum Layer {
     Host,
     /// The driver builds without a warning.
     Module,
+    /// A few passes of `make bench`.
+    Bench,
+    /// The driver's own tests, natively.
+    Native,
+    /// The whole driver on functions of the NIC, natively.
+    Whole,
+    /// [`Layer::Native`] and [`Layer::Whole`] on a kernel that checks itself, and while allocations
+    /// fail.
+    NativeDebug,
+    /// The driver's own tests, natively, on a kernel with our patches for it.
+    Upstream,
     /// The driver's own tests, in a host box.
     Kunit,
     /// Tests that start host boxes: the tool and everything end to end.
@@ -33,11 +55,16 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// All, in the order of their cost.
-    pub const ALL: [Self; 5] = [
+    /// Those of `make test`, in the order of their cost. [`Layer::NativeDebug`] and
+    /// [`Layer::Upstream`] are not among them: they have kernels of their own to build, as
+    /// `make test-debug` has.
+    pub const ALL: [Self; 8] = [
         Self::Style,
         Self::Host,
         Self::Module,
+        Self::Native,
+        Self::Whole,
+        Self::Bench,
         Self::Kunit,
         Self::Boxes,
     ];
@@ -49,73 +76,14 @@ impl fmt::Display for Layer {
             Self::Style => "style",
             Self::Host => "host",
             Self::Module => "module",
+            Self::Native => "native",
+            Self::Bench => "bench",
+            Self::Whole => "whole",
+            Self::NativeDebug => "native-debug",
+            Self::Upstream => "upstream",
             Self::Kunit => "kunit",
             Self::Boxes => "boxes",
         })
-    }
-}
-
-/// How many tests ended how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Passed.
-    pub passed: u32,
-    /// Failed.
-    pub failed: u32,
-    /// Skipped by the test itself, visibly.
-    pub skipped: u32,
-    /// What failed, one line each.
-    pub failures: Vec<String>,
-}
-
-impl Tally {
-    fn pass(&mut self) {
-        self.passed += 1;
-    }
-
-    fn fail(&mut self, what: impl Into<String>) {
-        self.failed += 1;
-        self.failures.push(what.into());
-    }
-
-    /// Counts a check that is one test.
-    fn check(&mut self, name: &str, outcome: Result<()>) {
-        match outcome {
-            Ok(()) => self.pass(),
-            Err(e) => self.fail(format!("{name}: {e:#}")),
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-        self.failures.extend(other.failures);
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
-        if self.skipped > 0 {
-            write!(f, ", {} skipped", self.skipped)?;
-        }
-        Ok(())
-    }
-}
-
-/// What the layers work with.
-struct Context<'a> {
-    workshop: &'a Workshop,
-    logs: PathBuf,
-    /// Only tests whose name contains this.
-    only: Option<&'a str>,
-}
-
-impl Context<'_> {
-    /// What boxes need; an error counts as a failure of the layer.
-    fn artefacts(&self) -> Result<Artefacts> {
-        self.workshop.artefacts()
     }
 }
 
@@ -142,6 +110,12 @@ pub fn run(workshop: &Workshop, layers: &[Layer], only: Option<&str>) -> Result<
             Layer::Style => style(&context, &mut tally),
             Layer::Host => cargo::host_tests(&context, &mut tally),
             Layer::Module => module(&context, &mut tally),
+            Layer::Native => native::run(&context, &mut tally),
+            Layer::Bench => bench::run(&context, &mut tally),
+            Layer::Whole => whole::run(&context, &mut tally),
+            Layer::NativeDebug => native::run_debug(&context, &mut tally)
+                .and_then(|()| whole::run_debug(&context, &mut tally)),
+            Layer::Upstream => native::run_upstream(&context, &mut tally),
             Layer::Kunit => kunit::run(&context, &mut tally),
             Layer::Boxes => cargo::box_tests(&context, &mut tally),
         };
@@ -164,7 +138,7 @@ pub fn run(workshop: &Workshop, layers: &[Layer], only: Option<&str>) -> Result<
 }
 
 fn summary(layer: Layer, tally: &Tally, time: Duration) -> String {
-    format!("{layer:<8} {tally} ({} s)", time.as_secs())
+    format!("{:<12} {tally} ({} s)", layer.to_string(), time.as_secs())
 }
 
 fn style(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
@@ -193,20 +167,9 @@ fn module(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
         "build without warnings, clippy's included",
         build("module-checked", "KRUSTFLAGS=-Dwarnings CLIPPY=1"),
     );
+    let samples = context
+        .workshop
+        .build_samples("samples-checked", "KRUSTFLAGS=-Dwarnings CLIPPY=1");
+    tally.check("build of the samples without warnings", samples.map(drop));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_line_has_the_agreed_form() {
-        let mut tally = Tally::default();
-        tally.pass();
-        assert_eq!(tally.to_string(), "1 passed, 0 failed");
-        tally.fail("x");
-        tally.skipped = 2;
-        assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
-    }
 }

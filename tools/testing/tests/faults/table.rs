@@ -33,11 +33,13 @@ What a user of a data function sees when the NIC does not answer its driver as i
 reference NIC was told to do so, once for each cell, and ``make test`` does it again and
 compares: this page is what was observed.
 
-After each of these the test looks that VFIO_DEVICE_RESET brings RUNNING back, that the data
-files are dead, that neither driver nor NIC has a session, log, DMA buffer or command left over,
-and that the function can be saved again. After \"dead queue\" the management function has to be
-bound again for that; until then everything that needs it is ENOTCONN, and RESET and close work
-all the same.
+After each of these the test looks first that the function can be brought to RUNNING and that a save
+session can be begun, read from and ended without a reset: a guest goes on, and must be able to migrate
+later. That leaves out ERROR and RESUMING, which a reset alone leads out of. Then it looks that
+VFIO_DEVICE_RESET brings RUNNING back, that the data files are dead, that neither driver nor NIC has a
+session, log, DMA buffer or command left over, and that a save session works as before. After \"dead queue\" the
+test resets the management function, which the driver would do by itself after a while; until then what
+needs it is ETIMEDOUT or EIO, and RESET and close work all the same.
 
 A cell has the errno of the call, for an arc the state that GET shows afterwards, and behind
 the semicolon what else can be seen: whether the data file lives, or what the next calls answer.

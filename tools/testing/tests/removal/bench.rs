@@ -2,7 +2,7 @@
 
 //! A NIC with two data functions, both open: one with its log on, one with it off.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use anyhow::{bail, ensure, Context, Result};
 use dlr_testing::{agent::Program, drive::Drive, BoxConfig, HostBox, NicConfig, Placement};
@@ -10,6 +10,10 @@ use serde_json::{json, Value};
 
 /// Longest time of a command that the NIC is started with, milliseconds. What ends much earlier was woken.
 pub(crate) const TIMEOUT_MS: u64 = 3000;
+/// What the driver adds to the deadline of a command, milliseconds.
+const MARGIN_MS: u64 = 500;
+/// From when a command is given to when its abort begins, and from there to when that is overdue.
+pub(crate) const DEADLINE_MS: u64 = TIMEOUT_MS + MARGIN_MS;
 /// Shorter than that, and long enough for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_millis(2500);
 /// All states; ERROR is entered by force.
@@ -34,6 +38,8 @@ pub(crate) struct Bench {
     pub(crate) management: String,
     pub(crate) data: Vec<String>,
     pub(crate) drives: Vec<Drive>,
+    /// FLRs of the management function that a test gave through sysfs; the driver must give none.
+    flrs: Cell<u64>,
 }
 
 impl Bench {
@@ -44,10 +50,40 @@ impl Bench {
 
     /// [`Bench::new`] with the NIC plugged in elsewhere.
     pub(crate) fn placed(placement: Placement) -> Result<Self> {
+        Self::with(placement, TIMEOUT_MS)
+    }
+
+    /// [`Bench::new`] with a NIC whose commands may take so long, in milliseconds.
+    pub(crate) fn slow(timeout_ms: u64) -> Result<Self> {
+        Self::with(Placement::RootBus, timeout_ms)
+    }
+
+    /// [`Bench::slow`] with a management function that an FLR resets alone.
+    pub(crate) fn slow_without_vfs(timeout_ms: u64) -> Result<Self> {
+        let nic = NicConfig::new(2).args([format!("--cmd-timeout={timeout_ms}")]);
+        Self::in_box(BoxConfig::for_test().nic(nic))
+    }
+
+    /// [`Bench::slow`] with the NIC plugged in elsewhere.
+    pub(crate) fn with(placement: Placement, timeout_ms: u64) -> Result<Self> {
         let nic = NicConfig::new(2)
-            .args([format!("--cmd-timeout={TIMEOUT_MS}")])
+            .args([
+                format!("--cmd-timeout={timeout_ms}"),
+                // The driver's own FLR of the management function would take the data functions away.
+                "--sriov-like".to_string(),
+            ])
             .placed(placement);
-        let host = HostBox::start(BoxConfig::for_test().nic(nic))?;
+        Self::in_box(BoxConfig::for_test().nic(nic))
+    }
+
+    /// [`Bench::new`] with a management function that an FLR resets alone.
+    pub(crate) fn without_vfs() -> Result<Self> {
+        Self::slow_without_vfs(TIMEOUT_MS)
+    }
+
+    /// [`Bench::new`] in a box like this, which has one NIC of two functions.
+    pub(crate) fn in_box(config: BoxConfig) -> Result<Self> {
+        let host = HostBox::start(config)?;
         let management = host.addresses(0)?.remove(0);
         let data = host.bind_dlr(0)?;
         let mut drives = Vec::new();
@@ -65,6 +101,7 @@ impl Bench {
             management,
             data,
             drives,
+            flrs: Cell::new(0),
         })
     }
 
@@ -214,8 +251,16 @@ impl Bench {
         self.sysfs(&format!("/sys/bus/pci/devices/{address}/remove"), "1")
     }
 
+    /// The driver gives the management function an FLR, as it has no VFs and nothing else helps.
+    pub(crate) fn expect_flr(&self) {
+        self.flrs.set(self.flrs.get().saturating_add(1));
+    }
+
     /// Resets a function behind its driver's back.
     pub(crate) fn reset_function(&self, address: &str) -> Result<()> {
+        if address == self.management {
+            self.expect_flr();
+        }
         self.sysfs(&format!("/sys/bus/pci/devices/{address}/reset"), "1")
     }
 
@@ -266,11 +311,23 @@ impl Bench {
         Ok(output.success())
     }
 
+    /// Judges the kernel log of a box that was switched off.
+    pub(crate) fn ended(self) -> Result<()> {
+        self.host.check_log()?;
+        self.host.wait()
+    }
+
     /// Ends the programs, unloads the module, and judges the kernel log.
     pub(crate) fn finish(mut self) -> Result<()> {
         for drive in self.drives.drain(..) {
             drive.quit()?;
         }
+        let flrs = self.nic(&json!({"cmd": "stats"}))?["flrs"].clone();
+        ensure!(
+            flrs == self.flrs.get(),
+            "{flrs} FLRs of the management function, {} expected",
+            self.flrs.get()
+        );
         ensure!(self.users()? == 0, "references to the module are left");
         ensure!(self.unload()?, "the module cannot be unloaded");
         self.host.finish()

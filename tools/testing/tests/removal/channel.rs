@@ -15,8 +15,8 @@ use serde_json::json;
 use super::bench::{Bench, PATIENCE, STATES};
 
 /// Bits of the Uncorrectable Error Status (PCI Express Base Specification 6.0, 7.8.4.2).
-const MALFORMED_TLP: u32 = 1 << 18;
-const COMPLETION_TIMEOUT: u32 = 1 << 14;
+pub(super) const MALFORMED_TLP: u32 = 1 << 18;
+pub(super) const COMPLETION_TIMEOUT: u32 = 1 << 14;
 /// Says the kernel for each error that it is done with.
 const RECOVERED: &str = "device recovery successful";
 
@@ -40,7 +40,7 @@ fn error(address: &str, uncorrectable: u32) -> Result<Vec<u8>> {
 }
 
 /// Lets a function have an error, and waits until the kernel has dealt with it.
-fn inject(host: &HostBox, address: &str, uncorrectable: u32) -> Result<()> {
+pub(super) fn inject(host: &HostBox, address: &str, uncorrectable: u32) -> Result<()> {
     let octal: String = error(address, uncorrectable)?
         .iter()
         .map(|byte| format!("\\{byte:03o}"))

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     blame::{EmulatorFault, ATTEMPTS},
     Journey,
@@ -23,6 +23,8 @@ pub(crate) trait Bench: Sized + Send + 'static {
     fn failed(&mut self);
     /// Says whose fault a failure is: see [`Lab::blame`](dlr_testing::e2e::Lab::blame).
     fn blame(&self, result: Result<()>) -> Result<()>;
+    /// Judges what can be judged of one whose guest the emulated processor killed.
+    fn salvage(self) -> Result<()>;
     /// Ends it; what has to hold at last.
     fn close(self) -> Result<()>;
 }
@@ -40,6 +42,8 @@ pub(crate) struct Group<B> {
     /// Starts what they work with, in a box of this name.
     open: fn(&str) -> Result<B>,
     bench: Mutex<Option<B>>,
+    /// Scenarios after which a bench was of no use any more: its guest is judged by nobody.
+    unjudged: Mutex<Vec<String>>,
 }
 
 /// What is to be run of a group, and the group, which may have a box open when that has been run:
@@ -59,6 +63,7 @@ impl<B: Bench> Group<B> {
             name,
             open,
             bench: Mutex::new(None),
+            unjudged: Mutex::new(Vec::new()),
         })
     }
 
@@ -78,8 +83,26 @@ impl<B: Bench> Group<B> {
     pub(crate) fn end(self: &Arc<Self>, name: &'static str) -> Trial {
         let group = Arc::clone(self);
         Trial::test(format!("{}::{name}", self.name), move || {
-            group.close().map_err(|e| format!("{e:?}").into())
+            group.judge().map_err(|e| format!("{e:?}").into())
         })
+    }
+
+    /// Ends the box, and fails if there is no guest to judge.
+    fn judge(&self) -> Result<()> {
+        let unjudged = self.unjudged.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(
+            unjudged.is_empty(),
+            "what the guest of this group had been through was not judged after {}",
+            unjudged.join(", ")
+        );
+        let bench = self
+            .bench
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let bench = bench
+            .context("no guest to judge: this test needs the scenarios of its group before it")?;
+        bench.close()
     }
 
     /// Runs it; again in a fresh box if the first one was killed by its emulated processor.
@@ -128,11 +151,21 @@ impl<B: Bench> Group<B> {
         let usable = after.is_ok();
         match bench.blame(result.and(after)) {
             // With its box, in which nobody else is to be excused by the same.
-            Err(e) if e.is::<EmulatorFault>() => Ok(Outcome::Excused(e)),
+            Err(e) if e.is::<EmulatorFault>() => {
+                bench
+                    .salvage()
+                    .context("before the emulated processor killed the guest")?;
+                Ok(Outcome::Excused(e))
+            }
             result => {
                 // One that is of no use any more is dropped, with all its logs.
                 if usable {
                     *place = Some(bench);
+                } else {
+                    self.unjudged
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(name.to_owned());
                 }
                 result.map(|()| Outcome::Ended)
             }
@@ -183,6 +216,11 @@ impl Bench for Journey {
 
     fn blame(&self, result: Result<()>) -> Result<()> {
         self.lab().blame(result)
+    }
+
+    /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.
+    fn salvage(self) -> Result<()> {
+        self.judge_wire()
     }
 
     /// Both oracles are content with all that happened.

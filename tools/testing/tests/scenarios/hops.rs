@@ -3,17 +3,17 @@
 //! Scenarios with a destination: a guest that moves in unusual ways, and attempts that fail
 //! there.
 
-use std::{thread::sleep, time::Duration};
-
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings},
+    trace::Trace,
     Journey, Unusual, Vm,
 };
 use serde_json::{json, Value};
 
 use crate::{
     group::{Group, Listed},
+    source::until_asked,
     start_journey,
 };
 
@@ -76,7 +76,7 @@ fn killed_in_setup(journey: &mut Journey) -> Result<()> {
     )?;
     let uri = destination.expect_incoming(lab, &Settings::held())?;
     vm.begin(lab, &uri, &Settings::held())?;
-    sleep(Duration::from_millis(500));
+    until_asked(lab, vm)?;
     destination.kill(lab.host())?;
     expect_survival(journey, here, there)
 }
@@ -166,12 +166,20 @@ pub(crate) fn complete_with(
     rounds: u64,
     settings: &Settings,
 ) -> Result<()> {
-    let (lab, vm, _) = journey.parts();
+    let (lab, vm, traffic) = journey.parts();
     let uri = destination.expect_incoming(lab, settings)?;
     vm.begin(lab, &uri, settings)?;
     vm.until_rounds(rounds)?;
+    traffic.burst(lab)?;
     vm.let_go()?;
-    vm.until_end()?.expect("completed")
+    let ended = vm.until_end()?;
+    traffic.trickle(lab)?;
+    ended.expect("completed")?;
+    let trace = Trace::parse(&vm.trace(lab.host())?);
+    if trace.rounds.len() > 2 {
+        traffic.expect_growth(lab, &trace, lab.clock_ms(), true)?;
+    }
+    Ok(())
 }
 
 /// The guest runs there now: takes it over and ends the source, whose log was on to the last.

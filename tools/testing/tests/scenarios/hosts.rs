@@ -8,11 +8,13 @@ use dlr_testing::{
     e2e::{
         attempt::{driver_state, Settings},
         oracle,
+        trace::Trace,
         traffic::{Load, Traffic},
         Backend, Lab, Vm,
     },
     Cable,
 };
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::group::{Bench, Group, Listed};
@@ -99,8 +101,14 @@ impl Hosts {
         destination.receive(&self.labs[to], &uri, &settings)?;
         vm.begin(&self.labs[here], &uri, &settings)?;
         vm.until_rounds(3)?;
+        self.traffic.burst(&self.labs[0])?;
         vm.let_go()?;
-        vm.until_end()?.expect("completed")?;
+        let ended = vm.until_end()?;
+        self.traffic.trickle(&self.labs[0])?;
+        ended.expect("completed")?;
+        let trace = Trace::parse(&vm.trace(self.labs[here].host())?);
+        self.traffic
+            .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;
         destination.until_running("running")?;
         vm.order(self.labs[here].host())?.expect(
             "LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED",
@@ -136,6 +144,13 @@ impl Bench for Hosts {
         self.labs
             .iter()
             .fold(result, |result, lab| lab.blame(result))
+    }
+
+    /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.
+    fn salvage(self) -> Result<()> {
+        let problems = oracle::judge_sinks(&self.labs[0].wire(json!({"cmd": "stats"}))?);
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
     }
 
     /// Both oracles are content with all that happened.

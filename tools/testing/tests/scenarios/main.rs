@@ -2,6 +2,7 @@
 
 //! The scenarios of `Documentation/scenarios.rst` that share a box. `sNN` is their number.
 
+mod address;
 mod blockers;
 mod group;
 mod hops;

@@ -22,12 +22,12 @@ fn count(lab: &Lab, vm: &Vm, event: &str) -> Result<usize> {
     Ok(trace.lines().filter(|line| line.contains(event)).count())
 }
 
-/// Gives the interface its address, and waits for an answer of the peer.
-fn expect_network(lab: &Lab, vm: &mut Vm) -> Result<()> {
+/// Gives the interface its address with this last byte, and waits for an answer of the peer.
+pub(crate) fn expect_network(lab: &Lab, vm: &mut Vm, last: u8) -> Result<()> {
     let guest = vm.guest(lab.host())?;
     let host = |n| -> Ipv4Addr { address(0, n) };
     let nics = vec![Address {
-        address: host(2),
+        address: host(last),
         prefix: 24,
     }];
     let _: Vec<Nic> = guest.ask(&Request::Net {
@@ -44,7 +44,7 @@ fn expect_network(lab: &Lab, vm: &mut Vm) -> Result<()> {
 /// See the module.
 pub(crate) fn set_up_anew(bench: &mut Blocked) -> Result<()> {
     let mut vm = bench.start(String::new(), false)?;
-    expect_network(&bench.lab, &mut vm)?;
+    expect_network(&bench.lab, &mut vm, 2)?;
     let mut destination = bench.lab.vm(&[1], true)?;
     let lab = &bench.lab;
     let settings = Settings::held();
@@ -55,7 +55,7 @@ pub(crate) fn set_up_anew(bench: &mut Blocked) -> Result<()> {
     ensure!(count(lab, &vm, SENT)? == 1);
     let () = vm.guest(lab.host())?.ask(&Request::Rebind { nic: 0 })?;
     // The new set-up is part of what moves.
-    expect_network(lab, &mut vm)?;
+    expect_network(lab, &mut vm, 2)?;
     vm.until_rounds(4)?;
     ensure!(count(lab, &vm, AGAIN)? > 0, "QEMU did not hear of it");
     vm.let_go()?;

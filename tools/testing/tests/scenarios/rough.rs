@@ -5,7 +5,7 @@
 
 use std::{
     thread::{self, sleep},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{anyhow, ensure, Context, Result};
@@ -55,6 +55,11 @@ impl Bench for Rough {
 
     fn blame(&self, result: Result<()>) -> Result<()> {
         self.lab.blame(result)
+    }
+
+    /// Its guests have no traffic: there is nothing that the peer could be asked.
+    fn salvage(self) -> Result<()> {
+        Ok(())
     }
 
     fn close(self) -> Result<()> {
@@ -119,7 +124,6 @@ fn nic_pauses(bench: &mut Rough) -> Result<()> {
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     vm.until_rounds(2)?;
     let nic = lab.host().nic(0)?;
-    let start = Instant::now();
     nic.signal(Signal::STOP)?;
     // QEMU asks the device and waits in there; so may every answer of it.
     thread::scope(|scope| {
@@ -131,7 +135,6 @@ fn nic_pauses(bench: &mut Rough) -> Result<()> {
         let woken = later.join().map_err(|_| anyhow!("the thread panicked"))?;
         woken.and(ended?.expect("completed"))
     })?;
-    ensure!(start.elapsed() >= Duration::from_secs(3));
     vm.qmp().execute("cont", Value::Null)?;
     vm.until_running("running")?;
     vm.order(lab.host())?

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
-    Journey,
+    Journey, Lab, Vm,
 };
 use serde_json::{json, Value};
 
@@ -133,17 +133,22 @@ fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
         &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
     )?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
-    // QEMU has asked for it, and waits.
-    let end = Instant::now() + Duration::from_secs(30);
-    while !vm.trace(lab.host())?.trim_end().ends_with(ASKED) {
-        ensure!(Instant::now() < end, "the device is not taken to PRE_COPY");
-        sleep(Duration::from_millis(50));
-    }
+    until_asked(lab, vm)?;
     vm.cancel()?.expect("cancelled")?;
     ensure!(vm.status()? == "running");
     vm.order(lab.host())?
         .expect("LOG_START REPORT PRE_COPY LOOP RUNNING SAVED")?;
     expect_untouched(journey, before)
+}
+
+/// Waits until QEMU has asked for PRE_COPY, and waits for the device.
+pub(crate) fn until_asked(lab: &Lab, vm: &Vm) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !vm.trace(lab.host())?.trim_end().ends_with(ASKED) {
+        ensure!(Instant::now() < end, "the device is not taken to PRE_COPY");
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// [17] Cancelled in pre-copy; that the next migration completes is shown by [18].

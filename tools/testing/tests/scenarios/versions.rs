@@ -9,10 +9,18 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
+use dlr_guest::{
+    protocol::{Pong, Request},
+    xdp::Action,
+};
 use dlr_testing::{
     artefacts::Workshop,
-    e2e::{attempt::Settings, traffic::Load, Backend, Journey, Lab, Unusual},
+    e2e::{
+        attempt::Settings,
+        traffic::{self, Load},
+        Backend, Journey, Lab, Unusual,
+    },
 };
 
 use crate::{
@@ -62,6 +70,7 @@ pub(crate) fn distro_group() -> Listed {
     let group = Group::new("distro", start_distro);
     let trials = vec![
         group.scenario("guest_with_debians_kernel_moves", |j| hop(j, &distro())),
+        group.scenario("case_15_xdp_attaches_before_and_after_a_move", xdp),
         group.end("the_guest_with_debians_kernel_is_unharmed"),
     ];
     (group, trials)
@@ -77,6 +86,43 @@ pub(crate) fn group() -> Listed {
         group.end("the_guest_of_both_versions_is_unharmed"),
     ];
     (group, trials)
+}
+
+/// Field case 15: the driver refuses XDP where it cannot turn checksum offload off. A program attaches,
+/// works, moves with the guest, and can be replaced and taken away at the new place. Kernels of this
+/// tree's guests have no BPF.
+fn xdp(journey: &mut Journey) -> Result<()> {
+    filter_pongs(journey)?;
+    hop(journey, &distro())?;
+    // What was attached there works here, and so does another attachment.
+    ensure!(ping(journey).is_err(), "the program did not move");
+    set_xdp(journey, None)?;
+    filter_pongs(journey)?;
+    set_xdp(journey, None)?;
+    ping(journey)
+}
+
+/// Attaches a program that lets everything through, then one that throws answers to pings away.
+fn filter_pongs(journey: &mut Journey) -> Result<()> {
+    ping(journey)?;
+    set_xdp(journey, Some(Action::Pass))?;
+    ping(journey)?;
+    set_xdp(journey, Some(Action::DropPongs))?;
+    ensure!(ping(journey).is_err(), "the program is not asked");
+    journey.check_alive()
+}
+
+fn set_xdp(journey: &mut Journey, action: Option<Action>) -> Result<()> {
+    let (lab, vm, _) = journey.parts();
+    vm.guest(lab.host())?.ask(&Request::Xdp { nic: 0, action })
+}
+
+fn ping(journey: &mut Journey) -> Result<()> {
+    let (lab, vm, _) = journey.parts();
+    let dst = traffic::address(0, 1);
+    let guest = vm.guest(lab.host())?;
+    let _: Pong = guest.ask(&Request::Ping { dst, attempts: 10 })?;
+    Ok(())
 }
 
 fn new() -> Unusual {

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Each allocation of each operation fails once (review M5): the errno says so, nothing is lost, and the
+//! device works on. What fails are allocations of the thread that makes the call (`fail-nth` in
+//! `Documentation/fault-injection/fault-injection.rst` of Linux), those of vfio-pci-core included.
+
+use anyhow::{ensure, Context, Result};
+use dlr_testing::{drive::outcome, BoxConfig, NicConfig};
+use serde_json::{json, Value};
+
+use super::bench::Bench;
+
+/// More allocations than any operation makes.
+const MANY: u32 = 400;
+/// Pages that the log tracks.
+const PAGES: u64 = 256;
+
+/// An operation on function 0.
+struct Operation {
+    /// Where the function is before it.
+    from: &'static str,
+    /// With a log, in which a write waits.
+    log: bool,
+    call: Value,
+}
+
+fn operation(from: &'static str, log: bool, call: Value) -> Operation {
+    Operation { from, log, call }
+}
+
+fn set(from: &'static str, to: &str) -> Operation {
+    operation(from, false, json!({"cmd": "set", "state": to}))
+}
+
+/// All of them but opening and closing: each arc, each call of a session and of a log, and reset.
+fn operations() -> Vec<Operation> {
+    let plain = |from, call| operation(from, false, call);
+    vec![
+        set("RUNNING", "RUNNING_P2P"),
+        set("RUNNING_P2P", "STOP"),
+        set("STOP", "RUNNING_P2P"),
+        set("RUNNING_P2P", "RUNNING"),
+        set("RUNNING", "PRE_COPY"),
+        set("PRE_COPY", "PRE_COPY_P2P"),
+        set("PRE_COPY_P2P", "STOP_COPY"),
+        set("PRE_COPY", "RUNNING"),
+        set("STOP", "STOP_COPY"),
+        set("STOP_COPY", "STOP"),
+        set("STOP", "RESUMING"),
+        plain("PRE_COPY", json!({"cmd": "size"})),
+        plain("PRE_COPY", json!({"cmd": "precopy"})),
+        plain("STOP_COPY", json!({"cmd": "read"})),
+        plain("RESUMING", json!({"cmd": "write", "saved": "image"})),
+        plain("PRE_COPY", json!({"cmd": "reset"})),
+        plain("RUNNING", json!({"cmd": "log-start", "ranges": ["0+1M"]})),
+        operation("RUNNING", true, json!({"cmd": "log-stop"})),
+        operation("RUNNING", true, json!({"cmd": "report", "range": "0+1M"})),
+        operation("RUNNING", true, json!({"cmd": "report", "range": "4G+1M"})),
+    ]
+}
+
+/// What fails are allocations that may sleep, of slabs and of more than one page: those of single pages
+/// are the page faults of the program, too.
+fn allow_failures(bench: &Bench) -> Result<()> {
+    bench
+        .host
+        .run(
+            "cd /sys/kernel/debug && for f in failslab fail_page_alloc; do \
+             echo 0 > $f/verbose && echo N > $f/ignore-gfp-wait || exit 1; done; \
+             echo 1 > fail_page_alloc/min-order",
+        )
+        .map(drop)
+}
+
+/// Carries `call` out with its `nth` allocation failing. Returns its answer, how it ended, and whether it
+/// made as many.
+fn starve(bench: &mut Bench, call: &Value, nth: u32) -> Result<(Value, String, bool)> {
+    let mut request = call.clone();
+    request["fail_nth"] = json!(nth);
+    let answer = bench.drives[0].ask(&request)?;
+    let ended = outcome(&answer)?;
+    ensure!(["OK", "ENOMEM"].contains(&ended.as_str()), "{answer}");
+    let starved = answer["starved"].as_bool().context("no word of it")?;
+    ensure!(starved || ended == "OK", "{answer}");
+    Ok((answer, ended, starved))
+}
+
+/// The device is closed, and nothing is left over.
+fn finish_round(bench: &mut Bench) -> Result<()> {
+    let status = bench.drives[0].ok(&json!({"cmd": "status"}))?;
+    if status["open"] == true {
+        bench.drives[0].close()?;
+    }
+    bench.forget(0)?;
+    bench.check_clean()
+}
+
+/// One round: the `nth` allocation of the operation fails. Returns whether there were as many.
+fn round(bench: &mut Bench, operation: &Operation, nth: u32) -> Result<bool> {
+    let call = &operation.call;
+    bench.drives[0].open()?;
+    if operation.log {
+        bench.start_log(0)?;
+        let entry = json!({"cmd": "log-entry", "function": 0, "entry": {"write": 0x5000}});
+        bench.nic(&entry)?;
+    }
+    bench.drives[0].go(operation.from)?;
+    let (answer, ended, starved) = starve(bench, call, nth)?;
+    let name = call["cmd"].as_str().context("no name")?;
+    match (name, ended.as_str()) {
+        ("set", "ENOMEM") => {
+            bench.expect_state(0, operation.from)?;
+            bench.drives[0].ok(call)?;
+        }
+        ("set", _) => {
+            let state = call["state"].as_str().context("no state")?;
+            bench.expect_state(0, state)?;
+        }
+        ("report", ended) => {
+            let tracked = call["range"] == "0+1M";
+            let least = if tracked { 1 } else { PAGES };
+            if ended == "OK" {
+                let told = answer["dirty"].as_u64().context("no count")?;
+                ensure!(told >= least, "{told} pages were told");
+            } else {
+                let again = bench.drives[0].ok(call)?;
+                ensure!(again["dirty"].as_u64() >= Some(least), "then {again}");
+            }
+            // The log goes on, and says what is written from here on.
+            let entry = json!({"cmd": "log-entry", "function": 0, "entry": {"write": 0x9000}});
+            bench.nic(&entry)?;
+            let later = bench.drives[0].ok(&json!({"cmd": "report", "range": "0+1M"}))?;
+            ensure!(later["dirty"].as_u64() >= Some(1), "then {later}");
+            let rest = bench.drives[0].ok(&json!({"cmd": "report", "range": "0+1M"}))?;
+            ensure!(rest["dirty"] == 0, "then {rest}");
+        }
+        // A stream that has lost a part is over; the next session has all of it.
+        ("read", "ENOMEM") => {
+            bench.drives[0].go("RUNNING")?;
+            bench.forget(0)?;
+            bench.drives[0].go("STOP_COPY")?;
+            let read = bench.drives[0].ok(call)?;
+            ensure!(read["end"] == true, "{read}");
+        }
+        ("write", "ENOMEM") => {
+            bench.reset(0, "RUNNING")?;
+            bench.drives[0].go("RESUMING")?;
+            bench.drives[0].ok(call)?;
+            bench.drives[0].go("RUNNING")?;
+        }
+        ("write", _) => bench.drives[0].go("RUNNING")?,
+        // What a clean-up does not end stays in the device: it has the reserves.
+        ("log-stop", ended) => ensure!(ended == "OK", "LOG_STOP is {ended}"),
+        (_, "ENOMEM") => bench.drives[0].ok(call).map(drop)?,
+        _ => (),
+    }
+    finish_round(bench)?;
+    Ok(starved)
+}
+
+#[test]
+fn m5_each_allocation_of_each_operation_fails() -> Result<()> {
+    let mut bench = Bench::new()?;
+    allow_failures(&bench)?;
+    let mut all = 0;
+    for operation in operations() {
+        let mut nth = 1;
+        loop {
+            let starved = round(&mut bench, &operation, nth)
+                .with_context(|| format!("allocation {nth} of {}", operation.call))
+                .with_context(|| format!("in {}", operation.from))?;
+            if !starved {
+                break;
+            }
+            nth += 1;
+            ensure!(nth < MANY, "{} does not end", operation.call);
+        }
+        eprintln!("{}: {} of {}", operation.from, nth - 1, operation.call);
+        all += nth - 1;
+    }
+    ensure!(all > 50, "{all} allocations failed in all");
+    bench.check_works()?;
+    bench.finish()
+}
+
+/// Binding a function: each allocation of its probe fails, and it leaves nothing behind, such as a claim,
+/// that would keep it from binding next (S8, registration that fails).
+#[test]
+fn m5_each_allocation_of_a_bind_fails() -> Result<()> {
+    let nic = NicConfig::new(2).args(["--sriov-like"]);
+    // Linux 7.3 itself warns of two failures that it does not expect: of the IOMMU group of a group of VFIO
+    // that cannot be made (`vfio_create_group()`, `err_put`), and, when a vector is freed, of the files in
+    // /proc/irq that it could not make (`register_irq_proc()`).
+    let config = BoxConfig::for_test()
+        .nic(nic)
+        .expect_complaint("at vfio_group_release+")
+        .expect_complaint("at remove_proc_entry+")
+        .expect_complaint("[ cut here ]");
+    let mut bench = Bench::in_box(config)?;
+    allow_failures(&bench)?;
+    let drives = std::mem::take(&mut bench.drives);
+    for drive in drives {
+        drive.quit()?;
+    }
+    for (address, driver) in [
+        (bench.data[0].clone(), "dlr_vfio_pci"),
+        (bench.management.clone(), "dlr-mgmt"),
+    ] {
+        for nth in 1.. {
+            ensure!(nth < 4 * MANY, "does not end");
+            let ended = (|| {
+                bench.unbind(&address)?;
+                // All of it are builtins, so that what fails are allocations of the shell's own calls.
+                // That of the last line may be the one: then binding made fewer.
+                bench.host.run(&format!(
+                    "echo {nth} > /proc/self/fail-nth; \
+                     echo {address} > /sys/bus/pci/drivers/{driver}/bind; \
+                     read left < /proc/self/fail-nth && [ $left = 0 ] && echo starved; true"
+                ))
+            })()
+            .with_context(|| format!("allocation {nth} of binding {address}"))?;
+            if bench.host.driver(&address)?.as_deref() != Some(driver) {
+                bench
+                    .host
+                    .bind(&address, driver)
+                    .with_context(|| format!("after allocation {nth}"))?;
+            }
+            if !ended.contains("starved") {
+                ensure!(nth > 5, "{} allocations of a bind", nth - 1);
+                break;
+            }
+        }
+    }
+    bench.check_clean()?;
+    bench.finish()
+}
