@@ -14,17 +14,28 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test test-one test-ignored test-wide test-debug kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test fast fuzz test-one test-ignored test-wide test-debug test-upstream mutants bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
 	@echo 'make demo            live-migrate a guest with a passed-through NIC, and show what happened'
 	@echo '                     (ARGS=--help lists what can be varied)'
-	@echo 'make test            run every test (LAYER=style|host|module|kunit|boxes for one layer)'
+	@echo 'make test            run every test (LAYER=style|host|module|native|whole|bench|native-debug|upstream|kunit|'
+	@echo '                     boxes for one layer)'
+	@echo 'make fast            run what needs no host box: style, host tests, the tests of the driver'
+	@echo '                     natively (LAYER=native: these only)'
 	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
 	@echo 'make test-ignored    run the tests of known gaps, which "make test" counts as skipped'
 	@echo 'make test-wide       run scenarios that take long or depend on bugs of QEMU'
 	@echo 'make test-debug      run the tests without guests on a kernel with lockdep and more (NAME= as above)'
+	@echo 'make mutants         put known bugs into driver and NIC, one at a time: a named test must fail'
+	@echo '                     (ID= only those whose id begins so)'
+	@echo 'make fuzz            look for strings that break the NIC, with libFuzzer (SECONDS=$(SECONDS) for each'
+	@echo '                     of message, queues, state; TARGET= only one)'
+	@echo 'make test-upstream   run the tests of the driver natively on a kernel with our patches for it'
+	@echo 'make bench           measure what the driver costs beside C drivers (BASE=commit: that one too;'
+	@echo '                     PART=native|idle|stream|nic|overflow|downtime|per-nic: these parts only;'
+	@echo '                     SHORT=1: only to see that it works)'
 	@echo 'make kunit           run the tests of the driver in a host box'
 	@echo 'make shell           a host box with the NIC bound and vfio-mig in PATH, to play with'
 	@echo '                     (FUNCTIONS=$(FUNCTIONS) data functions)'
@@ -54,6 +65,9 @@ demo: prerequisites
 test: prerequisites
 	@$(BOX) test $(addprefix --layer ,$(LAYER))
 
+fast: prerequisites
+	@$(BOX) test $(addprefix --layer ,$(or $(LAYER),style host native))
+
 test-one: prerequisites
 	@[ -n "$(NAME)" ] || { echo 'which test? make test-one NAME=...' >&2; exit 1; }
 	@$(BOX) test --layer boxes --name "$(NAME)"
@@ -70,6 +84,36 @@ test-wide: prerequisites
 # See Documentation/testing.rst.
 test-debug: prerequisites
 	@$(BOX) test --debug --layer kunit --layer boxes $(if $(NAME),--name "$(NAME)")
+
+# See Documentation/testing.rst.
+mutants: prerequisites
+	@$(BOX) mutants $(addprefix --id ,$(ID))
+
+# See Documentation/testing.rst. A stable rustc instruments code by LLVM's own pass.
+SECONDS ?= 300
+TARGET ?= message queues state
+FUZZ = --config 'build.rustflags=["-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=4", \
+	"-Cllvm-args=-sanitizer-coverage-inline-8bit-counters", "-Cllvm-args=-sanitizer-coverage-pc-table", \
+	"-Cllvm-args=-sanitizer-coverage-trace-compares", "-Cdebug-assertions", "-Ccodegen-units=1"]' \
+	--target $$(rustc -vV | sed -n 's/host: //p') --target-dir "$(TREE)/fuzz" --release
+
+fuzz: prerequisites
+	@command -v c++ >/dev/null || { echo 'missing: a C++ compiler, for libFuzzer (apt-get install g++)' >&2; exit 1; }
+	@for target in $(TARGET); do \
+		mkdir -p "$(TREE)/found/$$target" && \
+		RUST_LOG=off $(BOX) cargo run --quiet $(FUZZ) --package dlr-nic-fuzz --features libfuzzer --bin $$target -- \
+			-max_total_time=$(SECONDS) -max_len=800 -len_control=0 -timeout=20 \
+			-artifact_prefix="$(TREE)/found/$$target-" -print_final_stats=1 \
+			"$(TREE)/found/$$target" samples/dlr-nic/fuzz/corpus/$$target || exit 1; \
+	done
+
+# See Documentation/testing.rst.
+test-upstream: prerequisites
+	@$(BOX) test --layer upstream
+
+# See Documentation/performance.rst.
+bench: prerequisites
+	@$(BOX) bench $(if $(BASE),--base "$(BASE)") $(addprefix --part ,$(PART)) $(if $(SHORT),--short)
 
 kunit: prerequisites
 	@$(BOX) test --layer kunit
