@@ -10,7 +10,7 @@
 //! Memory is counted in halves of granules, because a report may begin or end in the middle of one.
 
 use super::device::LogDevice;
-pub(super) use super::model_setup::{Broken, Setup, BASE, GRANULES};
+pub(super) use super::model_setup::{Broken, Setup, Write, BASE, GRANULES, HALVES, NEVER, RING};
 use crate::{
     mgmt::{
         Client,
@@ -36,15 +36,6 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-
-pub(super) const HALVES: usize = 2 * GRANULES;
-/// Slots of the model's ring: two entries and LOST.
-const RING: usize = 3;
-
-/// A write: at which moment, to which half granule.
-pub(super) type Write = (u32, usize);
-/// No writes.
-pub(super) const NEVER: [Write; 2] = [(u32::MAX, 0); 2];
 
 /// A SYNC: granules, everything, cookie.
 type Given = ([bool; GRANULES], bool, u64);

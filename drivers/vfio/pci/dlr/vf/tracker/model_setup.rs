@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the device of the model is like.
+//! What the device of the model is like, and the sizes of all that it has.
 
 use crate::{
     proto::{
@@ -16,8 +16,17 @@ use kernel::prelude::*;
 
 /// Granules of the model's memory.
 pub(super) const GRANULES: usize = 4;
+/// The same memory in halves of granules.
+pub(super) const HALVES: usize = 2 * GRANULES;
+/// Slots of the model's ring: two entries and LOST.
+pub(super) const RING: usize = 3;
 /// Number of the first granule: the memory lies in two chunks of the bitmap.
 pub(super) const BASE: u64 = CHUNK_GRANULES - 2;
+
+/// A write: at which moment, to which half granule.
+pub(super) type Write = (u32, usize);
+/// No writes.
+pub(super) const NEVER: [Write; 2] = [(u32::MAX, 0); 2];
 
 /// What a device is like, and what is broken about it.
 #[derive(Clone, Copy)]
