@@ -31,20 +31,25 @@ const KEEPER: &str = "qemu-system-x86_64 -name keeper -machine q35 -accel kvm -c
                       -nodefaults -display none -daemonize";
 
 /// Prints the last lines of what each QEMU and each guest has said, with their names.
+/// That BARs are not mapped for DMA each QEMU says.
 const LAST_LINES: &str = "cd /run/vm && for file in */qemu.log */serial; do \
-                          tail -n 2 $file | tr -d '\\r' | sed \"s|^|$file: |\"; done";
+                          grep -v -e vfio_container_dma_map -e 'PCI peer-to-peer' $file | \
+                          tail -n 2 | tr -d '\\r' | sed \"s|^|$file: |\"; done";
 
 /// What guests and QEMUs of a box said last, as the context of an error.
 #[derive(Debug)]
 struct LastWords {
     /// Folder of results of the box.
     of: PathBuf,
+    /// The error itself: of a long report only the end may be seen.
+    error: String,
     words: Vec<String>,
 }
 
 impl fmt::Display for LastWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the last that was heard:\n{}", self.words.join("\n"))
+        let Self { error, words, .. } = self;
+        write!(f, "{error}\nthe last that was heard:\n{}", words.join("\n"))
     }
 }
 
@@ -297,7 +302,8 @@ impl Lab {
                 return e;
             }
             let words = self.last_words();
-            e.context(LastWords { of, words })
+            let error = format!("{e:#}");
+            e.context(LastWords { of, error, words })
         })
     }
 

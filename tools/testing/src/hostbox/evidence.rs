@@ -3,12 +3,18 @@
 //! What is kept of a box whose test has failed. All of it as far as it goes: the box may be
 //! in any state.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Child,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
 use super::nic::Nic;
-use crate::agent::Agent;
+use crate::{agent::Agent, e2e::blame};
 
 /// How long the box may take to hand over its logs.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -27,13 +33,49 @@ const SCRIPT: &str = "\
         for t in /proc/$p/task/*; do echo $t $(cat $t/comm $t/wchan); cat $t/stack; done; \
     done > /results/threads.txt 2>&1";
 
-/// Puts it beside the results.
-pub(super) fn gather(agent: &Agent, nics: &[Nic], results: &Path) {
+/// Lines of each log that are printed of a box that does not answer.
+const LAST_LINES: usize = 40;
+
+/// How long a QEMU may take to end that has closed the agent's channel.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Prints what a box said last that does not answer. Where tests run for others, this is all that is
+/// seen of it.
+pub(super) fn last_words(results: &Path, qemu: &mut Child) {
+    let end = Instant::now() + ENDING;
+    let ended = loop {
+        match qemu.try_wait() {
+            Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+            other => break other.ok().flatten(),
+        }
+    };
+    match ended {
+        Some(status) => eprintln!("the QEMU of the box ended: {status}"),
+        None => eprintln!("the box does not answer"),
+    }
+    for name in ["qemu.log", "console.log"] {
+        // A log that was not begun says nothing.
+        let bytes = fs::read(results.join(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        let skipped = lines.len().saturating_sub(LAST_LINES);
+        for line in lines.into_iter().skip(skipped) {
+            eprintln!("{name}: {line}");
+        }
+        if blame::box_was_killed(&text) {
+            // The layer of the tests without guests knows a box to try again by this.
+            eprintln!("{}", blame::EmulatorFault);
+        }
+    }
+}
+
+/// Puts it beside the results; whether the box answered.
+pub(super) fn gather(agent: &Agent, nics: &[Nic], results: &Path) -> bool {
     for (number, nic) in nics.iter().enumerate() {
         if let Ok(stats) = nic.control(&json!({"cmd": "stats"})) {
             let path = results.join(format!("nic{number}.stats.json"));
             let _ = fs::write(path, format!("{stats:#}"));
         }
     }
-    let _ = agent.run(&["sh", "-c", SCRIPT], &[], LIMIT);
+    agent.run(&["sh", "-c", SCRIPT], &[], LIMIT).is_ok()
 }

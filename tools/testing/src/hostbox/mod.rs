@@ -133,6 +133,7 @@ impl HostBox {
         let agent = match greeted {
             Ok(agent) => agent,
             Err(e) => {
+                evidence::last_words(results, &mut qemu);
                 // The first error is the one to tell.
                 let _ = qemu.kill();
                 let _ = qemu.wait();
@@ -365,7 +366,7 @@ impl HostBox {
 
     /// Keeps the folder of results even if all goes well, with the logs of now.
     pub fn keep_results(&mut self) {
-        evidence::gather(&self.agent, &self.nics, &self.results);
+        let _ = evidence::gather(&self.agent, &self.nics, &self.results);
         self.keep = true;
     }
 
@@ -391,7 +392,10 @@ impl HostBox {
 impl Drop for HostBox {
     fn drop(&mut self) {
         if !self.finished {
-            evidence::gather(&self.agent, &self.nics, &self.results);
+            let answered = evidence::gather(&self.agent, &self.nics, &self.results);
+            if !answered {
+                evidence::last_words(&self.results, &mut self.qemu);
+            }
         }
         // All of these may have ended already.
         let _ = self.qemu.kill();

@@ -12,8 +12,9 @@ use anyhow::{ensure, Result};
 
 use super::{
     pool,
-    results::count,
+    results::{count, NO_BACKTRACE},
     tally::{Context, Tally},
+    width,
 };
 use crate::{
     artefacts::{programs::members, Artefacts},
@@ -132,7 +133,7 @@ fn guestless(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) ->
         only: context.only,
         alone: ALONE,
         log: &context.logs.join("tests-without-guests.log"),
-        width: pool::width(),
+        width: width::width(),
     };
     run.all(&programs, tally)
 }
@@ -144,6 +145,7 @@ fn with_guests(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) 
         .args(WITH_GUESTS.iter().flat_map(|name| ["--test", name]))
         .args(["--", "--test-threads=1"])
         .args(context.only)
+        .env(NO_BACKTRACE.0, NO_BACKTRACE.1)
         .envs(artefacts.environment());
     run_cargo(context, tally, "tests with guests", &mut command)
 }

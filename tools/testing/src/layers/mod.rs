@@ -15,6 +15,7 @@ mod results;
 mod rules;
 mod tally;
 mod whole;
+mod width;
 
 use std::{
     fmt, fs,

@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs::File,
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -17,13 +17,11 @@ use std::{
 use anyhow::{bail, Context, Result};
 use serde_json::Value;
 
-use super::{results::count, tally::Tally};
-
-/// MiB of free memory that one more box at a time wants: its own and that of its QEMU and NIC.
-const MEMORY_OF_A_BOX: u64 = 3072;
-
-/// More boxes than this have not been tried.
-const MOST: usize = 4;
+use super::{
+    results::{count, NO_BACKTRACE},
+    tally::Tally,
+};
+use crate::e2e::blame::{EmulatorFault, ATTEMPTS};
 
 /// A test program that cargo has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +41,8 @@ struct Test {
 /// How a test ended.
 struct Done {
     test: Test,
+    /// How often it was tried before: the emulated processor killed its box.
+    again: u32,
     output: String,
     good: bool,
     time: Duration,
@@ -69,27 +69,6 @@ pub(super) fn programs(messages: &str) -> Result<Vec<Program>> {
         }
     }
     Ok(found)
-}
-
-/// How many boxes there may be at a time.
-pub(super) fn width() -> usize {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    width_of(cpus, available_mib(&meminfo))
-}
-
-fn width_of(cpus: usize, available_mib: u64) -> usize {
-    let by_memory = usize::try_from(available_mib / MEMORY_OF_A_BOX).unwrap_or(MOST);
-    cpus.min(by_memory).clamp(1, MOST)
-}
-
-/// `MemAvailable` of `/proc/meminfo`, in MiB.
-fn available_mib(meminfo: &str) -> u64 {
-    let line = meminfo
-        .lines()
-        .find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next());
-    kib.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 /// How the tests are to be started.
@@ -148,7 +127,7 @@ impl Run<'_> {
                 scope.spawn(move || {
                     while let Some(test) = next() {
                         // The receiver is gone only if the log cannot be written.
-                        if sender.send(self.one(test)).is_err() {
+                        if sender.send(self.survive(&test)).is_err() {
                             return;
                         }
                     }
@@ -172,6 +151,7 @@ impl Run<'_> {
             .args(arguments)
             .current_dir(self.folder)
             .envs(self.environment.iter().cloned())
+            .env(NO_BACKTRACE.0, NO_BACKTRACE.1)
             .stdin(Stdio::null());
         command
     }
@@ -193,7 +173,20 @@ impl Run<'_> {
             .collect())
     }
 
-    fn one(&self, test: Test) -> Result<Done> {
+    /// Runs a test, and again if the emulated processor has killed its box.
+    fn survive(&self, test: &Test) -> Result<Done> {
+        let killed = EmulatorFault.to_string();
+        let mut again = 0;
+        loop {
+            let done = self.one(test)?;
+            if done.good || again + 1 == ATTEMPTS || !done.output.contains(&killed) {
+                return Ok(Done { again, ..done });
+            }
+            again += 1;
+        }
+    }
+
+    fn one(&self, test: &Test) -> Result<Done> {
         let start = Instant::now();
         // Both streams into one file, in the order of what is said.
         let mut file = tempfile::tempfile()?;
@@ -206,7 +199,8 @@ impl Run<'_> {
         file.rewind()?;
         file.read_to_end(&mut output)?;
         Ok(Done {
-            test,
+            test: test.clone(),
+            again: 0,
             output: String::from_utf8_lossy(&output).into_owned(),
             good: status.success(),
             time: start.elapsed(),
@@ -229,7 +223,10 @@ fn judge(done: &Done) -> Tally {
         counted = Tally::default();
         counted.fail(format!("{name} did not come to its end"));
     } else if counted.failed > 0 {
-        counted.failures = vec![name];
+        let file = &done.test.program.name;
+        for failure in &mut counted.failures {
+            *failure = format!("{file}: {failure}");
+        }
     }
     counted
 }
@@ -244,7 +241,11 @@ fn report(done: &Done) -> String {
     };
     let (file, name) = (&done.test.program.name, &done.test.name);
     let seconds = done.time.as_secs_f64();
-    let mut text = format!("test {file}: {name} ... {ending} ({seconds:.1} s)\n");
+    let again = match done.again {
+        0 => String::new(),
+        n => format!(", after {n} boxes were {EmulatorFault}"),
+    };
+    let mut text = format!("test {file}: {name} ... {ending} ({seconds:.1} s{again})\n");
     if tally.failed > 0 {
         text += &done.output;
     }
@@ -254,6 +255,8 @@ fn report(done: &Done) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     fn done(output: &str, good: bool) -> Done {
@@ -266,6 +269,7 @@ mod tests {
                 program,
                 name: "a::b".into(),
             },
+            again: 0,
             output: output.into(),
             good,
             time: Duration::from_millis(1250),
@@ -323,15 +327,29 @@ mod tests {
     }
 
     #[test]
-    fn as_many_at_a_time_as_there_is_room_for() {
-        assert_eq!(width_of(1, 64 << 10), 1);
-        assert_eq!(width_of(2, 64 << 10), 2);
-        assert_eq!(width_of(64, 64 << 10), MOST);
-        assert_eq!(width_of(2, 5 << 10), 1);
-        assert_eq!(width_of(2, 0), 1);
-        assert_eq!(
-            available_mib("MemTotal: 5 kB\nMemAvailable:    4194304 kB\n"),
-            4096
-        );
+    fn only_a_box_that_the_emulated_processor_killed_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |script: &str| {
+            let path = folder.path().join("program");
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            let run = Run {
+                folder: folder.path(),
+                environment: Vec::new(),
+                only: None,
+                alone: &[],
+                log: Path::new("/dev/null"),
+                width: 1,
+            };
+            let mut test = done("", true).test;
+            test.program.path = path;
+            let done = run.survive(&test).unwrap();
+            (done.good, done.again)
+        };
+        let killed = format!("echo '{EmulatorFault}'; false");
+        assert_eq!(run("true"), (true, 0));
+        assert_eq!(run("echo anything else; false"), (false, 0));
+        assert_eq!(run(&killed), (false, ATTEMPTS - 1));
+        assert_eq!(run(&format!("mkdir once || exit 0; {killed}")), (true, 1));
     }
 }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! How many boxes run at a time.
+
+use std::{fs, thread};
+
+/// MiB of free memory that one more box at a time wants: its own and that of its QEMU and NIC.
+const MEMORY_OF_A_BOX: u64 = 3072;
+
+/// More boxes than this have not been tried.
+const MOST: usize = 4;
+
+/// How many boxes there may be at a time.
+pub(super) fn width() -> usize {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    width_of(cpus, available_mib(&meminfo))
+}
+
+fn width_of(cpus: usize, available_mib: u64) -> usize {
+    let by_memory = usize::try_from(available_mib / MEMORY_OF_A_BOX).unwrap_or(MOST);
+    cpus.min(by_memory).clamp(1, MOST)
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in MiB.
+fn available_mib(meminfo: &str) -> u64 {
+    let line = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next());
+    kib.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_at_a_time_as_there_is_room_for() {
+        assert_eq!(width_of(1, 64 << 10), 1);
+        assert_eq!(width_of(2, 64 << 10), 2);
+        assert_eq!(width_of(64, 64 << 10), MOST);
+        assert_eq!(width_of(2, 5 << 10), 1);
+        assert_eq!(width_of(2, 0), 1);
+        assert_eq!(
+            available_mib("MemTotal: 5 kB\nMemAvailable:    4194304 kB\n"),
+            4096
+        );
+    }
+}
