@@ -15,16 +15,17 @@ use rustix::event::{eventfd, EventfdFlags};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VringRwLock, VringT};
 use virtio_queue::QueueOwnedT;
-use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryRegion, Permissions};
+use vm_memory::{
+    GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    Permissions,
+};
 use vmm_sys_util::epoll::EventSet;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
-    failed,
     message::{self, Header},
     vectors::Vectors,
     window::{self, Region, Window},
-    Memory,
 };
 use crate::function::{PciFunction, Port};
 
@@ -37,6 +38,9 @@ pub(super) const FIRST_VECTOR: u16 = 3;
 const FEATURES: u64 = 1 << 32 | 1 << 30;
 /// What user-mode Linux asks for (`MAX_SUPPORTED_QUEUE_SIZE`).
 const QUEUE_SIZE: usize = 256;
+
+/// The memory of a client.
+pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
 /// A function as one client sees it.
 pub(super) struct Backend {
@@ -306,4 +310,9 @@ impl VhostUserBackend for Backend {
         }
         vring(INTERRUPTS).map_or(Ok(()), |vring| self.interrupts(vring))
     }
+}
+
+/// An error of the crates, not all of which are errors for the standard library.
+pub(super) fn failed(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(error.to_string())
 }

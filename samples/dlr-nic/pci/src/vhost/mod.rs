@@ -15,13 +15,11 @@ use std::{io, os::fd::AsRawFd, path::Path, sync::Arc, thread, time::Duration};
 
 use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
-use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::function::{PciFunction, Port, ResetKind};
-use backend::{Backend, FIRST_VECTOR};
-
-type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+use backend::{failed, Backend, Memory, FIRST_VECTOR};
 
 /// What DMA of a function reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +81,4 @@ fn one_client(
     port.interrupt().disable();
     port.memory().unmap_all();
     served.map_err(failed)
-}
-
-/// An error of the crates, not all of which are errors for the standard library.
-fn failed(error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(error.to_string())
 }
