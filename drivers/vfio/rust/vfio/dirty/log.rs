@@ -50,8 +50,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
         ArcBorrow,
@@ -65,7 +67,7 @@ pub(crate) struct Log<T: Tracker> {
     memory_mib: u32,
     /// Whether there is a session. Written with the log lock held.
     active: Atomic<bool>,
-    /// Set, without the lock, when the log is incomplete. The next report checks it.
+    /// Set, without the lock, when the log is incomplete. Each report checks it at its end as well.
     poisoned: Atomic<bool>,
     stats: LogStats,
     #[pin]
@@ -135,19 +137,29 @@ impl<T: Tracker> Log<T> {
     ) -> Result {
         self.session.with_killable(self, |slot| {
             let session = slot.as_mut().ok_or(EINVAL)?;
-            if self.poisoned.load(Relaxed) {
-                session.fail(EIO);
-            }
-            match session.checked(|s| s.report(cx, range, user, &self.stats))? {
+            let whole = || match self.poisoned.load(Acquire) {
+                true => Err(EIO),
+                false => Ok(()),
+            };
+            let report = |s: &mut Session<T>| {
+                whole()?;
+                let told = s.report(cx, range, user, &self.stats)?;
+                // The hardware may have lost its log before `collect` has read it, and the last
+                // report of a migration has no later one that could fail instead.
+                whole()?;
+                Ok(told)
+            };
+            match session.checked(report)? {
                 Told::All => Ok(()),
                 Told::Cut(error) => Err(error),
             }
         })
     }
 
-    /// Marks the log as incomplete. Can be called from any context.
+    /// Marks the log as incomplete: a report that has not ended yet fails, too. Can be called from
+    /// any context.
     pub(crate) fn poison(&self) {
-        self.poisoned.store(true, Relaxed);
+        self.poisoned.store(true, Release);
     }
 
     /// Returns the counters of the reports.
@@ -194,7 +206,7 @@ impl<T: Tracker + Send + 'static> Log<T> {
                 Some(notify),
             )?;
             // The hardware may have started before or after the error.
-            if self.poisoned.load(Relaxed) {
+            if self.poisoned.load(Acquire) {
                 // Ignore an error: the next START or STOP settles what is left.
                 let _ = session.stop(cx);
                 return Err(EIO);

@@ -40,7 +40,8 @@ pub(crate) trait Notify: Send + Sync {
     fn ready(&self);
 
     /// Marks the log as incomplete because the hardware was reset or its PCI channel has failed.
-    /// Each report fails with `EIO` until STOP. Can be called from any context.
+    /// Each report that has not ended yet, and each later one until STOP, fails with `EIO`. So call
+    /// this before the hardware loses its log. Can be called from any context.
     fn poison(&self);
 }
 

@@ -108,6 +108,11 @@ impl Hw {
         });
     }
 
+    /// Loses the log, as a reset of the function does.
+    pub(super) fn forget(&self) {
+        self.with(|s| s.logged = [false; PAGES]);
+    }
+
     /// Returns the log to notify of interrupts.
     pub(super) fn notify(&self) -> Option<Arc<dyn Notify>> {
         self.with(|s| s.notify.clone())

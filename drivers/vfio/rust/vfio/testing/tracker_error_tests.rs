@@ -149,6 +149,32 @@ mod tests {
         log.stop(&hw)
     }
 
+    /// A report that runs while the hardware loses its log fails, too: the last report of a
+    /// migration has no later one that could fail instead.
+    #[test]
+    fn poison_beside_a_report_fails_it_and_all_later_ones() -> Result {
+        for op in [Op::Add, Op::Collect] {
+            let hw = Hw::new(LIMITS)?;
+            let log = started(&hw, 0, 16)?;
+            hw.with(|s| s.during = Some((op, lose)));
+            hw.write(3);
+            for _ in 0..2 {
+                assert_eq!(pages(&log, &hw).err(), Some(EIO));
+            }
+            log.stop(&hw)?;
+        }
+        // The same while the report is written to user memory.
+        let hw = Hw::new(LIMITS)?;
+        let log = started(&hw, 0, 32)?;
+        hw.write(3);
+        let mut vmm = Vmm::new(&hw);
+        vmm.during = Some(poison);
+        let range = vmm.ask(0, 32 * P)?;
+        assert_eq!(log.report(&hw, range, &mut vmm), Err(EIO));
+        assert_eq!(pages(&log, &hw).err(), Some(EIO));
+        log.stop(&hw)
+    }
+
     #[test]
     fn start_and_stop_that_fail_leave_the_log_off() -> Result {
         let hw = Hw::new(LIMITS)?;
@@ -173,5 +199,11 @@ mod tests {
         if let Some(notify) = hw.notify() {
             notify.poison();
         }
+    }
+
+    /// The hardware is reset and loses its log.
+    fn lose(hw: &Hw) {
+        poison(hw);
+        hw.forget();
     }
 }
