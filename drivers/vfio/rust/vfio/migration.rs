@@ -24,6 +24,7 @@
 //! | `load_session` | a load session and its file |
 //! | `view` | the sessions as seen without the state lock |
 //! | `machine`, `arcs` | the state lock and sessions of a device, and the execution of an arc |
+//! | `reset` | what resets and failures of the channel do to the sessions |
 
 pub(crate) mod accounting;
 mod arcs;
@@ -42,6 +43,7 @@ mod pipeline_tests;
 pub(crate) mod plan;
 pub(crate) mod queue;
 mod reader;
+mod reset;
 pub(crate) mod save;
 pub(super) mod save_session;
 pub(crate) mod state;

@@ -25,7 +25,6 @@ use super::{
         Failure,
         Move,
         Opening,
-        ResetCause,
         Transition, //
     },
     view::{
@@ -33,10 +32,7 @@ use super::{
         View, //
     },
 };
-use crate::vfio::state_lock::{
-    ResetState,
-    StateLock, //
-};
+use crate::vfio::state_lock::StateLock;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -47,10 +43,10 @@ pub(crate) struct Sessions<E: Engine> {
     pub(super) save: Option<Arc<SaveSession<E::Save>>>,
     pub(super) load: Option<Arc<LoadSession<E::Load>>>,
     /// The era in which the state was last reset.
-    era: Option<Era>,
+    pub(super) era: Option<Era>,
     /// Set if commands of an arc may have reached the device after a reset for which
     /// [`Machine::reset`] was not called yet.
-    raced_reset: bool,
+    pub(super) raced_reset: bool,
     /// Whether the device may have a session that is neither `save` nor `load`.
     pub(super) debt: Debt,
     /// Set if the device may be at another run level than the state says.
@@ -64,8 +60,8 @@ pub(crate) struct Machine<E: Engine> {
     pub(super) engine: E,
     #[pin]
     state: StateLock<Sessions<E>>,
-    resets: Arc<Resets>,
-    view: Arc<View<E>>,
+    pub(super) resets: Arc<Resets>,
+    pub(super) view: Arc<View<E>>,
 }
 
 impl<E: Engine> Machine<E> {
@@ -105,28 +101,6 @@ impl<E: Engine> Machine<E> {
     /// Returns the state lock.
     pub(crate) fn state_lock(&self) -> &StateLock<Sessions<E>> {
         &self.state
-    }
-
-    /// Notes that a reset of the function begins.
-    pub(crate) fn reset_prepare(&self) {
-        self.resets.prepare();
-    }
-
-    /// Notes that a reset of the function has ended.
-    pub(crate) fn reset_done(&self) {
-        self.resets.done();
-    }
-
-    /// Makes the session fail after a failure of the PCI channel, because the state of the device
-    /// is lost. Takes no mutex.
-    pub(crate) fn poison(&self) {
-        let current = self.view.current();
-        if let Some(save) = current.save {
-            save.poison();
-        }
-        if let Some(load) = current.load {
-            load.poison();
-        }
     }
 
     /// Carries out an arc that makes a file, and returns the file.
@@ -186,46 +160,6 @@ impl<E: Engine> Machine<E> {
         self.ended(cx, arc, run())
     }
 
-    /// Ends the session, if there is one: its file fails from then on, its sleepers are woken, and
-    /// its buffers are freed. Waits for no lock under which user memory is accessed. On
-    /// [`ResetCause::Close`] it also ends the session on the device.
-    pub(crate) fn reset(&self, sessions: &mut Sessions<E>, cause: ResetCause) {
-        let (save, load) = self.end_files(sessions);
-        let raced = core::mem::take(&mut sessions.raced_reset);
-        sessions.era = self.resets.era();
-        // The reset that has happened or follows makes the device run.
-        sessions.drift = None;
-        match cause {
-            ResetCause::Close => {
-                let ended = save.map_or(Ok(()), |s| s.end_on_device());
-                let aborted = load.map_or(Ok(()), |l| l.abort_on_device());
-                // The reset of the function that follows may fail.
-                if ended.and(aborted).is_err() {
-                    sessions.debt.owe();
-                }
-            }
-            ResetCause::FunctionReset => {
-                // The reset has ended all sessions but those of commands that ran after it, see
-                // `raced`.
-                sessions.debt.forgive();
-                if !raced {
-                    return;
-                }
-                match self.engine.recover() {
-                    Ok(()) => (),
-                    // The device cannot be reached. A later request recovers it.
-                    Err(error) if error == ENOTCONN => sessions.drift = Some(Drift::Reset),
-                    Err(error) => {
-                        sessions.debt.owe();
-                        sessions.drift = Some(Drift::Reset);
-                        pr_err!("a function may not run after its reset: {:?}\n", error);
-                    }
-                }
-            }
-            ResetCause::Open => (),
-        }
-    }
-
     /// Returns the bytes that are to be read if the guest stopped now, including those in buffers.
     /// Works in every state, with or without a session.
     ///
@@ -251,13 +185,6 @@ impl<E: Engine> Machine<E> {
         let (from, to) = arc.ends();
         self.engine.arc_ended(cx, from, to, errno);
         result
-    }
-
-    /// Notes whether a reset has begun since the state was last reset, when commands were given.
-    pub(super) fn note_reset(&self, sessions: &mut Sessions<E>) {
-        if !self.resets.none_since(sessions.era) {
-            sessions.raced_reset = true;
-        }
     }
 
     /// Ends the session in the driver, if there is one, and returns it. The caller ends it on the
@@ -318,12 +245,6 @@ impl<E: Engine> Machine<E> {
         });
         sessions.load = Some(load);
         Ok(file)
-    }
-}
-
-impl<E: Engine> ResetState<Sessions<E>> for Machine<E> {
-    fn reset_state(&self, sessions: &mut Sessions<E>) {
-        self.reset(sessions, ResetCause::FunctionReset);
     }
 }
 
