@@ -35,7 +35,10 @@ use super::{
 use crate::vfio::state_lock::StateLock;
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::Atomic,
+        Arc, //
+    },
 };
 
 /// The session of the current state, if it has one. The state lock protects it.
@@ -62,6 +65,8 @@ pub(crate) struct Machine<E: Engine> {
     state: StateLock<Sessions<E>>,
     pub(super) resets: Arc<Resets>,
     pub(super) view: Arc<View<E>>,
+    /// Set from a failure of the PCI channel until the next reset of the function.
+    pub(super) lost: Atomic<bool>,
 }
 
 impl<E: Engine> Machine<E> {
@@ -89,6 +94,7 @@ impl<E: Engine> Machine<E> {
                 state <- StateLock::new(sessions),
                 resets,
                 view: View::new(state.mirror())?,
+                lost: Atomic::new(false),
             }))
         })
     }
@@ -217,7 +223,7 @@ impl<E: Engine> Machine<E> {
         let device = Attached(&self.engine, cx);
         let (file, save) = sessions.debt.begin(&device, begin)?;
         save.begin();
-        self.view.set_current(Current {
+        self.begun(Current {
             save: Some(save.clone()),
             load: None,
         });
@@ -239,7 +245,7 @@ impl<E: Engine> Machine<E> {
         };
         let device = Attached(&self.engine, cx);
         let (file, load) = sessions.debt.begin(&device, begin)?;
-        self.view.set_current(Current {
+        self.begun(Current {
             save: None,
             load: Some(load.clone()),
         });

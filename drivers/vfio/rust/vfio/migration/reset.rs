@@ -9,10 +9,17 @@ use super::{
         Sessions, //
     },
     plan::Drift,
-    state::ResetCause, //
+    state::ResetCause,
+    view::Current, //
 };
 use crate::vfio::state_lock::ResetState;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        Release, //
+    }, //
+};
 
 impl<E: Engine> Machine<E> {
     /// Notes that a reset of the function begins.
@@ -22,18 +29,33 @@ impl<E: Engine> Machine<E> {
 
     /// Notes that a reset of the function has ended.
     pub(crate) fn reset_done(&self) {
+        self.lost.store(false, Release);
         self.resets.done();
     }
 
     /// Makes the session fail after a failure of the PCI channel, because the state of the device
-    /// is lost. Takes no mutex.
+    /// is lost, and each session that begins before the next reset of the function. Takes no mutex.
     pub(crate) fn poison(&self) {
+        self.lost.store(true, Release);
+        self.poison_current();
+    }
+
+    fn poison_current(&self) {
         let current = self.view.current();
         if let Some(save) = current.save {
             save.poison();
         }
         if let Some(load) = current.load {
             load.poison();
+        }
+    }
+
+    /// Makes `current` the active session.
+    pub(super) fn begun(&self, current: Current<E>) {
+        self.view.set_current(current);
+        // The channel may have failed when `poison` could not find the session yet.
+        if self.lost.load(Acquire) {
+            self.poison_current();
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod bed;
 mod board;
+mod channel_tests;
 mod drift_tests;
 mod engine;
 mod engine_tests;
