@@ -85,19 +85,32 @@ impl<L: LoadSink> LoadSession<L> {
 
     /// Returns whether the sink has accepted the whole stream and the device still has it.
     pub(crate) fn is_committed(&self) -> bool {
-        self.is(Progress::Committed) && !self.io.is_poisoned()
+        self.is(Progress::Committed) && self.check_kept().is_ok()
     }
 
     /// Runs `f` to activate a stream that was accepted.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the stream was not accepted, and those of `f`.
+    /// `EINVAL` if the stream was not accepted. `ENODEV` if the function was reset meanwhile, `EIO`
+    /// if the PCI channel failed: the device may have only a part of the state. Those of `f`.
     pub(super) fn install(&self, f: impl FnOnce(&L, &mut L::Io) -> Result) -> Result {
         if !self.is_committed() {
             return Err(EINVAL);
         }
-        self.io.with(|io| f(&self.sink, io))
+        self.io.with(|io| f(&self.sink, io))?;
+        self.check_kept()
+    }
+
+    /// Checks whether the device still has what was written to it.
+    fn check_kept(&self) -> Result {
+        if self.io.is_over() {
+            return Err(ENODEV);
+        }
+        if self.io.is_poisoned() {
+            return Err(EIO);
+        }
+        Ok(())
     }
 
     /// Marks the stream as lost after a failure of the PCI channel: the reset that follows clears
@@ -156,7 +169,9 @@ impl<L: LoadSink> LoadSession<L> {
             return Err(ENODEV);
         }
         let bytes = src.len();
-        let error = match self.sink.write(parser, src, &self.io) {
+        let written = self.sink.write(parser, src, &self.io);
+        // The device may have lost what was written since the sink has last checked.
+        let error = match written.and_then(|accepted| self.check_kept().map(|()| accepted)) {
             Ok(accepted) => {
                 if accepted {
                     self.set(Progress::Committed);

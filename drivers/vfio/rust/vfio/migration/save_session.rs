@@ -185,7 +185,9 @@ impl<S: SaveSource> SaveSession<S> {
     /// Locks `io`.
     pub(super) fn io(&self) -> MutexGuard<'_, Io<S>> {
         let mut io = self.io.lock();
-        if self.sleepers.is_poisoned() {
+        // What a device returns that is being reset must not become the end of a stream. The driver
+        // ends the session only when the reset has ended.
+        if self.sleepers.is_poisoned() || self.life.is_over() {
             io.fail(EIO);
         }
         io
