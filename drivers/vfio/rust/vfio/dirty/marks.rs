@@ -60,9 +60,12 @@ impl<'a> Dirty<'a> {
     }
 
     /// Marks the tracked granules that `length` bytes at `iova` touch, for hardware that also logs
-    /// untracked ones.
+    /// untracked ones. A range that goes on after the last address marks all tracked granules.
     pub(crate) fn mark_tracked(&mut self, iova: u64, length: u64) {
         let Some(span) = Span::covering(iova, length, self.shift) else {
+            if length != 0 {
+                self.mark_all();
+            }
             return;
         };
         let tracked = self.tracked;
@@ -140,10 +143,23 @@ mod tests {
         let pages = dirty(|d| {
             d.mark_tracked(0x1f_000, 0x12_000);
             d.mark_tracked(0, 0x1000);
-            d.mark_tracked(u64::MAX, 2);
+            d.mark_tracked(0x10_000, 0);
             Ok(())
         })?;
         assert_eq!(&*pages, &[0x1f, 0x30]);
+        Ok(())
+    }
+
+    /// No hardware writes such a range, so it is not known which granules were written.
+    #[test]
+    fn a_range_that_wraps_marks_all_that_is_tracked() -> Result {
+        for (iova, length) in [(u64::MAX, 2), (0x1f_000, u64::MAX)] {
+            let pages = dirty(|d| {
+                d.mark_tracked(iova, length);
+                Ok(())
+            })?;
+            assert_eq!(pages.len(), 32);
+        }
         Ok(())
     }
 
