@@ -116,11 +116,12 @@ impl Engine for BochsEngine {
     fn begin_save(
         &self,
         cx: &OpenDevice<'_, Bochs>,
-        _stopped: bool,
+        stopped: bool,
     ) -> Result<SaveStart<Self::Save>> {
         let (picture, registers) = bars(cx)?;
         let format = state::format(&picture, &registers)?;
-        Snapshot::start(&format, &state::read(&picture, &registers, USER)?)
+        let state = state::read(&picture, &registers, USER)?;
+        Snapshot::start(&format, &state, stopped)
     }
 
     fn begin_load(&self, cx: &OpenDevice<'_, Bochs>) -> Result<LoadStart<Self::Load>> {

@@ -37,6 +37,9 @@ use kernel::{
     ModuleMetadata, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests_of_images;
+
 /// Bytes of the header: magic, version, length and CRC-32C of the state, little-endian.
 const HEADER: usize = 8 + 4 + 4 + 4;
 /// Bytes that are copied from the user at a time.
@@ -106,12 +109,18 @@ pub(crate) struct Snapshot<M> {
 }
 
 impl<M: ModuleMetadata + 'static> Snapshot<M> {
-    /// Makes a session that delivers `state`. `M` is the module of the driver.
+    /// Makes a session that delivers `state`. `M` is the module of the driver. `stopped` is that of
+    /// [`Engine::begin_save`](super::engine::Engine::begin_save).
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `state` is larger than [`Format::max_bytes`], `ENOMEM`.
-    pub(crate) fn start(format: &Format, state: &[u8]) -> Result<SaveStart<Self>> {
+    /// `EOPNOTSUPP` if the device is not stopped, because it may change its state after this:
+    /// devices with such sessions have no pre-copy. `EINVAL` if `state` is larger than
+    /// [`Format::max_bytes`], `ENOMEM`.
+    pub(crate) fn start(format: &Format, state: &[u8], stopped: bool) -> Result<SaveStart<Self>> {
+        if !stopped {
+            return Err(EOPNOTSUPP);
+        }
         let mut stream = KVVec::new();
         stream.extend_from_slice(&format.header(state)?, USER)?;
         stream.extend_from_slice(state, USER)?;
