@@ -10,16 +10,21 @@
 
 use kernel::prelude::*;
 
-/// An argument of a tracepoint: each value of the type converts to a valid C value.
-pub(crate) trait Argument {
+/// An argument of a tracepoint.
+///
+/// # Safety
+///
+/// [`Self::to_c`] returns a value that a tracepoint can use as long as its call takes. A pointer
+/// points to what the prototype of the tracepoint says.
+pub(crate) unsafe trait Argument {
     /// The C type in the prototype of the tracepoint.
     type C;
-    /// Returns the C value, which is valid during the call of the tracepoint.
+    /// Returns the C value.
     fn to_c(self) -> Self::C;
 }
 
-/// The tracepoint copies the string (`__assign_str()`).
-impl Argument for &CStr {
+// SAFETY: The string outlives the call of the tracepoint, which copies it (`__assign_str()`).
+unsafe impl Argument for &CStr {
     type C = *const c_char;
 
     fn to_c(self) -> Self::C {
@@ -29,7 +34,8 @@ impl Argument for &CStr {
 
 macro_rules! plain {
     ($($ty:ty),*) => {$(
-        impl Argument for $ty {
+        // SAFETY: The value is a number.
+        unsafe impl Argument for $ty {
             type C = $ty;
 
             fn to_c(self) -> $ty {
@@ -42,7 +48,8 @@ macro_rules! plain {
 plain!(u32, u64, i32);
 
 /// Passed as `u32`, because not all readers of trace events know `bool`.
-impl Argument for bool {
+// SAFETY: The value is a number.
+unsafe impl Argument for bool {
     type C = u32;
 
     fn to_c(self) -> u32 {
@@ -79,8 +86,8 @@ macro_rules! declare_trace {
                         key
                     )
                 } {
-                    // SAFETY: Bindgen has generated the prototype, and the values that `Argument`
-                    // makes are valid during the call.
+                    // SAFETY: Bindgen has generated the prototype, and by the requirements of
+                    // `Argument` the values are valid during the call.
                     unsafe { raw::[<rust_do_trace_ $event>]($(<$ty as Argument>::to_c($arg)),*) };
                 }
             }
