@@ -8,6 +8,7 @@ use super::region::{
     VFIO_PCI_OFFSET_SHIFT, //
 };
 use crate::bindings;
+use core::marker::PhantomData;
 use kernel::{
     error::to_result,
     prelude::*,
@@ -17,12 +18,13 @@ use kernel::{
 /// An ioctl of a user that the VFIO core passes to the driver: any but `VFIO_DEVICE_FEATURE` and
 /// `VFIO_DEVICE_GET_REGION_INFO`.
 pub(crate) struct Ioctl<'a> {
-    /// The device, during the call.
-    vdev: &'a mut bindings::vfio_device,
+    /// The device. VFIO calls this hook in several threads at once, so this is not a reference.
+    vdev: *mut bindings::vfio_device,
     command: c_uint,
     argument: c_ulong,
     /// Whether the device has a trapped BAR.
     trapped: bool,
+    _call: PhantomData<&'a ()>,
 }
 
 /// `VFIO_DEVICE_IOEVENTFD`: `_IO(VFIO_TYPE, VFIO_BASE + 16)`.
@@ -39,11 +41,11 @@ impl<'a> Ioctl<'a> {
         trapped: bool,
     ) -> Self {
         Self {
-            // SAFETY: By the requirements of this function.
-            vdev: unsafe { &mut *vdev },
+            vdev,
             command,
             argument,
             trapped,
+            _call: PhantomData,
         }
     }
 
@@ -68,7 +70,8 @@ impl<'a> Ioctl<'a> {
         if is_refused(self.command, self.trapped) {
             return Err(ENOTTY);
         }
-        // SAFETY: The arguments are those that VFIO passed.
+        // SAFETY: The arguments are those that VFIO passed, and by the requirements of `new` its call
+        // still runs.
         let result =
             unsafe { bindings::vfio_pci_core_ioctl(self.vdev, self.command, self.argument) };
         if result < 0 {
