@@ -63,14 +63,6 @@ impl Operations for Bochs {
 
     fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
 
-    fn reset_prepare(&self) {
-        self.machine.reset_prepare();
-    }
-
-    fn reset_done(&self) {
-        self.machine.reset_done();
-    }
-
     fn error_detected(&self, state: ChannelState) {
         if state != ChannelState::Normal {
             self.machine.poison();

@@ -128,7 +128,7 @@ pub(crate) trait Migration: Operations {
     fn before_reset(&self) {}
 
     /// Called after the function was reset. [`Self::reset`] follows, at once or when the holder of
-    /// the state lock releases it. The caller may hold any lock.
+    /// the state lock releases it. The caller holds a spinlock, so this must not sleep.
     fn after_reset(&self) {}
 
     /// Ends the session, if there is one: its file fails from then on, its sleepers are woken, and

@@ -42,8 +42,7 @@ impl<T: Migration> MigrationOps<T> {
             vtable: const { &Vtable::<T>::OPS },
             before_reset: T::before_reset,
             reset_done: |data| {
-                data.after_reset();
-                data.state_lock().request_reset(data);
+                data.state_lock().request_reset(data, || data.after_reset());
             },
             reset: |data, cause| {
                 let mut locked = data.state_lock().lock(data);

@@ -142,9 +142,12 @@ impl<S: Send + Unpin> StateLock<S> {
     }
 
     /// Resets the state after a reset of the function, at once or by the holder of the lock. Does
-    /// not wait for the lock.
-    pub(super) fn request_reset<R: ResetState<S>>(&self, owner: &R) {
+    /// not wait for the lock. `ended` notes the end of the reset of the function and must not sleep.
+    /// No thread can release the lock between `ended` and this request, so none can take it with a
+    /// state that looks reset and is not.
+    pub(super) fn request_reset<R: ResetState<S>>(&self, owner: &R, ended: impl FnOnce()) {
         let mut pending = self.reset_pending.lock();
+        ended();
         *pending = true;
         let guard = self.locked.try_lock();
         drop(pending);
@@ -226,7 +229,7 @@ mod tests {
         let resets = Resets::new();
         let lock = KBox::pin_init(StateLock::new(7u32), GFP_KERNEL)?;
         lock.lock(&resets).set_state(State::Stop);
-        lock.request_reset(&resets);
+        lock.request_reset(&resets, || ());
         assert_eq!(resets.count(), 1);
         assert_eq!(lock.lock(&resets).state(), State::Running);
         assert_eq!(*lock.lock(&resets), 0);
@@ -239,13 +242,28 @@ mod tests {
         let lock = KBox::pin_init(StateLock::new(7u32), GFP_KERNEL)?;
         let mut guard = lock.lock(&resets);
         guard.set_state(State::StopCopy);
-        lock.request_reset(&resets);
-        lock.request_reset(&resets);
+        lock.request_reset(&resets, || ());
+        lock.request_reset(&resets, || ());
         assert_eq!(resets.count(), 0);
         assert_eq!(guard.state(), State::StopCopy);
         drop(guard);
         assert_eq!(resets.count(), 1);
         assert_eq!(lock.lock(&resets).state(), State::Running);
+        Ok(())
+    }
+
+    /// The holder of the lock can release it only before the reset has ended, or after that with
+    /// the request pending.
+    #[test]
+    fn the_end_of_a_reset_and_its_request_are_one_step() -> Result {
+        let resets = Resets::new();
+        let lock = KBox::pin_init(StateLock::new(7u32), GFP_KERNEL)?;
+        let guard = lock.lock(&resets);
+        let mut free = true;
+        lock.request_reset(&resets, || free = lock.reset_pending.try_lock().is_some());
+        assert!(!free);
+        drop(guard);
+        assert_eq!(resets.count(), 1);
         Ok(())
     }
 
@@ -264,7 +282,7 @@ mod tests {
         let resets = Resets::new();
         let lock = KBox::pin_init(StateLock::new(7u32), GFP_KERNEL)?;
         let guard = lock.lock_killable(&resets)?;
-        lock.request_reset(&resets);
+        lock.request_reset(&resets, || ());
         assert_eq!(resets.count(), 0);
         drop(guard);
         assert_eq!(resets.count(), 1);

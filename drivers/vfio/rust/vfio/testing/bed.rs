@@ -195,10 +195,21 @@ impl Bed {
 }
 
 fn reset(machine: &Machine<FakeEngine>, board: &Board) {
+    begin_reset(machine, board);
+    end_reset(machine);
+}
+
+/// Resets the function, but does not tell the layer that the reset has ended.
+pub(super) fn begin_reset(machine: &Machine<FakeEngine>, board: &Board) {
     machine.reset_prepare();
     board.reset();
-    machine.reset_done();
-    machine.state_lock().request_reset(machine);
+}
+
+/// Tells the layer that the reset has ended, as the PCI core does.
+pub(super) fn end_reset(machine: &Machine<FakeEngine>) {
+    machine
+        .state_lock()
+        .request_reset(machine, || machine.reset_done());
 }
 
 /// A hook that resets the function in the middle of a call.

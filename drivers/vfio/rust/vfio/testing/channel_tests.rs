@@ -5,6 +5,7 @@
 
 use super::{
     bed::{
+        end_reset,
         Bed,
         ALL, //
     },
@@ -153,8 +154,7 @@ mod tests {
             }
             assert_eq!(bed.drain().err(), Some(ENODEV));
             bed.board.reset();
-            bed.machine.reset_done();
-            bed.machine.state_lock().request_reset(&*bed.machine);
+            end_reset(&bed.machine);
             bed.migrate()?;
         }
         Ok(())
@@ -179,8 +179,7 @@ mod tests {
         assert_eq!(bed.request(State::Stop), Err(ENODEV));
         assert_eq!(bed.state(), State::Resuming);
         bed.board.reset();
-        bed.machine.reset_done();
-        bed.machine.state_lock().request_reset(&*bed.machine);
+        end_reset(&bed.machine);
         bed.migrate()
     }
 }

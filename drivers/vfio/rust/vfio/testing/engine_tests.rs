@@ -4,26 +4,37 @@
 
 use super::{
     bed::{
+        begin_reset,
+        end_reset,
         Bed,
         ResetInside,
         ALL,
         STATES, //
     },
     board::{
+        Board,
         Fate,
+        Hook,
         Op,
         Session, //
     },
+    engine::FakeEngine,
     user::write,
 };
-use crate::vfio::migration::state::{
-    Flags,
-    ResetCause,
-    RunLevel,
-    State,
-    Transition, //
+use crate::vfio::migration::{
+    machine::Machine,
+    state::{
+        Flags,
+        ResetCause,
+        RunLevel,
+        State,
+        Transition, //
+    },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Returns the session that a device in `state` has.
 fn session(state: State) -> Session {
@@ -205,6 +216,34 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    /// The device is reset twice during an arc, and the next arc comes before the layer hears of the
+    /// end of the second reset. Its commands are undone.
+    #[test]
+    fn an_arc_between_two_resets_leaves_a_running_device() -> Result {
+        let bed = Bed::at(ALL, State::RunningP2p)?;
+        let now = bed.board.with(|d| d.calls.len());
+        let hook = TwoResets(bed.machine.clone(), bed.board.clone());
+        bed.board.during(now + 1, KBox::new(hook, GFP_KERNEL)?);
+        let _ = bed.request(State::Running);
+        assert_eq!(bed.state(), State::Running);
+        bed.request(State::Stop)?;
+        end_reset(&bed.machine);
+        assert_eq!(bed.state(), State::Running);
+        check_all(&bed);
+        check_usable(&bed, false)
+    }
+
+    /// A hook with a reset, and with a second one that has not ended yet.
+    struct TwoResets(Arc<Machine<FakeEngine>>, Arc<Board>);
+
+    impl Hook for TwoResets {
+        fn run(&self) {
+            begin_reset(&self.0, &self.1);
+            end_reset(&self.0);
+            begin_reset(&self.0, &self.1);
+        }
     }
 
     #[test]
