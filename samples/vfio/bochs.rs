@@ -125,10 +125,10 @@ impl Engine for BochsEngine {
         &self,
         cx: &OpenDevice<'_, Bochs>,
         _sink: &Self::Load,
-        accepted: &mut Accepted,
+        io: &LoadIo<Accepted>,
     ) -> Result {
         let (picture, registers) = bars(cx)?;
-        state::write(&picture, &registers, accepted.bytes())
+        Self::Load::activate(io, |state| state::write(&picture, &registers, state))
     }
 
     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {

@@ -36,7 +36,10 @@ pub(crate) use super::{
             Image,
             Snapshot, //
         },
-        load::LoadStart,
+        load::{
+            LoadIo,
+            LoadStart, //
+        },
         machine::Machine,
         save::SaveStart,
         state::{

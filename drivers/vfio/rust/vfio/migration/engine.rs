@@ -5,6 +5,7 @@
 use super::{
     accounting::Pending,
     load::{
+        LoadIo,
         LoadSink,
         LoadStart, //
     },
@@ -98,9 +99,10 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// As for [`Self::begin_save`].
     fn begin_load(&self, cx: &Self::Context<'_>) -> Result<LoadStart<Self::Load>>;
 
-    /// Activates the state that the sink has accepted, on the arc RESUMING → STOP.
-    /// [`LoadSink::write`] must already have found every fault of the stream: after a failure here
-    /// QEMU resets the device and reports that the migration has completed.
+    /// Activates the state that the sink has accepted, on the arc RESUMING → STOP. It may sleep, but
+    /// not within [`LoadIo::with`]. [`LoadSink::write`] must already have found every fault of the
+    /// stream: after a failure here QEMU resets the device and reports that the migration has
+    /// completed.
     ///
     /// # Errors
     ///
@@ -109,7 +111,7 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
         &self,
         cx: &Self::Context<'_>,
         sink: &Self::Load,
-        io: &mut <Self::Load as LoadSink>::Io,
+        io: &LoadIo<<Self::Load as LoadSink>::Io>,
     ) -> Result {
         let _ = (cx, sink, io);
         Ok(())

@@ -228,8 +228,7 @@ pub(crate) struct Image<M> {
 pub(crate) struct Accepted(KVVec<u8>);
 
 impl Accepted {
-    /// Returns the state.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         self.0.get(HEADER..).unwrap_or_default()
     }
 }
@@ -245,6 +244,23 @@ impl<M: ModuleMetadata + 'static> Image<M> {
             parser: KVVec::new(),
             io: Accepted::default(),
         }
+    }
+
+    /// Runs `f`, which may sleep, on the accepted state, for
+    /// [`Engine::install`](super::engine::Engine::install).
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the session has ended. Those of `f`, which can be called again with the state.
+    pub(crate) fn activate(io: &LoadIo<Accepted>, f: impl FnOnce(&[u8]) -> Result) -> Result {
+        let accepted = io.with(|io| Ok(core::mem::take(io)))?;
+        f(accepted.bytes()).inspect_err(|_| {
+            // If this fails, the session has ended and the state is not needed any more.
+            let _ = io.with(|io| {
+                *io = accepted;
+                Ok(())
+            });
+        })
     }
 
     /// Returns whether `stream` is complete.

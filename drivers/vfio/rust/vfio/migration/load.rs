@@ -137,6 +137,12 @@ impl<I: Send + Unpin> LoadIo<I> {
         self.life.is_over()
     }
 
+    /// Returns whether a thread is in [`Self::with`].
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn is_held(&self) -> bool {
+        self.io.try_lock().is_none()
+    }
+
     /// Stores the number of bytes of the stream that were taken, for debugfs.
     pub(crate) fn count(&self, bytes: u64) {
         self.bytes.store(bytes, Relaxed);

@@ -94,11 +94,11 @@ impl<L: LoadSink> LoadSession<L> {
     ///
     /// `EINVAL` if the stream was not accepted. `ENODEV` if the function was reset meanwhile, `EIO`
     /// if the PCI channel failed: the device may have only a part of the state. Those of `f`.
-    pub(super) fn install(&self, f: impl FnOnce(&L, &mut L::Io) -> Result) -> Result {
+    pub(super) fn install(&self, f: impl FnOnce(&L, &LoadIo<L::Io>) -> Result) -> Result {
         if !self.is_committed() {
             return Err(EINVAL);
         }
-        self.io.with(|io| f(&self.sink, io))?;
+        f(&self.sink, &self.io)?;
         self.check_kept()
     }
 

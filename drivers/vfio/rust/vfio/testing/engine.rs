@@ -21,7 +21,10 @@ use crate::vfio::migration::{
         Engine,
         Patience, //
     },
-    load::LoadStart,
+    load::{
+        LoadIo,
+        LoadStart, //
+    },
     save::SaveStart,
     state::RunLevel, //
 };
@@ -105,7 +108,11 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn install(&self, _cx: &(), _sink: &FakeSink, _io: &mut ()) -> Result {
+    fn install(&self, _cx: &(), _sink: &FakeSink, io: &LoadIo<()>) -> Result {
+        // The lock is one that a reset takes, and this may sleep.
+        if io.is_held() {
+            return Err(EBUSY);
+        }
         self.0.call(Op::Install, |d| {
             d.state = core::mem::replace(&mut d.inbox, KVVec::new());
             d.session = Session::None;

@@ -3,6 +3,10 @@
 //! Tests of the sessions of small devices.
 
 use super::*;
+use crate::vfio::migration::generation::{
+    Life,
+    Resets, //
+};
 
 const FORMAT: Format = Format {
     magic: 1,
@@ -23,6 +27,30 @@ mod tests {
             start(true)?.pending,
             Snapshot::<crate::LocalModule>::size(5)
         );
+        Ok(())
+    }
+
+    /// A device that could not take the state may be asked to once more. It may sleep meanwhile, so
+    /// no lock is held.
+    #[test]
+    fn a_state_that_could_not_be_activated_is_kept() -> Result {
+        let mut stream = KVVec::new();
+        stream.extend_from_slice(&FORMAT.header(b"state")?, GFP_KERNEL)?;
+        stream.extend_from_slice(b"state", GFP_KERNEL)?;
+        let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
+        let life = Life::new(&resets, resets.era());
+        let io = KBox::pin_init(LoadIo::new(Accepted(stream), life), GFP_KERNEL)?;
+        for result in [Err(EIO), Ok(())] {
+            let told = Image::<crate::LocalModule>::activate(&io, |state| {
+                assert_eq!(state, b"state");
+                assert!(!io.is_held());
+                result
+            });
+            assert_eq!(told, result);
+        }
+        io.end();
+        let told = Image::<crate::LocalModule>::activate(&io, |_| Ok(()));
+        assert_eq!(told, Err(ENODEV));
         Ok(())
     }
 }
