@@ -132,7 +132,8 @@ pub(crate) trait Migration: Operations {
     fn after_reset(&self) {}
 
     /// Ends the session, if there is one: its file fails from then on, its sleepers are woken, and
-    /// its buffers are freed. The layer sets the state to RUNNING after it.
+    /// its buffers are freed. The layer sets the state to RUNNING after it, so the device must run
+    /// then, also if it was opened without a reset.
     ///
     /// It may run with `memory_lock` held for writing, so it must not wait for a lock under which
     /// user memory is copied (see the page of [`vfio`](super)). Its waits for the hardware must be

@@ -141,7 +141,7 @@ impl<T: Operations> DeviceOps<T> {
         from_result(|| {
             // SAFETY: VFIO passes an initialised device of `T`.
             let device = unsafe { Device::<T>::from_raw(vdev) };
-            // This resets the function, which calls `reset_done` (contract S13).
+            // This resets the function if it can be reset, which calls `reset_done` (contract S13).
             //
             // SAFETY: `core` is the core of an initialised device, and VFIO holds the lock of its
             // set.
@@ -165,7 +165,9 @@ impl<T: Operations> DeviceOps<T> {
 
     fn open_ours(device: &Device<T>) -> Result {
         if let Some(ops) = Self::migration(device) {
-            (ops.reset)(&device.data, ResetCause::Open);
+            // SAFETY: `vfio_pci_core_enable()` has written the field, and no other call does.
+            let reset = unsafe { bindings::vfio_pci_core_device::reset_works_raw(device.core()) };
+            (ops.reset)(&device.data, ResetCause::Open { reset });
         }
         // SAFETY: Opening a device keeps it bound.
         let pdev = unsafe { device.function() };

@@ -136,10 +136,12 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// Any error is returned to the user.
     fn pending(&self, cx: &Self::Context<'_>) -> Result<Pending>;
 
-    /// Called after a reset of the device if commands of an arc may have reached the device after
-    /// the reset: ends the sessions that they may have begun, and makes the device run. It may be
+    /// Ends any session of the device and makes the device run. Called after a reset of the device
+    /// if commands of an arc may have reached the device after the reset, and when a device is
+    /// opened that vfio-pci-core could not reset, which is as its last user has left it. It may be
     /// called with `memory_lock` held for writing, so it must not take a lock under which user
-    /// memory is accessed, and must return within seconds.
+    /// memory is accessed, and must return within seconds. The default is for a device that runs
+    /// at every level.
     ///
     /// # Errors
     ///

@@ -99,7 +99,8 @@ pub(super) enum Drift {
         /// The level of the state.
         to: RunLevel,
     },
-    /// Commands of an arc have reached the device after a reset, and recovering has failed.
+    /// Commands of an arc have reached the device after a reset, or it was opened without a reset,
+    /// and recovering has failed.
     Reset,
 }
 

@@ -67,7 +67,7 @@ impl<E: Engine> Machine<E> {
         let (save, load) = self.end_files(sessions);
         let raced = core::mem::take(&mut sessions.raced_reset);
         sessions.era = self.resets.era();
-        // The reset that has happened or follows makes the device run.
+        // The reset that has happened or follows makes the device run. If it fails, `Open` knows.
         sessions.drift = None;
         match cause {
             ResetCause::Close => {
@@ -82,21 +82,29 @@ impl<E: Engine> Machine<E> {
                 // The reset has ended all sessions but those of commands that ran after it, see
                 // `raced`.
                 sessions.debt.forgive();
-                if !raced {
-                    return;
-                }
-                match self.engine.recover() {
-                    Ok(()) => (),
-                    // The device cannot be reached. A later request recovers it.
-                    Err(error) if error == ENOTCONN => sessions.drift = Some(Drift::Reset),
-                    Err(error) => {
-                        sessions.debt.owe();
-                        sessions.drift = Some(Drift::Reset);
-                        pr_err!("a function may not run after its reset: {:?}\n", error);
-                    }
+                if raced {
+                    self.recover(sessions);
                 }
             }
-            ResetCause::Open => (),
+            ResetCause::Open { reset } => {
+                if !reset {
+                    self.recover(sessions);
+                }
+            }
+        }
+    }
+
+    /// Makes the device run, now or on a later request.
+    fn recover(&self, sessions: &mut Sessions<E>) {
+        match self.engine.recover() {
+            Ok(()) => (),
+            // The device cannot be reached. A later request recovers it.
+            Err(error) if error == ENOTCONN => sessions.drift = Some(Drift::Reset),
+            Err(error) => {
+                sessions.debt.owe();
+                sessions.drift = Some(Drift::Reset);
+                pr_err!("a function may not run: {:?}\n", error);
+            }
         }
     }
 

@@ -263,9 +263,12 @@ impl Failure {
 pub(crate) enum ResetCause {
     /// The function was reset (by `VFIO_DEVICE_RESET`, a hot reset or sysfs) and is running.
     FunctionReset,
-    /// The first user is opening the device, which was just enabled and reset.
-    Open,
-    /// The last user is closing the device, and a reset follows.
+    /// The first user is opening the device, which was just enabled.
+    Open {
+        /// Whether the function was reset. If not, the device is as its last user has left it.
+        reset: bool,
+    },
+    /// The last user is closing the device. A reset follows if the function can be reset.
     Close,
 }
 

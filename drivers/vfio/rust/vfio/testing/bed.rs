@@ -25,6 +25,7 @@ use crate::vfio::{
         save_session::SaveSession,
         state::{
             Flags,
+            ResetCause,
             State,
             Transition, //
         },
@@ -186,6 +187,14 @@ impl Bed {
         self.request(State::Running)?;
         assert_eq!(self.board.with(|d| d.state.len()), before);
         Ok(())
+    }
+
+    /// Resets the migration state when the device is opened or closed.
+    pub(super) fn reset_for(&self, cause: ResetCause) {
+        let machine = &*self.machine;
+        let mut locked = machine.state_lock().lock(machine);
+        machine.reset(&mut locked, cause);
+        locked.set_state(State::Running);
     }
 
     /// Resets the function.

@@ -32,6 +32,7 @@ use crate::vfio::migration::{
     machine::Machine,
     state::{
         Flags,
+        ResetCause,
         RunLevel,
         State, //
     }, //
@@ -176,6 +177,31 @@ mod tests {
             self.0.poison();
             self.1.reset();
         }
+    }
+
+    /// Neither the close nor the next open can reset the function, so the device is as its last
+    /// user has left it.
+    #[test]
+    fn h5_a_device_that_cannot_be_reset_runs_for_its_next_user() -> Result {
+        for from in STATES {
+            for reachable in [true, false] {
+                let bed = Bed::at(ALL, from)?;
+                bed.reset_for(ResetCause::Close);
+                if !reachable {
+                    bed.board.with(|d| d.gone_from = Some(d.calls.len()));
+                }
+                bed.reset_for(ResetCause::Open { reset: false });
+                assert_eq!(bed.state(), State::Running);
+                if !reachable {
+                    assert_eq!(bed.request(State::Running), Err(ENOTCONN));
+                    bed.board.with(|d| d.gone_from = None);
+                }
+                bed.request(State::Running)?;
+                check_all(&bed);
+                check_usable(&bed, false)?;
+            }
+        }
+        Ok(())
     }
 
     /// A reset by itself takes the device to RUNNING.

@@ -311,12 +311,7 @@ mod tests {
                     bed.board
                         .with(|d| d.fail = Some((d.calls.len(), 1, Fate::Ignored, ETIMEDOUT)));
                 }
-                {
-                    let machine = &*bed.machine;
-                    let mut locked = machine.state_lock().lock(machine);
-                    machine.reset(&mut locked, ResetCause::Close);
-                    locked.set_state(State::Running);
-                }
+                bed.reset_for(ResetCause::Close);
                 check_sessions(&bed);
                 let left = bed.board.with(|d| d.session != Session::None);
                 assert_eq!(left, fails);
