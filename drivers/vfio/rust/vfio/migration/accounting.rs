@@ -34,6 +34,8 @@ impl Pending {
 pub(crate) struct Accounting {
     /// Bytes that the device has delivered.
     fetched: u64,
+    /// Whether a read has ended, perhaps without data.
+    begun: bool,
     /// Bytes that the user has read.
     taken: u64,
     /// Position of the end of the initial image, as far as it is known.
@@ -55,9 +57,10 @@ impl Accounting {
         }
     }
 
-    /// Notes that the device has delivered `bytes`.
+    /// Notes that a read has ended, with which the device has delivered `bytes`.
     pub(crate) fn fetched(&mut self, bytes: u64) {
         self.fetched = self.fetched.saturating_add(bytes);
+        self.begun = true;
     }
 
     /// Notes that the user has read `bytes`.
@@ -108,7 +111,7 @@ impl Accounting {
             // without version 2 the end does not move: the new image counts as changes.
             self.initial_end = here;
         }
-        if self.fetched == 0 && !reading {
+        if !self.begun && !reading {
             // Before the first read there are no changes after the image (contract D14).
             let initial_bytes = pending.initial_bytes.max(1);
             return PrecopyInfo {

@@ -112,6 +112,24 @@ mod tests {
         Ok(())
     }
 
+    /// Two zeros tell the user that there is nothing to read.
+    #[test]
+    fn precopy_info_of_an_empty_image_falls_to_zero() -> Result {
+        let bed = Bed::new(ALL, b"")?;
+        bed.request(State::PreCopy)?;
+        let save = bed.save()?;
+        let info = || {
+            save.precopy_info(true)
+                .map(|i| (i.initial_bytes, i.dirty_bytes))
+        };
+        assert_eq!(info(), Ok((1, 0)));
+        assert_eq!(read(&*save, 5).err(), Some(ENOMSG));
+        assert_eq!(info(), Ok((0, 0)));
+        bed.board.change(b'1')?;
+        assert_eq!(info(), Ok((0, 1)));
+        Ok(())
+    }
+
     /// A read in flight does not block a nonblocking reader.
     #[test]
     fn a_stalled_read_is_waited_for_or_not() -> Result {
