@@ -70,8 +70,8 @@ impl<'a> Ioctl<'a> {
         if is_refused(self.command, self.trapped) {
             return Err(ENOTTY);
         }
-        // SAFETY: The arguments are those that VFIO passed, and by the requirements of `new` its call
-        // still runs.
+        // SAFETY: The arguments are those that VFIO passed, and by the requirements of `new` its
+        // call still runs.
         let result =
             unsafe { bindings::vfio_pci_core_ioctl(self.vdev, self.command, self.argument) };
         if result < 0 {

@@ -30,7 +30,8 @@ use kernel::{
 ///
 /// * Allocated by `_vfio_alloc_device()`, never moved, initialised by `init`.
 /// * [`Self::end`] drops `link` and `data`, so that releasing the memory runs no code of the
-///   driver: VFIO may release it after unbind, and even after the driver's module is unloaded.
+///   driver: VFIO may release it after unbind. It reads the table of callbacks for that, which is
+///   part of the driver's module.
 /// * `open` is initialised from the end of a successful `open_device` to the start of the drop in
 ///   `close_device`, and not otherwise.
 #[repr(C)]

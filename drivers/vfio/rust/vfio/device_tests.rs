@@ -70,8 +70,8 @@ mod tests {
         fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
     }
 
-    /// VFIO may call `release` when the driver's module is unloaded. So it must be a function of
-    /// vfio-pci-core, and the driver's data must have been dropped at unbind.
+    /// VFIO may call `release` after unbind. So it must be a function of vfio-pci-core, and the
+    /// driver's data must have been dropped at unbind.
     #[test]
     fn s4_nothing_of_the_driver_is_left_to_release() -> Result {
         let release = DeviceOps::<Counted>::OPS.release.ok_or(EINVAL)?;

@@ -12,8 +12,9 @@
 //!
 //! * The **registration data** is the type that implements [`pci::Operations`]. It is created in
 //!   probe, before users can see the device, and dropped at unbind, when no user is left. The
-//!   memory of the VFIO device may be freed later, even after the module is unloaded; it then has
-//!   no data of the driver.
+//!   memory of the VFIO device may be freed later; it then has no data of the driver. VFIO reads
+//!   the table of callbacks once more to free it, so the module must still be loaded, as with every
+//!   variant driver.
 //! * The **open data** is created when the first user opens the device and dropped after the last
 //!   user has closed it.
 //! * [`OpenDevice`] is a view of both that exists only during a callback of an open device. Its

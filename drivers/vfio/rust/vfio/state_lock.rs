@@ -43,8 +43,8 @@ impl StateMirror {
     }
 }
 
-/// The data under the lock: the migration state and the driver's part. Guards never give out a
-/// `&mut` to the whole, so that safe code cannot swap it between two locks.
+/// The data under the lock: the migration state and the driver's part. A driver gets a `&mut` to
+/// its part only, so that only the layer changes the state.
 pub(super) struct Locked<S> {
     state: State,
     mirror: Arc<StateMirror>,

@@ -5,13 +5,14 @@
 //! A report holds the lock while it writes to user memory, for as long as the user's page faults
 //! take. The thread of an interrupt must not wait that long: `free_irq()` waits for the thread, and
 //! unbinding the device of the interrupt waits for `free_irq()`. So the thread sets `owed` and only
-//! tries the lock. A thread that has released the lock checks `owed`, and if it is set, takes the
-//! lock again and drains the hardware's log. It does not drain before it releases the lock, because
-//! a report must collect exactly up to its marker (Documentation/hardware/dlr-contract.rst, rule
-//! 4).
+//! tries the lock. A thread that has released the lock checks `owed`, and if it is set, tries the
+//! lock once more and drains the hardware's log. It does not drain before it releases the lock,
+//! because a report must collect exactly up to its marker (Documentation/hardware/dlr-contract.rst,
+//! rule 4).
 //!
-//! `owed` is never left set with the lock free and no thread on its way to drain. Let N be the
-//! thread that sets `owed`, H the thread that holds the lock, and T a third thread:
+//! `owed` is not left set with the lock free and no thread on its way to drain, unless a thread has
+//! drained [`ROUNDS`] times and leaves the rest to the next one. Let N be the thread that sets
+//! `owed`, H the thread that holds the lock, and T a third thread:
 //!
 //! * N stores `owed`, executes a full barrier and fails to take the lock. H releases the lock,
 //!   executes a full barrier and loads `owed`. N read the lock before its release, so H reads
@@ -24,7 +25,7 @@
 //!
 //! `tools/dlr-model/src/owed.rs` checks every interleaving on a model with the store buffers of
 //! x86. It finds a lost drain when a barrier of the first case is removed. The second case can only
-//! fail on a more weakly ordered processor, which it does not model.
+//! fail on a more weakly ordered processor, which it does not model. Nor does it model [`ROUNDS`].
 
 use crate::kext::killable::lock_killable;
 use kernel::{

@@ -207,7 +207,7 @@ impl<T: Tracker + Send + 'static> Log<T> {
             )?;
             // The hardware may have started before or after the error.
             if self.poisoned.load(Acquire) {
-                // Ignore an error: the next START or STOP settles what is left.
+                // Ignore an error: STOP, also at close, settles what is left.
                 let _ = session.stop(cx);
                 return Err(EIO);
             }

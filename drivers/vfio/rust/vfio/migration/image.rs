@@ -292,7 +292,8 @@ impl<M: ModuleMetadata + 'static> LoadSink for Image<M> {
     type Parser = KVVec<u8>;
     type Io = Accepted;
 
-    /// The memory grows with the data, up to the length in the header and one piece.
+    /// The data takes at most the length in the header and one piece. Its vector grows by doubling,
+    /// and the accepted stream is copied once.
     fn write(
         &self,
         parser: &mut KVVec<u8>,

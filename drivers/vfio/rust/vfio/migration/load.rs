@@ -25,8 +25,7 @@ pub(crate) struct LoadStart<L: LoadSink> {
     pub(crate) sink: L,
     /// The parser of the stream.
     pub(crate) parser: L::Parser,
-    /// The commands to the device and their memory. This is all the memory that the session needs,
-    /// charged to the caller.
+    /// The commands to the device and their memory, charged to the caller.
     pub(crate) io: L::Io,
 }
 
@@ -62,8 +61,10 @@ pub(crate) trait LoadSink: Send + Sync + 'static {
         io: &LoadIo<Self::Io>,
     ) -> Result<bool>;
 
-    /// Ends the session on the device after [`Self::write`] has failed. It must ignore signals and
-    /// return within seconds.
+    /// Ends the session on the device after [`Self::write`] has failed, for example because the
+    /// session has ended: the device may have the next one by now. So it gives its commands to the
+    /// device only in [`LoadIo::with`], and only if not [`LoadIo::is_over`]. It must ignore signals
+    /// and return within seconds.
     fn abort(&self, io: &LoadIo<Self::Io>) {
         let _ = io;
     }

@@ -4,8 +4,8 @@
 //! fills, in the order of their reads, and those that wait for the reader.
 //!
 //! This code has no hardware access: it is generic over the buffer and over the handle of a read in
-//! flight. The buffers are allocated at the start of a session; nothing is allocated later, when
-//! the guest is stopped.
+//! flight. The buffers are allocated at the start of a session, and the queue allocates nothing
+//! later, when the guest is stopped.
 
 use crate::kext::gfp::USER;
 use kernel::prelude::*;

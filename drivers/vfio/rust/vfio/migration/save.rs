@@ -28,7 +28,8 @@ pub(crate) struct SaveStart<S: SaveSource> {
     /// The session on the device.
     pub(crate) source: S,
     /// The memory for reads. Their number limits the reads that are in flight or wait for the user.
-    /// This is all the memory that the session needs, charged to the caller.
+    /// They are charged to the caller. Besides them a session only needs what
+    /// [`SaveSource::prepare`] allocates for a read.
     pub(crate) buffers: KVec<Arc<S::Buffer>>,
     /// Size of one buffer in bytes.
     pub(crate) capacity: usize,
@@ -66,7 +67,7 @@ pub(crate) trait SaveSource: Send + Sync + 'static {
     /// # Errors
     ///
     /// `EBUSY`: another thread is about to start a read into `buffer`. Any other, such as `ENOMEM`,
-    /// ends the stream.
+    /// ends the stream, also when the guest is stopped: the migration then fails.
     fn prepare(&self, buffer: &Arc<Self::Buffer>, fin: bool) -> Result<Self::Prepared>;
 
     /// Gives the read to the device. Does not sleep. Reads complete in the order of submission.

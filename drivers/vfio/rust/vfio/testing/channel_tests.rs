@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of sessions whose PCI channel fails, or whose function is reset, in the middle of a call or
-//! before they begin.
+//! Tests of sessions whose PCI channel fails, or whose function is reset, in the middle of a call
+//! or before they begin.
 
 use super::{
     bed::{

@@ -218,8 +218,8 @@ mod tests {
         Ok(())
     }
 
-    /// The device is reset twice during an arc, and the next arc comes before the layer hears of the
-    /// end of the second reset. Its commands are undone.
+    /// The device is reset twice during an arc, and the next arc comes before the layer hears of
+    /// the end of the second reset. Its commands are undone.
     #[test]
     fn an_arc_between_two_resets_leaves_a_running_device() -> Result {
         let bed = Bed::at(ALL, State::RunningP2p)?;
