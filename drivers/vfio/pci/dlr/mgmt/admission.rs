@@ -20,7 +20,7 @@ use kernel::prelude::*;
 
 /// Class of a command: the share from which it takes its slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// SAVE_READ and LOAD_WRITE, of which a session has as many in flight as it has buffers.
     Bulk = 0,
     /// The other commands of the state row.

@@ -88,7 +88,7 @@ pub(super) struct Channel {
     /// Signalled when log entries may have come and when a SYNC completes.
     #[pin]
     pub(super) event: Event,
-    /// Signalled when a SAVE_READ or LOAD_WRITE may find room in the queue.
+    /// Signalled when a command of a session may find room in the queue, or must not wait for it.
     #[pin]
     pub(super) room: Event,
     /// Budget for the clean-up while the last user closes the function.

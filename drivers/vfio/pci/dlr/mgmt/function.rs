@@ -3,6 +3,7 @@
 //! Handles by which the driver of a data function uses the management function.
 
 use super::{
+    admission::Class,
     budget::{
         Budget,
         Patience, //
@@ -235,21 +236,23 @@ impl Function {
         self.run(Command::save_begin(self.channel.number, Some(vector)))
     }
 
-    /// Sleeps until [`Prepared::submit`](super::Prepared::submit) is worth another try. The caller
-    /// must not hold a lock that a reset takes.
+    /// Sleeps until [`Prepared::submit`](super::Prepared::submit) of a command of this class is
+    /// worth another try. The caller must not hold a lock that a reset takes.
     ///
     /// # Errors
     ///
-    /// `EINTR` if a fatal signal came, `EIO` while the queue is off, `ENOTCONN`.
-    pub(crate) fn wait_for_room(&self) -> Result {
+    /// `EINTR` if a fatal signal came, `EIO` while the queue is off or in an outage, `ENOTCONN`.
+    pub(crate) fn wait_for_room(&self, class: Class) -> Result {
         let queue = &self.service.queue;
-        queue.wait_for_room(self.channel.number, Patience::Killable)
+        queue.wait_for_room(self.channel.number, class, Patience::Killable)
     }
 
-    /// As [`Self::wait_for_room`], but any signal ends the wait with `ERESTARTSYS`.
+    /// As [`Self::wait_for_room`], for a SAVE_READ, but any signal ends the wait with
+    /// `ERESTARTSYS`.
     pub(crate) fn wait_for_room_interruptible(&self) -> Result {
         let queue = &self.service.queue;
-        let result = queue.wait_for_room(self.channel.number, Patience::Interruptible);
+        let patience = Patience::Interruptible;
+        let result = queue.wait_for_room(self.channel.number, Class::Bulk, patience);
         result.map_err(|error| match error {
             error if error == EINTR => ERESTARTSYS,
             error => error,

@@ -9,6 +9,7 @@
 //! submitted under it ([`Prepared::submit`]).
 
 use super::{
+    admission::Class,
     channel::Reader,
     command::{
         Memory,
@@ -69,6 +70,11 @@ impl Prepared {
             claim,
             place: UniqueArc::new_uninit(USER)?,
         })
+    }
+
+    /// Returns the class of slots that the command needs.
+    pub(crate) fn class(&self) -> Class {
+        self.claim.request.class()
     }
 
     /// Submits the command if there is room for it. Never sleeps.

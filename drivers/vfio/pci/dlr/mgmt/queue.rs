@@ -7,10 +7,6 @@
 //! queue.
 
 use super::{
-    admission::{
-        Admission,
-        Class, //
-    },
     budget::Budget,
     channel::Channel,
     command::Request,
@@ -22,12 +18,6 @@ use super::{
         Life,
         Millis, //
     },
-    line::Line,
-    ring::{
-        Consumer,
-        Producer, //
-    },
-    slots::Slots,
     stats::Stats, //
 };
 use crate::proto::{admin, regs};
@@ -92,19 +82,7 @@ impl Queue {
     ) -> Result<Arc<Self>> {
         let functions = channels.len();
         let slots = 1usize.checked_shl(limits.order).ok_or(EINVAL)?;
-        let state = State {
-            life: Life::Held,
-            sq: Producer::new(limits.order),
-            cq: Consumer::new(limits.order),
-            slots: Slots::new(limits.order)?,
-            admission: Admission::new(limits.order, functions)?,
-            line: Line::new(slots.saturating_add(functions))?,
-            aborting: 0,
-            submitted: 0,
-            failures: 0,
-            silent: 0,
-            strange: None,
-        };
+        let state = State::new(limits.order, functions)?;
         let desk = Desk::new(slots, functions)?;
         Arc::pin_init(
             pin_init!(Self {
@@ -188,7 +166,7 @@ impl Queue {
             return 0;
         }
         let mut taken = 0usize;
-        let mut bulk: Functions = 0;
+        let mut room: Functions = 0;
         for place in batch.iter_mut() {
             let Some(words) = state.cq.pop(&hw.data().cq) else {
                 break;
@@ -207,11 +185,7 @@ impl Queue {
                 taken = 0;
                 break;
             };
-            let (function, class) = (request.function(), request.class());
-            state.admission.give(function, class);
-            if class == Class::Bulk {
-                bulk |= bit(function);
-            }
+            room |= state.give(request.function(), request.class());
             request.complete(&answer, &self.stats);
             *place = Some(request);
             taken += 1;
@@ -222,12 +196,9 @@ impl Queue {
             hw.bar().write32(state.cq.head(), regs::CQ_HEAD);
         }
         self.pump(&hw, state);
-        if bulk != 0 && state.admission.is_scarce(Class::Bulk) {
-            bulk = Functions::MAX;
-        }
         drop(guard);
         for channel in &self.channels {
-            if bit(channel.number) & bulk != 0 {
+            if bit(channel.number) & room != 0 {
                 channel.room.signal();
             }
         }

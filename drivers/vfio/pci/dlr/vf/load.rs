@@ -152,8 +152,9 @@ impl Sink {
     fn give(&self, io: &Io, prepare: impl Fn() -> Result<Prepared>) -> Result<Arc<Ticket>> {
         loop {
             let prepared = prepare()?;
+            let class = prepared.class();
             match io.with(|_| prepared.submit()) {
-                Err(error) if error == EBUSY => self.function.wait_for_room()?,
+                Err(error) if error == EBUSY => self.function.wait_for_room(class)?,
                 given => return given,
             }
         }

@@ -30,8 +30,8 @@ impl Queue {
         self.state.lock().life == Life::Held
     }
 
-    /// Begins an outage. Commands in flight end with `EIO`, new ones wait for [`Self::revive`], and
-    /// [`Self::enter`] fails. Waits for the threads that access the hardware. The device keeps the
+    /// Begins an outage. Commands in flight and waits for room end with `EIO`, new commands wait for
+    /// [`Self::revive`], and [`Self::enter`] fails. Waits for the threads that access the hardware. The device keeps the
     /// buffers of commands in flight.
     ///
     /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
@@ -46,6 +46,7 @@ impl Queue {
         }
         for channel in &self.channels {
             channel.event.signal();
+            channel.room.signal();
         }
         self.hw.pause()
     }

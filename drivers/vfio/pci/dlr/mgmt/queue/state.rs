@@ -4,9 +4,15 @@
 
 use crate::{
     mgmt::{
-        admission::Admission,
+        admission::{
+            Admission,
+            Class, //
+        },
         command::Request,
-        life::Life,
+        life::{
+            Life,
+            Millis, //
+        },
         line::Line,
         ring::{
             Consumer,
@@ -55,6 +61,63 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Creates the state of a queue of `1 << order` slots that is not enabled yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Admission::new`].
+    pub(super) fn new(order: u32, functions: usize) -> Result<Self> {
+        let slots = 1usize.checked_shl(order).ok_or(EINVAL)?;
+        Ok(Self {
+            life: Life::Held,
+            sq: Producer::new(order),
+            cq: Consumer::new(order),
+            slots: Slots::new(order)?,
+            admission: Admission::new(order, functions)?,
+            line: Line::new(slots.saturating_add(functions))?,
+            aborting: 0,
+            submitted: 0,
+            failures: 0,
+            silent: 0,
+            strange: None,
+        })
+    }
+
+    /// Returns whether a command of a session could be submitted now without overtaking others that
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` while the queue is off or in an outage, `ENOTCONN` if the management function is gone.
+    pub(super) fn room(&self, function: u16, class: Class, now: Millis) -> Result<bool> {
+        match self.life {
+            Life::Up => {}
+            Life::Down => return Err(ENOTCONN),
+            Life::Off { not_before } if now < not_before => return Err(EIO),
+            // An outage ends all sessions, so that there is nothing to wait for. The callback that
+            // ends the outage may even wait for a device lock whose holder waits for this thread.
+            Life::Held => return Err(EIO),
+            _ => return Ok(false),
+        }
+        let scarce = self.admission.is_scarce(class);
+        let before = |r: &Arc<Request>| r.class() == class && (scarce || r.function() == function);
+        Ok(!self.slots.is_full()
+            && self.sq.has_room()
+            && self.admission.fits(function, class)
+            && self.closed() & bit(function) == 0
+            && !self.line.any(before))
+    }
+
+    /// Counts the slot that a command returns. Returns the functions that may find room now.
+    pub(super) fn give(&mut self, function: u16, class: Class) -> Functions {
+        self.admission.give(function, class);
+        if self.admission.is_scarce(class) {
+            Functions::MAX
+        } else {
+            bit(function)
+        }
+    }
+
     /// Returns the functions that have an overdue command in flight.
     pub(super) fn overdue(&self) -> Functions {
         let late = self.slots.iter().filter(|r| r.is_overdue());
@@ -78,5 +141,74 @@ impl State {
                 && closed & bit(request.function()) == 0
                 && admission.fits(request.function(), request.class())
         })
+    }
+}
+
+#[kunit_tests(dlr_mgmt_state)]
+mod tests {
+    use super::*;
+    use crate::{
+        mgmt::command::Memory,
+        proto::admin::Command, //
+    };
+
+    fn up(order: u32, functions: usize) -> Result<State> {
+        let mut state = State::new(order, functions)?;
+        state.life = Life::Up;
+        Ok(state)
+    }
+
+    fn request(command: Command) -> Result<Arc<Request>> {
+        Request::new(Memory::new(GFP_KERNEL)?, command, None, None)
+    }
+
+    /// Sixteen functions share four slots for state commands, and LOAD_COMMITs have taken them. The
+    /// fifth must wait for one of these: there is room for its LOAD_WRITEs all the time.
+    #[test]
+    fn v2_each_command_waits_for_room_of_its_own_class() -> Result {
+        let mut state = up(4, 16)?;
+        for function in 1..=4 {
+            state.admission.take(function, Class::State);
+        }
+        let commit = request(Command::load_commit(0))?;
+        let write = request(Command::load_write(0))?;
+        let room = |state: &State, r: &Request| state.room(r.function(), r.class(), 0);
+        assert_eq!(room(&state, &commit), Ok(false));
+        assert_eq!(room(&state, &write), Ok(true));
+        // The end of a commit of one function wakes those of all others.
+        assert_eq!(state.give(3, commit.class()), Functions::MAX);
+        assert_eq!(room(&state, &commit), Ok(true));
+        Ok(())
+    }
+
+    #[test]
+    fn room_that_a_function_has_alone_wakes_that_function() -> Result {
+        let mut state = up(10, 16)?;
+        for class in [Class::Bulk, Class::State] {
+            state.admission.take(5, class);
+            assert_eq!(state.give(5, class), bit(5));
+        }
+        Ok(())
+    }
+
+    /// A reset of the channel holds device locks while an outage lasts.
+    #[test]
+    fn v1_no_session_waits_for_room_in_an_outage() -> Result {
+        let mut state = up(4, 1)?;
+        let until = 9;
+        for (life, now, want) in [
+            (Life::Up, 0, Ok(true)),
+            (Life::Suspect, 0, Ok(false)),
+            (Life::Quieting { until }, 0, Ok(false)),
+            (Life::Resetting { until }, 0, Ok(false)),
+            (Life::Off { not_before: 9 }, 8, Err(EIO)),
+            (Life::Off { not_before: 9 }, 9, Ok(false)),
+            (Life::Held, 0, Err(EIO)),
+            (Life::Down, 0, Err(ENOTCONN)),
+        ] {
+            state.life = life;
+            assert_eq!(state.room(0, Class::Bulk, now), want);
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,6 @@
 //! Submission of commands: at once, or when there is a slot for them.
 
 use super::{
-    bit,
     Life,
     Queue,
     State, //
@@ -70,7 +69,7 @@ impl Queue {
     fn try_place(&self, request: &Arc<Request>) -> Result {
         let hw = self.enter()?;
         let mut state = self.state.lock();
-        if !self.has_room(&state, request.function(), request.class())? {
+        if !state.room(request.function(), request.class(), self.now())? {
             return Err(EBUSY);
         }
         self.place(&hw, &mut state, request.clone());
@@ -78,34 +77,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Returns whether a command could be submitted now without overtaking others that wait.
-    fn has_room(&self, state: &State, function: u16, class: Class) -> Result<bool> {
-        match state.life {
-            Life::Up => {}
-            Life::Down => return Err(ENOTCONN),
-            Life::Off { not_before } if self.now() < not_before => return Err(EIO),
-            _ => return Ok(false),
-        }
-        let scarce = state.admission.is_scarce(class);
-        let before = |r: &Arc<Request>| r.class() == class && (scarce || r.function() == function);
-        Ok(!state.slots.is_full()
-            && state.sq.has_room()
-            && state.admission.fits(function, class)
-            && state.closed() & bit(function) == 0
-            && !state.line.any(before))
-    }
-
-    /// Sleeps until [`Self::try_push`] of a SAVE_READ or LOAD_WRITE of this function is worth
-    /// another try.
+    /// Sleeps until [`Self::try_push`] of a command of this function and class is worth another
+    /// try.
     ///
     /// # Errors
     ///
     /// `EINTR` if a signal ends `patience`, `ETIMEDOUT` if its time is over, `EIO` while the queue
-    /// is off, `ENOTCONN` if the management function is gone.
-    pub(in crate::mgmt) fn wait_for_room(&self, function: u16, patience: Patience<'_>) -> Result {
+    /// is off or in an outage, `ENOTCONN` if the management function is gone.
+    pub(in crate::mgmt) fn wait_for_room(
+        &self,
+        function: u16,
+        class: Class,
+        patience: Patience<'_>,
+    ) -> Result {
         let channel = self.channels.get(usize::from(function)).ok_or(ENODEV)?;
         loop {
-            if self.has_room(&self.state.lock(), function, Class::Bulk)? {
+            if self.state.lock().room(function, class, self.now())? {
                 return Ok(());
             }
             let time = self.nap().min(patience.limit());
