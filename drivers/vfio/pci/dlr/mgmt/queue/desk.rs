@@ -9,7 +9,10 @@ use crate::mgmt::{
         Dropped,
         Judge, //
     },
-    life::Millis,
+    life::{
+        Life,
+        Millis, //
+    },
     throttle::Throttle, //
 };
 use kernel::{
@@ -85,5 +88,74 @@ impl Desk {
             request.finish(Err(error));
         }
         again
+    }
+
+    /// Begins an outage in `state`: commands in flight, and those that were to be submitted again,
+    /// end with `EIO`. Those in flight keep their slots, because the device may access their
+    /// buffers. Those that joined the line wait on.
+    pub(super) fn halt(&mut self, state: &mut State) {
+        state.life = Life::Held;
+        for request in state.slots.iter() {
+            request.finish(Err(EIO));
+        }
+        self.end_again(state, EIO);
+    }
+
+    /// Ends the commands that were to be submitted again with `error`, unless they have ended. They
+    /// may have no waiter that would remove them from the line.
+    pub(super) fn end_again(&mut self, state: &mut State, error: Error) {
+        while let Some(request) = state.line.take_again() {
+            request.give_back();
+            request.finish(Err(error));
+            let what = request.dropped();
+            // There is room for as many as the line has room for.
+            let _ = self.dropped.push_within_capacity((request, what));
+        }
+    }
+}
+
+#[kunit_tests(dlr_mgmt_desk)]
+mod tests {
+    use super::*;
+    use crate::{
+        mgmt::{
+            command::Memory,
+            line::Place, //
+        },
+        proto::admin::Command, //
+    };
+
+    fn request(number: u16) -> Result<Arc<Request>> {
+        let command = Command::save_end(number);
+        Request::new(Memory::new(GFP_KERNEL)?, command, None, None)
+    }
+
+    /// Only the callback that ends the outage would submit them again, and it may wait for a device
+    /// lock whose holder waits for their waiters.
+    #[test]
+    fn v7_an_outage_ends_what_is_to_be_submitted_again() -> Result {
+        let mut desk = Desk::new(4, 2)?;
+        let mut state = State::new(2, 2)?;
+        state.life = Life::Up;
+        let [in_flight, again, waiting] = [request(0)?, request(1)?, request(1)?];
+        assert!(state.slots.insert(in_flight.clone()).is_ok());
+        assert!(state.line.again(1, again.clone()).is_ok());
+        state.line.join(Place::new(GFP_KERNEL)?, waiting.clone());
+        desk.halt(&mut state);
+        assert_eq!(state.life, Life::Held);
+        for ended in [&in_flight, &again] {
+            assert!(ended.is_done());
+            assert_eq!(ended.failure(), EIO);
+        }
+        assert!(!waiting.is_done());
+        // The device keeps what it has, and nothing but `waiting` is submitted after the outage.
+        assert_eq!((state.slots.used(), desk.dropped.len()), (1, 1));
+        assert!(state.line.take_again().is_none());
+        assert!(state
+            .line
+            .take(|_| true)
+            .is_some_and(|r| Arc::ptr_eq(&r, &waiting)));
+        assert!(state.line.is_empty());
+        Ok(())
     }
 }

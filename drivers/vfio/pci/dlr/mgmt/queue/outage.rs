@@ -30,23 +30,27 @@ impl Queue {
         self.state.lock().life == Life::Held
     }
 
-    /// Begins an outage. Commands in flight and waits for room end with `EIO`, new commands wait for
-    /// [`Self::revive`], and [`Self::enter`] fails. Waits for the threads that access the hardware. The device keeps the
+    /// Begins an outage. Commands that were submitted and waits for room end with `EIO`, other
+    /// commands wait for [`Self::revive`], and [`Self::enter`] fails. Waits for the threads that access the hardware. The device keeps the
     /// buffers of commands in flight.
     ///
     /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
     /// good.
     pub(in crate::mgmt) fn halt(&self) -> Option<Guard<'_>> {
-        self.hold();
-        if self.is_down() {
-            return None;
-        }
-        for request in self.state.lock().slots.iter() {
-            request.finish(Err(EIO));
+        {
+            let mut desk = self.desk.lock();
+            {
+                let mut state = self.state.lock();
+                if state.life == Life::Down {
+                    return None;
+                }
+                desk.halt(&mut state);
+            }
+            // This also wakes the threads that wait for room.
+            self.after_judgement(&mut desk, 0);
         }
         for channel in &self.channels {
             channel.event.signal();
-            channel.room.signal();
         }
         self.hw.pause()
     }

@@ -95,17 +95,7 @@ impl Queue {
         }
     }
 
-    /// Keeps new commands waiting until [`Self::bring_back`], while the management function itself
-    /// is reset or suspended. Commands in flight stay in flight.
-    pub(in crate::mgmt) fn hold(&self) {
-        let _desk = self.desk.lock();
-        let mut state = self.state.lock();
-        if state.life != Life::Down {
-            state.life = Life::Held;
-        }
-    }
-
-    /// Recovers the queue after [`Self::hold`], by a reset of the whole function. The reset ends
+    /// Recovers the queue after [`Self::halt`], by a reset of the whole function. The reset ends
     /// logs and sessions: clients are told, and status pages are set up again. Waits for the
     /// device, within `budget`.
     ///
@@ -305,14 +295,8 @@ impl Queue {
                 request.finish(Err(ETIMEDOUT));
             }
             end_all(&mut state, EIO);
-            // Waiters remove their own commands from the line. These commands may have no waiter
-            // left.
-            while let Some(request) = state.line.take_again() {
-                request.give_back();
-                let what = request.dropped();
-                // There is room for as many as the line has room for.
-                let _ = desk.dropped.push_within_capacity((request, what));
-            }
+            // Waiters remove their own commands from the line.
+            desk.end_again(&mut state, EIO);
         }
         self.after_judgement(desk, 0);
         if self.may_say(desk, hw) {
