@@ -33,7 +33,8 @@ pub(crate) trait Client: Send + Sync {
 
     /// The log has ended because the management function was reset or suspended: the device logs no
     /// more writes. Every report must fail until the log is started again. The implementation must
-    /// not take a lock that is held across accesses to user memory or across calls to the service.
+    /// not take a lock that is held across accesses to user memory or across calls to the service,
+    /// and must not call the service, whose locks may be held.
     fn ended(&self) {}
 
     /// The management function is gone for good; every later call fails with `ENOTCONN`. May sleep,
@@ -154,6 +155,17 @@ impl Channel {
         }
     }
 
+    /// Tells client and reader that the device has lost the log and the session of the function, and
+    /// wakes all who wait for news of them. Sleeps.
+    pub(super) fn ended(&self) {
+        if let Some(client) = self.client() {
+            client.ended();
+        }
+        self.end_reader();
+        self.event.signal();
+        self.room.signal();
+    }
+
     /// Wakes the threads that wait for a command of the function to end.
     pub(super) fn command_ended(&self, command: &Command) {
         if command.is_log_sync() {
@@ -166,5 +178,74 @@ impl Channel {
     /// Returns the client. The caller calls it with no lock of the channel held.
     pub(super) fn client(&self) -> Option<Arc<dyn Client>> {
         self.client.lock().clone()
+    }
+}
+
+#[kunit_tests(dlr_mgmt_channel)]
+mod tests {
+    use super::*;
+    use kernel::{
+        sync::atomic::Relaxed,
+        time::Jiffies, //
+    };
+
+    struct User {
+        ended: Atomic<u32>,
+        others: Atomic<u32>,
+    }
+
+    impl User {
+        fn new() -> Result<Arc<Self>> {
+            let user = Self {
+                ended: Atomic::new(0),
+                others: Atomic::new(0),
+            };
+            Ok(Arc::new(user, GFP_KERNEL)?)
+        }
+
+        fn heard(&self) -> (u32, u32) {
+            (self.ended.load(Relaxed), self.others.load(Relaxed))
+        }
+    }
+
+    impl Client for User {
+        fn log_ready(&self) {
+            self.others.fetch_add(1, Relaxed);
+        }
+
+        fn ended(&self) {
+            self.ended.fetch_add(1, Relaxed);
+        }
+
+        fn lost(&self) {
+            self.others.fetch_add(1, Relaxed);
+        }
+    }
+
+    impl Reader for User {
+        fn wake(&self) {
+            self.others.fetch_add(1, Relaxed);
+        }
+
+        fn ended(&self) {
+            self.ended.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A poller of a session of which all was read has no command in flight whose end wakes it.
+    #[test]
+    fn v6_all_hear_that_log_and_session_have_ended() -> Result {
+        let channel = Channel::new(0)?;
+        let (client, reader) = (User::new()?, User::new()?);
+        channel.set_client(Some(client.clone()));
+        channel.set_reader(Some(reader.clone()));
+        channel.ended();
+        assert_eq!(client.heard(), (1, 0));
+        assert_eq!(reader.heard(), (1, 0));
+        for event in [&channel.event, &channel.room] {
+            let wait = event.wait_killable_timeout(Jiffies::MIN);
+            assert_eq!(wait, crate::kext::completion::Wait::Done);
+        }
+        Ok(())
     }
 }

@@ -138,6 +138,13 @@ pub(super) enum Attempt {
     Reset,
 }
 
+/// Returns whether a recovery that begins in the state `from` tells the clients that their logs and
+/// sessions have ended. The outage has told them before, and the recovery must not end a log whose
+/// LOG_START waits for the end of the outage.
+pub(super) fn ends_uses(attempt: Attempt, from: Life) -> bool {
+    attempt == Attempt::Reset && from != Life::Held
+}
+
 /// Number of failures in a row after which a recovery resets the whole function.
 pub(super) const RESET_AFTER: u32 = 2;
 
@@ -234,6 +241,21 @@ mod tests {
             (Life::Down, seen(READY, false), 99, Move::Wait),
         ] {
             assert_eq!(next(life, seen, now), want);
+        }
+    }
+
+    #[test]
+    fn v5_clients_are_told_once_of_each_reset() {
+        let off = Life::Off { not_before: 7 };
+        for (attempt, from, want) in [
+            (Attempt::Handshake, Life::Up, false),
+            (Attempt::Handshake, Life::Suspect, false),
+            (Attempt::Handshake, off, false),
+            (Attempt::Reset, Life::Up, true),
+            (Attempt::Reset, off, true),
+            (Attempt::Reset, Life::Held, false),
+        ] {
+            assert_eq!(ends_uses(attempt, from), want);
         }
     }
 

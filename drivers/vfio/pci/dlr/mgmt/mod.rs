@@ -67,7 +67,7 @@
 //!
 //! 1. locks of the clients (state, log, migration file),
 //! 2. `Queue::desk`, a mutex, for one step of a recovery and never across a wait for the device;
-//!    [`queue::Queue::step`] only tries to take it,
+//!    [`queue::Queue::step`] only tries to take it. [`Client::ended`] is called with it held,
 //! 3. `Channel::client` and `Channel::log`, mutexes, never across a command. `log` is held during a
 //!    drain, and so during the calls to its sink,
 //! 4. the mutex of one [`Slice`](crate::kext::dma_pool::Slice) or the mutex of its pool, never

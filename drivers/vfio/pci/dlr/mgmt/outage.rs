@@ -100,18 +100,15 @@ impl Service {
             return;
         };
         self.queue.stats.outages.count();
+        for channel in &self.queue.channels {
+            channel.log.lock().active = false;
+        }
+        self.queue.tell_ended();
         if touchable {
             // An error is only logged: the reset that follows, or `clear_master`, stops the device.
             let ms = Budget::new().at_most(hardware::reset_ms(self.limits()));
             if let Err(error) = hardware::reset(&hw, ms) {
                 dev_warn!(pdev, "reset failed ({error:?})\n");
-            }
-        }
-        drop(hw);
-        for channel in &self.queue.channels {
-            channel.log.lock().active = false;
-            if let Some(client) = channel.client() {
-                client.ended();
             }
         }
     }

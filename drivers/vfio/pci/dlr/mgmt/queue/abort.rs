@@ -25,9 +25,8 @@ use crate::{
 use kernel::prelude::*;
 
 impl Queue {
-    /// Begins or continues the abort of each function that has an overdue command. Returns whether
-    /// logs and sessions end, as [`Queue::begin`] does.
-    pub(super) fn step_aborts(&self, desk: &mut Desk, hw: &Guard<'_>, now: Millis) -> bool {
+    /// Begins or continues the abort of each function that has an overdue command.
+    pub(super) fn step_aborts(&self, desk: &mut Desk, hw: &Guard<'_>, now: Millis) {
         let (overdue, aborting) = {
             let state = self.state.lock();
             (state.overdue(), state.aborting)
@@ -43,10 +42,10 @@ impl Queue {
             };
             if let Some(attempt) = next {
                 // The recovery of the whole queue ends all aborts.
-                return self.begin(desk, hw, attempt);
+                self.begin(desk, hw, attempt);
+                return;
             }
         }
-        false
     }
 
     /// Begins the abort of a function. Returns a recovery if one must take the place of the abort.

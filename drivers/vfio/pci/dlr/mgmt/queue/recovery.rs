@@ -64,23 +64,19 @@ impl Queue {
     /// wait for the device, but may take locks that sleep.
     pub(in crate::mgmt) fn step(&self) {
         self.look();
-        let mut ended = false;
         if let (Some(mut desk), Some(hw)) = (self.desk.try_lock(), self.hw.enter()) {
             let now = self.now();
             let life = self.state.lock().life;
             match life {
-                Life::Up => ended = self.step_aborts(&mut desk, &hw, now),
-                Life::Suspect => ended = self.begin(&mut desk, &hw, Attempt::Handshake),
+                Life::Up => self.step_aborts(&mut desk, &hw, now),
+                Life::Suspect => self.begin(&mut desk, &hw, Attempt::Handshake),
                 Life::Off { not_before } if now >= not_before => {
                     let failures = self.state.lock().failures;
-                    ended = self.begin(&mut desk, &hw, life::attempt(failures));
+                    self.begin(&mut desk, &hw, life::attempt(failures));
                 }
                 Life::Off { .. } | Life::Held | Life::Down => {}
                 life => self.step_life(&mut desk, &hw, life, now),
             }
-        }
-        if ended {
-            self.tell_ended();
         }
     }
 
@@ -95,22 +91,18 @@ impl Queue {
         }
     }
 
-    /// Recovers the queue after [`Self::halt`], by a reset of the whole function. The reset ends
-    /// logs and sessions: clients are told, and status pages are set up again. Waits for the
-    /// device, within `budget`.
+    /// Recovers the queue after [`Self::halt`], by a reset of the whole function, and sets up the
+    /// status pages again. Waits for the device, within `budget`.
     ///
     /// # Errors
     ///
     /// `EIO` if the device does not follow, `ETIMEDOUT` if it has not followed yet, `ENOTCONN` if
     /// the function is gone.
     pub(super) fn bring_back(&self, budget: &Budget) -> Result {
-        let ended = {
+        {
             let mut desk = self.desk.lock();
             let hw = self.hw.enter().ok_or(ENOTCONN)?;
-            self.begin(&mut desk, &hw, Attempt::Reset)
-        };
-        if ended {
-            self.tell_ended();
+            self.begin(&mut desk, &hw, Attempt::Reset);
         }
         self.settle(budget);
         match self.state.lock().life {
@@ -151,16 +143,17 @@ impl Queue {
         }
     }
 
-    /// Begins a recovery. Returns whether it ends logs and sessions; the caller then calls
-    /// [`Self::tell_ended`] with no lock held.
-    pub(super) fn begin(&self, desk: &mut Desk, hw: &Guard<'_>, attempt: Attempt) -> bool {
+    /// Begins a recovery. Tells the clients if it ends logs and sessions.
+    pub(super) fn begin(&self, desk: &mut Desk, hw: &Guard<'_>, attempt: Attempt) {
         let until = self.deadline();
         let strange;
+        let ends;
         {
             let mut state = self.state.lock();
             if state.life == Life::Down {
-                return false;
+                return;
             }
+            ends = life::ends_uses(attempt, state.life);
             strange = state.strange.take();
             state.life = match attempt {
                 Attempt::Handshake => Life::Quieting { until },
@@ -179,6 +172,16 @@ impl Queue {
             }
         }
         let reset = attempt == Attempt::Reset;
+        // The desk is held, so no thread advances the recovery meanwhile, and the device begins no
+        // log or session that the reset does not end.
+        if ends {
+            self.tell_ended();
+        } else if reset {
+            // A session that began just before the outage may have got its reader since.
+            self.channels
+                .iter()
+                .for_each(|channel| channel.end_reader());
+        }
         if self.may_say(desk, hw) {
             let what = if reset { "function" } else { "admin queue" };
             dev_warn!(hw.device(), "resetting the {what}\n");
@@ -190,7 +193,6 @@ impl Queue {
             self.stats.resets.count();
             hardware::begin_handshake(hw);
         }
-        reset
     }
 
     fn step_life(&self, desk: &mut Desk, hw: &Guard<'_>, life: Life, now: Millis) {
@@ -308,13 +310,7 @@ impl Queue {
     }
 
     /// Tells the clients that their logs and sessions have ended.
-    fn tell_ended(&self) {
-        for channel in &self.channels {
-            if let Some(client) = channel.client() {
-                client.ended();
-            }
-            channel.end_reader();
-            channel.event.signal();
-        }
+    pub(in crate::mgmt) fn tell_ended(&self) {
+        self.channels.iter().for_each(|channel| channel.ended());
     }
 }
