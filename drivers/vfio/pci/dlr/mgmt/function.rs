@@ -171,11 +171,6 @@ impl Function {
         *self.channel.closing.lock() = None;
     }
 
-    /// Returns whether the function is between [`Self::begin_closing`] and [`Self::end_closing`].
-    pub(crate) fn is_closing(&self) -> bool {
-        self.channel.closing.lock().is_some()
-    }
-
     /// Returns the budget for a clean-up that begins now.
     pub(crate) fn budget(&self) -> Budget {
         self.channel.closing.lock().unwrap_or_else(Budget::new)
@@ -289,11 +284,11 @@ impl Function {
     /// Runs ATTEST: after it the function shows `nonce` in
     /// [`DVSEC_NONCE_LO`](crate::proto::DVSEC_NONCE_LO) and the word behind it, until the next
     /// ATTEST, an FLR of the function or a reset of the management function. 0 removes the nonce.
-    /// Ignores signals and takes no longer than one [`Budget`].
-    pub(crate) fn attest(&self, nonce: u64) -> Result {
+    /// Ignores signals and takes no longer than `budget`.
+    pub(crate) fn attest(&self, nonce: u64, budget: &Budget) -> Result {
         // Probe calls this with the device lock of the data function held. The recovery from a PCI
         // error takes that lock, so the wait must be limited.
-        self.clean_up(Command::attest(self.channel.number, nonce), &Budget::new())
+        self.clean_up(Command::attest(self.channel.number, nonce), budget)
     }
 
     pub(super) fn submit_buffer(

@@ -142,9 +142,7 @@ impl Operations for Vf {
     /// logging fail with `ENOTCONN` until it is bound again, or with `ENODEV` if a device of other
     /// capabilities is bound.
     fn open(this: Pin<&Self>, pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
-        if let Some(function) = this.get_ref().pairing.held() {
-            function.end_closing();
-        }
+        this.get_ref().pairing.end_closing();
         if let Err(error) = this.get_ref().function(pdev) {
             dev_warn!(
                 pdev,
@@ -158,9 +156,7 @@ impl Operations for Vf {
     /// the end of the session, the recovery after a reset) shares one
     /// [`Budget`](crate::mgmt::Budget).
     fn closing(this: Pin<&Self>) {
-        if let Some(function) = this.get_ref().pairing.held() {
-            function.begin_closing();
-        }
+        this.get_ref().pairing.begin_closing();
     }
 
     /// Does nothing: the layer has stopped the log and ended the session before

@@ -20,6 +20,7 @@ use crate::{
     },
     mgmt::{
         self,
+        Budget,
         Claim,
         Function,
         Service, //
@@ -51,8 +52,8 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Finds the management function of `pdev` and claims its function. Searches for `patience` at
-    /// most.
+    /// Finds the management function of `pdev` and claims its function. Asks all candidates, in
+    /// rounds; begins no new one after `patience`.
     ///
     /// # Errors
     ///
@@ -115,10 +116,12 @@ impl Pair {
         while !can_be_nonce(nonce, before) {
             nonce = kext::random::random_u64();
         }
-        function.attest(nonce)?;
+        // One for both commands, and for this candidate alone: another one may answer.
+        let budget = Budget::new();
+        function.attest(nonce, &budget)?;
         let verdict = judge(before, nonce, identity.nonce(pdev));
         // A failure does not matter: the layer shows zeros to the user in place of these words.
-        let _ = function.attest(0);
+        let _ = function.attest(0, &budget);
         match verdict {
             Verdict::Same => (),
             Verdict::NotYet => return Ok(Err(Missing::Unproved)),

@@ -14,7 +14,11 @@
 use super::{
     identity::Identity,
     pair::Pair,
-    proof::Missing, //
+    proof::{
+        access,
+        Access,
+        Missing, //
+    },
 };
 use crate::{
     kext::{
@@ -36,10 +40,11 @@ use kernel::{
     }, //
 };
 
-/// Longest search in probe. An FLR takes 100 ms (PCIe 6.0, section 6.6.2), and a function that
+/// Time after which a search in probe begins no new round. An FLR takes 100 ms (PCIe 6.0, section 6.6.2), and a function that
 /// leaves D3cold may read as all ones for a second (section 2.3.1).
 const PATIENCE_AT_PROBE: Delta = Delta::from_millis(1200);
-/// Longest search in a call of a user, who may hold other locks of VFIO.
+/// The same for a call of a user, who may hold other locks of VFIO. In a round each candidate that
+/// does not answer takes one [`Budget`](crate::mgmt::Budget).
 const PATIENCE_LATER: Delta = Delta::from_millis(200);
 /// Time for which calls do not search again after a search that asked management functions in vain.
 const BACKOFF: Delta = Delta::from_millis(1000);
@@ -60,6 +65,15 @@ struct Current {
     failed: Option<(Instant<Monotonic>, Error)>,
     /// The driver has logged that the management function came back as another device.
     told: bool,
+    /// The last user closes the device, or has closed it: until the next open no call searches.
+    closing: bool,
+}
+
+impl Current {
+    /// Returns the handle of the pair, even if its management function is gone.
+    fn function(&self) -> Option<Function> {
+        Some(self.pair.as_ref()?.function.clone())
+    }
 }
 
 impl Pairing {
@@ -87,6 +101,7 @@ impl Pairing {
             pair: Some(pair),
             failed: None,
             told: false,
+            closing: false,
         };
         Ok(try_pin_init!(Self {
             identity,
@@ -115,19 +130,17 @@ impl Pairing {
         is_idle: impl FnOnce() -> bool,
     ) -> Result<Function> {
         let mut current = lock_killable(&self.current)?;
-        if let Some(pair) = &current.pair {
-            if !pair.function.is_gone() {
-                return Ok(pair.function.clone());
-            }
-            // A close must not wait for a search.
-            if pair.function.is_closing() {
-                return Err(ENOTCONN);
-            }
-        }
-        match current.failed {
-            Some((at, error)) if at.elapsed() < BACKOFF => return Err(error),
-            _ if !is_idle() => return Err(ENOTCONN),
-            _ => (),
+        let gone = current.pair.as_ref().map(|pair| pair.function.is_gone());
+        let failed = current.failed.filter(|(at, _)| at.elapsed() < BACKOFF);
+        match access(
+            gone,
+            current.closing,
+            failed.map(|(_, error)| error),
+            is_idle,
+        ) {
+            Access::Use => return current.function().ok_or(ENOTCONN),
+            Access::Search => (),
+            Access::Fail(error) => return Err(error),
         }
         // The old claim and the old device link must go first.
         current.pair = None;
@@ -160,11 +173,24 @@ impl Pairing {
         Ok(function)
     }
 
-    /// Returns the handle of the current pair, even if its management function is gone. Sleeps
-    /// while another thread searches.
-    pub(super) fn held(&self) -> Option<Function> {
-        let current = self.current.lock();
-        current.pair.as_ref().map(|pair| pair.function.clone())
+    /// Notes that the last user begins to close the device. Until [`Self::end_closing`] no call
+    /// searches, and all clean-up shares one [`Budget`](crate::mgmt::Budget). Sleeps while another
+    /// thread searches.
+    pub(super) fn begin_closing(&self) {
+        let mut current = self.current.lock();
+        current.closing = true;
+        if let Some(function) = current.function() {
+            function.begin_closing();
+        }
+    }
+
+    /// Ends what [`Self::begin_closing`] began. Sleeps while another thread searches.
+    pub(super) fn end_closing(&self) {
+        let mut current = self.current.lock();
+        current.closing = false;
+        if let Some(function) = current.function() {
+            function.end_closing();
+        }
     }
 
     /// Drops the pair, at unbind.

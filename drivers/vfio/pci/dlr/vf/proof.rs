@@ -88,6 +88,36 @@ pub(super) fn may_own(pf: Pf) -> bool {
     }
 }
 
+/// What a call does that needs the management function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// It uses the pair.
+    Use,
+    /// It searches for a management function.
+    Search,
+    /// It fails.
+    Fail(Error),
+}
+
+/// Decides what a call does. `gone` says whether the management function of the pair is gone, if
+/// there is a pair. `closing` means that the last user closes the device, `failed` is the error of
+/// a search of a short time ago, and `is_idle` returns whether no session and no log exists.
+pub(super) fn access(
+    gone: Option<bool>,
+    closing: bool,
+    failed: Option<Error>,
+    is_idle: impl FnOnce() -> bool,
+) -> Access {
+    match (gone, failed) {
+        (Some(false), _) => Access::Use,
+        // A search would take longer than other tasks may wait for a close.
+        _ if closing => Access::Fail(ENOTCONN),
+        (_, Some(error)) => Access::Fail(error),
+        _ if !is_idle() => Access::Fail(ENOTCONN),
+        _ => Access::Search,
+    }
+}
+
 #[kunit_tests(dlr_vf_pairing)]
 mod tests {
     use super::*;
@@ -134,6 +164,25 @@ mod tests {
             (Pf::Management { asked: false }, false),
         ] {
             assert_eq!(may_own(pf), wanted);
+        }
+    }
+
+    /// A failed search has left no pair that could be marked.
+    #[test]
+    fn v3_a_close_never_searches() {
+        for (gone, closing, failed, idle, want) in [
+            (Some(false), false, None, false, Access::Use),
+            (Some(false), true, Some(ENODEV), false, Access::Use),
+            (Some(true), false, None, true, Access::Search),
+            (None, false, None, true, Access::Search),
+            (Some(true), true, None, true, Access::Fail(ENOTCONN)),
+            (None, true, None, true, Access::Fail(ENOTCONN)),
+            (None, true, Some(ENODEV), true, Access::Fail(ENOTCONN)),
+            (None, false, Some(ENODEV), true, Access::Fail(ENODEV)),
+            (Some(true), false, None, false, Access::Fail(ENOTCONN)),
+            (None, false, None, false, Access::Fail(ENOTCONN)),
+        ] {
+            assert_eq!(access(gone, closing, failed, || idle), want);
         }
     }
 
