@@ -122,7 +122,7 @@ fn aborts(bench: &Bench) -> Result<u64> {
 }
 
 /// The session that the NIC has for function 0.
-fn session(bench: &Bench) -> Result<String> {
+pub(super) fn session(bench: &Bench) -> Result<String> {
     let stats = bench.nic(&json!({"cmd": "stats"}))?;
     let session = stats["functions"][0]["session"].as_str();
     session.map(str::to_owned).context("no session")

@@ -10,6 +10,10 @@
 
 use super::{
     admission::Class,
+    budget::{
+        Budget,
+        Patience, //
+    },
     channel::Reader,
     command::{
         Memory,
@@ -20,10 +24,7 @@ use super::{
     queue::Queue,
     ticket::Ticket, //
 };
-use crate::{
-    kext::gfp::USER,
-    proto::admin::Command, //
-};
+use crate::proto::admin::Command;
 use core::mem::MaybeUninit;
 use kernel::{
     prelude::*,
@@ -59,16 +60,17 @@ impl Prepared {
         function: &Function,
         command: Command,
         buffer: Option<(Arc<Buffer>, u32)>,
+        patience: Patience<'_>,
     ) -> Result<Self> {
         let channel = Some(function.channel.clone());
         let claim = Claim {
             queue: function.service.queue.clone(),
-            request: Request::new(Memory::new(USER)?, command, buffer, channel)?,
+            request: Request::new(patience.allocate(Memory::new)?, command, buffer, channel)?,
             given: false,
         };
         Ok(Self {
             claim,
-            place: UniqueArc::new_uninit(USER)?,
+            place: patience.allocate(UniqueArc::new_uninit)?,
         })
     }
 
@@ -101,7 +103,12 @@ impl Function {
     pub(crate) fn prepare_read(&self, buffer: &Arc<Buffer>, fin: bool) -> Result<Prepared> {
         let len = u32::try_from(buffer.len())?;
         let command = Command::save_read(self.channel.number, fin);
-        Prepared::new(self, command, Some((buffer.clone(), len)))
+        Prepared::new(
+            self,
+            command,
+            Some((buffer.clone(), len)),
+            Patience::Killable,
+        )
     }
 
     /// Prepares a LOAD_WRITE, which passes the first `len` bytes of the buffer as the next bytes of
@@ -117,7 +124,12 @@ impl Function {
         }
         let len = u32::try_from(len)?;
         let command = Command::load_write(self.channel.number);
-        Prepared::new(self, command, Some((buffer.clone(), len)))
+        Prepared::new(
+            self,
+            command,
+            Some((buffer.clone(), len)),
+            Patience::Killable,
+        )
     }
 
     /// Prepares a LOAD_COMMIT: the device verifies the whole stream and installs it.
@@ -126,16 +138,19 @@ impl Function {
     ///
     /// `ENOMEM` if the allocation fails.
     pub(crate) fn prepare_commit(&self) -> Result<Prepared> {
-        Prepared::new(self, Command::load_commit(self.channel.number), None)
+        let command = Command::load_commit(self.channel.number);
+        Prepared::new(self, command, None, Patience::Killable)
     }
 
-    /// Prepares a LOAD_ABORT, which ends the load session if there is one.
+    /// Prepares a LOAD_ABORT, which ends the load session if there is one, for a clean-up within
+    /// `budget`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if the allocation fails.
-    pub(crate) fn prepare_abort(&self) -> Result<Prepared> {
-        Prepared::new(self, Command::load_abort(self.channel.number), None)
+    /// `ENOMEM` if the allocation fails, even from the kernel's reserves.
+    pub(crate) fn prepare_abort(&self, budget: &Budget) -> Result<Prepared> {
+        let command = Command::load_abort(self.channel.number);
+        Prepared::new(self, command, None, Patience::Within(budget))
     }
 
     /// Sets the threads to wake when a command of the session has ended, or when the device has

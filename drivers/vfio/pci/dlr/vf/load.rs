@@ -215,7 +215,7 @@ impl LoadSink for Sink {
     fn abort(&self, io: &Io) {
         let budget = Budget::new();
         let abort = || -> Result {
-            let prepared = self.function.prepare_abort()?;
+            let prepared = self.function.prepare_abort(&budget)?;
             let ticket = io.with(|_| {
                 // A reset of the function has ended the session on the device.
                 if io.is_over() {
