@@ -301,6 +301,7 @@ impl Function {
             return Err(EINVAL);
         }
         let len = u32::try_from(len)?;
+        self.service.ready(Patience::Killable)?;
         self.service.queue.submit(
             command,
             Some((buffer.clone(), len)),
@@ -324,6 +325,7 @@ impl Function {
     }
 
     fn run_with(&self, command: Command, patience: Patience<'_>) -> Result {
+        self.service.ready(patience)?;
         let queue = &self.service.queue;
         let ticket = queue.submit(command, None, None, patience)?;
         ticket.wait_with(patience).map(drop)

@@ -240,6 +240,7 @@ impl Function {
     pub(crate) fn sync_submit(&self, scope: SyncScope, cookie: u64) -> Result<Ticket> {
         let command = Command::log_sync(self.channel.number, scope, cookie)?;
         let channel = Some(self.channel.clone());
+        self.service.ready(Patience::Killable)?;
         let queue = &self.service.queue;
         queue.submit(command, None, channel, Patience::Killable)
     }

@@ -14,7 +14,6 @@ use super::{
     channel::Channel,
     hardware::{
         self,
-        Limits,
         Registers, //
     },
     policy::{
@@ -137,12 +136,11 @@ impl Service {
 
     fn bring_back(&self, pdev: &pci::Device<Core<'_>>) -> Result {
         let budget = Budget::new();
+        // Before the first way out: the next call checks what this function does not come to.
+        self.trust.lose();
         {
             let hw = self.queue.hw.enter_in_pause().ok_or(ENOTCONN)?;
-            // The firmware may have changed over the suspend or the reset, but the drivers of the
-            // data functions have told VFIO what their functions can do.
-            let is_same = || matches!(Limits::read(&hw), Ok(now) if now == *self.limits());
-            if hardware::answers(&hw) && !is_same() {
+            if hardware::answers(&hw) && !self.is_same(&hw) {
                 return Err(ENODEV);
             }
             // If the device does not answer, this reset fails, and so does `revive`, after which
@@ -156,7 +154,7 @@ impl Service {
         pdev.set_master();
         self.queue.revive(&budget)?;
         // A signal to the task that wrote to sysfs must not fail the restore.
-        self.check_same(Patience::Within(&budget))
+        self.verify(Patience::Within(&budget))
     }
 
     /// Ends the service after a PCI error from which the device does not return.

@@ -121,6 +121,22 @@ pub(super) const fn verdict_after_look(alive: bool, answers: bool) -> Verdict {
     }
 }
 
+/// Decides about a device that came back from an outage. `registers` says whether its registers are
+/// those of the device that was bound, if it answers; `functions` is the result of the commands that
+/// identify its functions.
+///
+/// # Errors
+///
+/// `ENODEV` if it is another device. On any other error that is not known, and the device must not
+/// be used before it is.
+pub(super) fn after_outage(registers: Option<bool>, functions: Result) -> Result {
+    match (registers, functions) {
+        (Some(false), _) => Err(ENODEV),
+        (None, Ok(())) => Err(EIO),
+        (_, functions) => functions,
+    }
+}
+
 #[kunit_tests(dlr_mgmt_policy)]
 mod tests {
     use super::*;
@@ -164,6 +180,23 @@ mod tests {
             (2, 0, false, Ok(Change::Remove)),
         ] {
             assert_eq!(change_of_vfs(now, wanted, 4, alive), result);
+        }
+    }
+
+    #[test]
+    fn v4_only_the_same_device_is_used_after_an_outage() {
+        for (registers, functions, want) in [
+            (Some(true), Ok(()), Ok(())),
+            (Some(false), Ok(()), Err(ENODEV)),
+            (Some(false), Err(ETIMEDOUT), Err(ENODEV)),
+            (Some(true), Err(ENODEV), Err(ENODEV)),
+            (None, Err(ENODEV), Err(ENODEV)),
+            // It came back late, or went away again.
+            (None, Err(ETIMEDOUT), Err(ETIMEDOUT)),
+            (None, Ok(()), Err(EIO)),
+            (Some(true), Err(EIO), Err(EIO)),
+        ] {
+            assert_eq!(after_outage(registers, functions), want);
         }
     }
 

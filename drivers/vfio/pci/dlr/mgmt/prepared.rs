@@ -62,6 +62,10 @@ impl Prepared {
         buffer: Option<(Arc<Buffer>, u32)>,
         patience: Patience<'_>,
     ) -> Result<Self> {
+        // The session has ended with the outage, and the device must be checked first.
+        if function.service.trust.doubt().is_some() {
+            return Err(EIO);
+        }
         let channel = Some(function.channel.clone());
         let claim = Claim {
             queue: function.service.queue.clone(),
@@ -99,7 +103,7 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another command owns the buffer, `ENOMEM`.
+    /// `EBUSY` if another command owns the buffer, `ENOMEM`, `EIO` after an outage.
     pub(crate) fn prepare_read(&self, buffer: &Arc<Buffer>, fin: bool) -> Result<Prepared> {
         let len = u32::try_from(buffer.len())?;
         let command = Command::save_read(self.channel.number, fin);
@@ -117,7 +121,7 @@ impl Function {
     /// # Errors
     ///
     /// `EINVAL` if the buffer is shorter or `len` is 0, `EBUSY` if another command owns the buffer,
-    /// `ENOMEM` if the allocation fails.
+    /// `ENOMEM` if the allocation fails, `EIO` after an outage.
     pub(crate) fn prepare_load(&self, buffer: &Arc<Buffer>, len: usize) -> Result<Prepared> {
         if len == 0 || len > buffer.len() {
             return Err(EINVAL);
@@ -136,7 +140,7 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if the allocation fails.
+    /// `ENOMEM` if the allocation fails, `EIO` after an outage.
     pub(crate) fn prepare_commit(&self) -> Result<Prepared> {
         let command = Command::load_commit(self.channel.number);
         Prepared::new(self, command, None, Patience::Killable)
@@ -147,7 +151,7 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if the allocation fails, even from the kernel's reserves.
+    /// `ENOMEM` if the allocation fails, even from the kernel's reserves; `EIO` after an outage.
     pub(crate) fn prepare_abort(&self, budget: &Budget) -> Result<Prepared> {
         let command = Command::load_abort(self.channel.number);
         Prepared::new(self, command, None, Patience::Within(budget))

@@ -12,7 +12,8 @@ use super::{
         VECTOR, //
     },
     ring::Words,
-    stats::Stats, //
+    stats::Stats,
+    trust::Trust, //
 };
 use crate::{
     kext::{
@@ -81,7 +82,8 @@ pub(crate) struct Service {
     /// Number of MSI-X vectors that the driver has got.
     vectors: u32,
     nic: NicInfo,
-    functions: KVec<FnInfo>,
+    pub(super) functions: KVec<FnInfo>,
+    pub(super) trust: Trust,
 }
 
 impl Service {
@@ -121,29 +123,10 @@ impl Service {
                 vectors,
                 nic,
                 functions,
+                trust: Trust::new(),
             },
             GFP_KERNEL,
         )?)
-    }
-
-    /// Identifies the functions of the device again.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if a function has other capabilities or limits than before.
-    pub(super) fn check_same(&self, patience: Patience<'_>) -> Result {
-        let buffer = {
-            let hw = self.queue.enter()?;
-            Buffer::new(&hw, identify::FN_SIZE)?
-        };
-        for (channel, known) in self.queue.channels.iter().zip(&self.functions) {
-            let command = Command::identify_fn(channel.number);
-            let info = ask(&self.queue, &buffer, command, patience)?;
-            if FnInfo::decode(info).ok() != Some(*known) {
-                return Err(ENODEV);
-            }
-        }
-        Ok(())
     }
 
     /// Reads the status page of a data function. `None` if it has none, in an outage, or if the
@@ -290,7 +273,7 @@ fn status_page_address(queue: &Queue, number: u16) -> Result<u64> {
 }
 
 /// Runs a command that fills `buffer`, and returns the first `N` bytes.
-fn ask<const N: usize>(
+pub(super) fn ask<const N: usize>(
     queue: &Arc<Queue>,
     buffer: &Arc<Buffer>,
     command: Command,
