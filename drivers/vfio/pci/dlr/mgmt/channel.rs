@@ -17,6 +17,7 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
+            Relaxed,
             Release, //
         },
         Arc,
@@ -97,6 +98,9 @@ pub(super) struct Channel {
     pub(super) closing: SpinLock<Option<Budget>>,
     /// DMA address of the status page, or 0. A recovery submits it again after a reset.
     pub(super) page: Atomic<u64>,
+    /// The device updates the status page: the last STATUS_PAGE has succeeded, and no reset came
+    /// after it. Set and cleared under `Queue::state`.
+    page_live: Atomic<bool>,
     #[pin]
     pub(super) log: Mutex<Log>,
     #[pin]
@@ -117,6 +121,7 @@ impl Channel {
                 room <- Event::new(),
                 closing <- new_spinlock!(None, "dlr_mgmt::Channel::closing"),
                 page: Atomic::new(0),
+                page_live: Atomic::new(false),
                 log <- new_mutex!(Log::new(), "dlr_mgmt::Channel::log"),
                 client <- new_mutex!(None, "dlr_mgmt::Channel::client"),
                 reader <- new_spinlock!(None, "dlr_mgmt::Channel::reader"),
@@ -166,6 +171,16 @@ impl Channel {
         self.room.signal();
     }
 
+    /// Returns whether the status page is current. Without that it must not be read.
+    pub(super) fn is_page_live(&self) -> bool {
+        self.page_live.load(Relaxed)
+    }
+
+    /// Notes whether the device updates the status page. The caller holds `Queue::state`.
+    pub(super) fn set_page_live(&self, live: bool) {
+        self.page_live.store(live, Relaxed);
+    }
+
     /// Wakes the threads that wait for a command of the function to end.
     pub(super) fn command_ended(&self, command: &Command) {
         if command.is_log_sync() {
@@ -184,10 +199,7 @@ impl Channel {
 #[kunit_tests(dlr_mgmt_channel)]
 mod tests {
     use super::*;
-    use kernel::{
-        sync::atomic::Relaxed,
-        time::Jiffies, //
-    };
+    use kernel::time::Jiffies;
 
     struct User {
         ended: Atomic<u32>,

@@ -13,7 +13,8 @@ use crate::{
     kext::completion::Completion,
     proto::admin::{
         self,
-        Command, //
+        Command,
+        Kind, //
     },
 };
 use core::mem::MaybeUninit;
@@ -146,7 +147,8 @@ impl Request {
         self.command.encode(id, self.address, len)
     }
 
-    /// Ends the command with the device's completion. Does not sleep.
+    /// Ends the command with the device's completion. Does not sleep. The caller holds
+    /// `Queue::state`.
     pub(super) fn complete(&self, answer: &admin::Completion, stats: &Stats) {
         self.give_back();
         let outcome = admin::status_to_result(answer.status).map(|()| Reply {
@@ -161,6 +163,9 @@ impl Request {
             stats.syncs.count();
             stats.sync_ns.add(ns);
             stats.sync_max_ns.at_least(ns);
+        }
+        if let (Kind::Page, Some(channel)) = (self.command.kind(), &self.channel) {
+            channel.set_page_live(outcome.is_ok());
         }
         self.finish(outcome);
     }
@@ -265,5 +270,46 @@ impl Request {
     pub(super) fn count_again(&self) {
         self.again
             .store(self.again.load(Relaxed).saturating_add(1), Relaxed);
+    }
+}
+
+#[kunit_tests(dlr_mgmt_command)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16) -> admin::Completion {
+        admin::Completion {
+            result: 0,
+            empty: false,
+            end: false,
+            sq_head: 0,
+            id: 0,
+            status,
+        }
+    }
+
+    /// Otherwise the bytes that a page had before a reset would be taken for those of now.
+    #[test]
+    fn v8_only_a_page_that_the_device_has_taken_is_current() -> Result {
+        let channel = Channel::new(0)?;
+        let stats = Stats::new();
+        let complete = |command: Command, status| -> Result {
+            let memory = Memory::new(GFP_KERNEL)?;
+            Request::new(memory, command, None, Some(channel.clone()))?
+                .complete(&answer(status), &stats);
+            Ok(())
+        };
+        let page = || Command::status_page(0, 0x1000);
+        assert!(!channel.is_page_live());
+        complete(page(), 0)?;
+        assert!(channel.is_page_live());
+        // Another command says nothing about the page.
+        complete(Command::save_end(0), 1)?;
+        assert!(channel.is_page_live());
+        complete(page(), 1)?;
+        assert!(!channel.is_page_live());
+        complete(Command::save_end(0), 0)?;
+        assert!(!channel.is_page_live());
+        Ok(())
     }
 }

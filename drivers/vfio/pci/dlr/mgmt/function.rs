@@ -14,7 +14,10 @@ use super::{
         Client, //
     },
     memory::Buffer,
-    service::Service,
+    service::{
+        set_up_page,
+        Service, //
+    },
     ticket::Ticket, //
 };
 use crate::mgmt::ring::Words;
@@ -28,10 +31,7 @@ use crate::proto::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::Relaxed,
-        Arc, //
-    },
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta,
@@ -142,12 +142,15 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// `EIO` in an outage, `ENOTCONN`.
+    /// `EIO` in an outage or if the device has not taken the page since, `ENOTCONN`.
     pub(crate) fn glance(&self) -> Result<Option<StatusPage>> {
         if self.is_gone() {
             return Err(ENOTCONN);
         }
         let hw = self.service.queue.enter()?;
+        if !self.channel.is_page_live() {
+            return Err(EIO);
+        }
         let first = usize::from(self.channel.number) * status_page::WORDS;
         let pages = &hw.data().pages;
         // Each function has a page within bounds. 1 would be an odd sequence number: no snapshot.
@@ -224,8 +227,8 @@ impl Function {
         if self.info.caps.contains(Cap::StatusPage) {
             // The device may have lost the address of the page without the driver's knowledge. A
             // page that the device does not update would be taken for current.
-            let address = self.channel.page.load(Relaxed);
-            self.run(Command::status_page(self.channel.number, address))?;
+            self.service.ready(Patience::Killable)?;
+            set_up_page(&self.service.queue, &self.channel)?;
         }
         let vector = self.service.log_vector(self.channel.number);
         self.run(Command::save_begin(self.channel.number, Some(vector)))

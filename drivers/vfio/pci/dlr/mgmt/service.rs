@@ -108,12 +108,11 @@ impl Service {
             let info = FnInfo::decode(info)?;
             functions.push(info, GFP_KERNEL)?;
             if info.caps.contains(Cap::StatusPage) {
+                // Stored first, so that a recovery sets the page up, too. A page of a device that
+                // refuses it is never read.
                 let address = status_page_address(queue, number)?;
-                let command = Command::status_page(number, address);
-                queue
-                    .submit(command, None, None, Patience::Killable)?
-                    .wait()?;
                 channel.page.store(address, Relaxed);
+                set_up_page(queue, channel)?;
             }
         }
         Ok(Arc::new(
@@ -129,14 +128,17 @@ impl Service {
         )?)
     }
 
-    /// Reads the status page of a data function. `None` if it has none, in an outage, or if the
-    /// device is updating the page.
+    /// Reads the status page of a data function. `None` if it has none, in an outage, if the device
+    /// has not taken the page since, or if it is updating it.
     pub(super) fn health(&self, number: u32) -> Option<StatusPage> {
         let index = number as usize;
         if !self.functions.get(index)?.caps.contains(Cap::StatusPage) {
             return None;
         }
         let hw = self.queue.hw.enter()?;
+        if !self.queue.channels.get(index)?.is_page_live() {
+            return None;
+        }
         let first = index.checked_mul(status_page::WORDS)?;
         let word = |i: usize| hw.data().pages.get(first.saturating_add(i));
         // 1 is an odd sequence number, which makes the page unstable.
@@ -270,6 +272,17 @@ fn status_page_address(queue: &Queue, number: u16) -> Result<u64> {
     let hw = queue.enter()?;
     let offset = usize::from(number) * status_page::SIZE;
     Ok(hw.data().pages.dma_address() + offset as u64)
+}
+
+/// Makes the device update the status page of a function. A fatal signal ends the wait.
+///
+/// # Errors
+///
+/// Those of a command, see [`Function`](super::Function).
+pub(super) fn set_up_page(queue: &Arc<Queue>, channel: &Arc<Channel>) -> Result {
+    let command = Command::status_page(channel.number, channel.page.load(Relaxed));
+    let ticket = queue.submit(command, None, Some(channel.clone()), Patience::Killable)?;
+    ticket.wait().map(drop)
 }
 
 /// Runs a command that fills `buffer`, and returns the first `N` bytes.

@@ -159,6 +159,9 @@ impl Queue {
                 Attempt::Handshake => Life::Quieting { until },
                 Attempt::Reset => Life::Resetting { until },
             };
+            if attempt == Attempt::Reset {
+                self.end_pages();
+            }
             for request in state.slots.iter() {
                 if request.note_if_late() {
                     self.stats.timeouts.count();
@@ -245,6 +248,10 @@ impl Queue {
             if matches!(state.life, Life::Enabling { .. }) {
                 state.life = Life::Up;
                 state.silent = 0;
+                if reset {
+                    // Completions from before the reset were taken since it began.
+                    self.end_pages();
+                }
                 again = desk.judge(&mut state, |_| true, reset);
                 for page in &pages {
                     // There is room for one per function.
@@ -256,6 +263,13 @@ impl Queue {
         self.after_judgement(desk, again);
     }
 
+    /// Notes that a reset has ended the status pages. The caller holds `Queue::state`.
+    fn end_pages(&self) {
+        self.channels
+            .iter()
+            .for_each(|channel| channel.set_page_live(false));
+    }
+
     /// Creates the commands that set up the status pages again. No thread waits for them.
     fn status_pages(&self, pages: &mut KVec<Arc<Request>>) -> Result {
         for channel in &self.channels {
@@ -265,7 +279,8 @@ impl Queue {
                 // Not charged to the caller's memory cgroup: it acts for all functions, and may be
                 // an interrupt thread.
                 let memory = Memory::new(GFP_KERNEL)?;
-                pages.push(Request::new(memory, command, None, None)?, GFP_KERNEL)?;
+                let channel = Some(channel.clone());
+                pages.push(Request::new(memory, command, None, channel)?, GFP_KERNEL)?;
             }
         }
         Ok(())
