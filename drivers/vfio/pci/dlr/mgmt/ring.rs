@@ -43,7 +43,8 @@ static_assert!(CHUNK == 1 << *crate::proto::LOG_RING_ORDERS.start());
 
 /// Memory of a log ring, in chunks of [`CHUNK`] words.
 pub(super) trait Chunks {
-    /// Copies a chunk, not word by word: the device must not write it meanwhile.
+    /// Copies a chunk, not word by word: a word that the device writes meanwhile may be torn, and
+    /// the caller must not use it.
     fn chunk(&self, index: usize) -> Option<[u64; CHUNK]>;
     /// Fills `to`, which is whole chunks, with what `f` makes of the words from a chunk on, each
     /// read in one access; `false` out of bounds.

@@ -5,7 +5,8 @@
 use kernel::prelude::*;
 
 /// A fixed number of slots. An id is the index of a slot and a generation that changes with each
-/// use, so that a completion that comes twice or too late matches no command.
+/// use, so that a completion that comes twice or too late matches no command until the generation
+/// has wrapped: with 1024 slots after 64 uses of the slot.
 pub(super) struct Slots<T> {
     entries: KVec<Slot<T>>,
     /// Index at which the search for a free slot starts.
