@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{
     config::Unusual,
+    growth::Growth,
     lab::Lab,
     migrate::{self, Migration, Plan},
     oracle::{self, Verdict},
@@ -161,7 +162,8 @@ impl Journey {
         let before = Written::now(&self.lab)?;
         self.traffic.trickle(&self.lab)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
-        running.pre_copy(&mut self.vm, |_| (), || Ok(true))?;
+        let (traffic, lab, mut growth) = (&self.traffic, &self.lab, Growth::default());
+        running.pre_copy(&mut self.vm, |_| (), || traffic.has_grown(lab, &mut growth))?;
         let migration = if cancel {
             running.cancel(&mut self.vm, &mut destination)?
         } else {

@@ -5,7 +5,7 @@
 //!
 //! * [`lab`] is a host box with NIC and driver, ready for guests;
 //! * [`vm`] is a QEMU in it, [`command`] its command line, [`guest`] the program in its guest;
-//! * [`traffic`] starts what runs through the migration, on both sides;
+//! * [`traffic`] starts what runs through the migration, on both sides, [`growth`] sees that it suffices;
 //! * [`migrate`] moves the guest, [`attempt`] does it step by step;
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
 //!   the time is made of for which the guest stands still;
@@ -18,6 +18,7 @@ pub mod blame;
 mod command;
 pub mod config;
 pub mod exits;
+mod growth;
 pub mod guest;
 pub mod journey;
 pub mod lab;
@@ -33,6 +34,7 @@ pub mod vm;
 
 pub use attempt::{Attempt, Settings};
 pub use config::{Backend, Unusual, VmConfig};
+pub use growth::Growth;
 pub use journey::Journey;
 pub use lab::Lab;
 pub use migrate::{Migration, Plan};

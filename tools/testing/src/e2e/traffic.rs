@@ -17,7 +17,7 @@ use dlr_traffic::{ECHO_PORT, SINK_PORT};
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use super::{lab::Lab, trace::Trace, vm::Vm};
+use super::{lab::Lab, vm::Vm};
 
 /// Stream numbers; each NIC of the guest adds its number.
 pub const BACKLOG: u32 = 100;
@@ -35,8 +35,6 @@ const BACKLOG_PORTS: u16 = 4;
 const LIVE_PORT: u16 = 6000;
 /// Datagrams a second of [`Traffic::burst`].
 const BURST: u32 = 1000;
-/// Datagrams of the backlog that [`Traffic::expect_growth`] demands.
-const GROWTH: u64 = 20;
 /// What a datagram occupies in a socket's account, times its length, at most.
 const OVERHEAD: usize = 4;
 
@@ -113,6 +111,11 @@ pub struct Accounts {
 }
 
 impl Traffic {
+    /// Interfaces of the guest that take part.
+    pub(super) fn nics(&self) -> usize {
+        self.load.nics
+    }
+
     /// Sets the guest's interfaces up and starts everything; returns when the
     /// first part of the backlog lies in the guest.
     ///
@@ -234,48 +237,6 @@ impl Traffic {
         Ok(())
     }
 
-    /// Fails unless the NIC wrote enough of the backlog where only its log could name the pages: after
-    /// the second bitmap, when QEMU had sent all memory once, and, with `to_the_last`, between the last
-    /// bitmap of pre-copy and the suspension. Without this the memory oracle would be content with a NIC
-    /// that logs nothing.
-    /// `lab` has the peer; `clock` is [`Lab::clock_ms`] of the box whose QEMU wrote the trace.
-    ///
-    /// # Errors
-    ///
-    /// Says how many there were. The trace has no two bitmaps or no suspension.
-    pub fn expect_growth(
-        &self,
-        lab: &Lab,
-        trace: &Trace,
-        clock: i64,
-        to_the_last: bool,
-    ) -> Result<()> {
-        let window = trace
-            .window()
-            .context("no window between bitmap and suspension")?;
-        let host = |ms: u64| ms.saturating_add_signed(clock);
-        for n in 0..self.load.nics {
-            let arrivals = |from: u64| -> Result<u64> {
-                let answer = lab.wire(json!({"cmd": "arrivals", "stream": BACKLOG + id(n),
-                    "from_ms": host(from), "to_ms": host(window.suspended)}))?;
-                answer["count"].as_u64().context("no count of arrivals")
-            };
-            let all = arrivals(window.second_bitmap)?;
-            ensure!(
-                all >= GROWTH,
-                "interface {n}: only {all} datagrams of the backlog were written after the second \
-                 bitmap: the memory oracle has nothing to judge ({window:?})"
-            );
-            let last = arrivals(window.last_bitmap)?;
-            ensure!(
-                !to_the_last || last > 0,
-                "interface {n}: no datagram of the backlog was written after the last bitmap of \
-                 pre-copy ({window:?})"
-            );
-        }
-        Ok(())
-    }
-
     /// How many datagrams of the backlog the guest has by now.
     ///
     /// # Errors
@@ -366,7 +327,7 @@ pub fn address(nic: usize, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 9, u8::try_from(nic).unwrap_or(u8::MAX), host)
 }
 
-fn id(nic: usize) -> u32 {
+pub(super) fn id(nic: usize) -> u32 {
     u32::try_from(nic).unwrap_or(u32::MAX)
 }
 
@@ -379,7 +340,7 @@ fn live_port(nic: usize) -> u16 {
 }
 
 /// Number of messages of a peer's stream so far.
-fn next(stats: &Value, stream: u32) -> Result<u64> {
+pub(super) fn next(stats: &Value, stream: u32) -> Result<u64> {
     let streams = stats["backend"]["streams"]
         .as_array()
         .context("no streams")?;

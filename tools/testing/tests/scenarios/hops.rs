@@ -170,6 +170,9 @@ pub(crate) fn complete_with(
     let uri = destination.expect_incoming(lab, settings)?;
     vm.begin(lab, &uri, settings)?;
     vm.until_rounds(rounds)?;
+    if rounds > 1 {
+        traffic.let_grow(lab)?;
+    }
     traffic.burst(lab)?;
     vm.let_go()?;
     let ended = vm.until_end()?;

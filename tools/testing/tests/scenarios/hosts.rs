@@ -101,6 +101,7 @@ impl Hosts {
         destination.receive(&self.labs[to], &uri, &settings)?;
         vm.begin(&self.labs[here], &uri, &settings)?;
         vm.until_rounds(3)?;
+        self.traffic.let_grow(&self.labs[0])?;
         self.traffic.burst(&self.labs[0])?;
         vm.let_go()?;
         let ended = vm.until_end()?;
