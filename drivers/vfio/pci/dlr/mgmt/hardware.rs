@@ -79,22 +79,23 @@ impl Limits {
     /// knows, `EPROTO` if a value is outside the contract.
     pub(super) fn read(hw: &Registers) -> Result<Self> {
         let bar = hw.bar();
-        let magic = bar.read32(regs::MAGIC);
+        let magic = bar.read(regs::MAGIC).into_raw();
         if magic != regs::MAGIC_VALUE {
             dev_err!(hw.device(), "not a DLR device, magic {magic:#x}\n");
             return Err(ENODEV);
         }
-        let version = bar.read32(regs::VERSION);
-        if !regs::is_known_version(version) {
+        let version = bar.read(regs::VERSION);
+        if !version.is_known() {
+            let version = version.into_raw();
             dev_err!(hw.device(), "unknown contract version {version:#x}\n");
             return Err(ENODEV);
         }
         let limits = Self {
-            functions: bar.read32(regs::NUM_FUNCTIONS),
-            serial: u64::from(bar.read32(regs::SERIAL_HI)) << 32
-                | u64::from(bar.read32(regs::SERIAL_LO)),
-            timeout_ms: bar.read32(regs::CMD_TIMEOUT),
-            order: regs::MaxOrders(bar.read32(regs::AQ_MAX_ORDER)).choose(WANTED_ORDER)?,
+            functions: bar.read(regs::NUM_FUNCTIONS).into_raw(),
+            serial: u64::from(bar.read(regs::SERIAL_HI).into_raw()) << 32
+                | u64::from(bar.read(regs::SERIAL_LO).into_raw()),
+            timeout_ms: bar.read(regs::CMD_TIMEOUT).into_raw(),
+            order: bar.read(regs::AQ_MAX_ORDER).choose(WANTED_ORDER)?,
         };
         if !(1..=crate::proto::MAX_FUNCTIONS).contains(&limits.functions)
             || !(1..=MAX_TIMEOUT_MS).contains(&limits.timeout_ms)
@@ -126,36 +127,36 @@ pub(super) fn begin_enable(hw: &Guard<'_>, vector: u32) {
     let shared = hw.data();
     let (sq, cq) = (shared.sq.dma_address(), shared.cq.dma_address());
     // CAST: The halves of an address.
-    bar.write32(sq as u32, regs::SQ_BASE_LO);
-    bar.write32((sq >> 32) as u32, regs::SQ_BASE_HI);
-    bar.write32(cq as u32, regs::CQ_BASE_LO);
-    bar.write32((cq >> 32) as u32, regs::CQ_BASE_HI);
-    bar.write32(regs::aq_attr(shared.limits.order), regs::AQ_ATTR);
-    bar.write32(vector, regs::AQ_VECTOR);
+    bar.write_reg(regs::SQ_BASE_LO::from_raw(sq as u32));
+    bar.write_reg(regs::SQ_BASE_HI::from_raw((sq >> 32) as u32));
+    bar.write_reg(regs::CQ_BASE_LO::from_raw(cq as u32));
+    bar.write_reg(regs::CQ_BASE_HI::from_raw((cq >> 32) as u32));
+    bar.write_reg(regs::AQ_ATTR::of(shared.limits.order));
+    bar.write_reg(regs::AQ_VECTOR::from_raw(vector));
     // `writel` orders the zeroing of the rings before this write.
-    bar.write32(regs::CONTROL_ENABLE, regs::CONTROL);
+    bar.write_reg(regs::CONTROL::zeroed().with_enable(true));
 }
 
 /// Begins the reset handshake. When READY is clear, the device accesses neither the rings nor the
 /// buffer of any command.
 pub(super) fn begin_handshake(hw: &Guard<'_>) {
-    hw.bar().write32(0, regs::CONTROL);
+    hw.bar().write_reg(regs::CONTROL::zeroed());
 }
 
 /// Begins the reset of the whole function. When RESET is clear, the device accesses no memory and
 /// raises no vector; all logs, sessions, status pages and nonces have ended.
 pub(super) fn begin_reset(hw: &Registers) {
-    hw.bar().write32(regs::CONTROL_RESET, regs::CONTROL);
+    hw.bar().write_reg(regs::CONTROL::zeroed().with_reset(true));
 }
 
 /// Returns whether a reset is under way. Always true for a device that is gone.
 pub(super) fn is_resetting(hw: &Registers) -> bool {
-    hw.bar().read32(regs::CONTROL) & regs::CONTROL_RESET != 0
+    hw.bar().read(regs::CONTROL).reset()
 }
 
 /// Reads STATUS.
-pub(super) fn status(hw: &Registers) -> regs::Status {
-    regs::Status(hw.bar().read32(regs::STATUS))
+pub(super) fn status(hw: &Registers) -> regs::STATUS {
+    hw.bar().read(regs::STATUS)
 }
 
 /// Begins an abort: the device drops the commands of a function, see [`is_aborting`].
@@ -164,8 +165,8 @@ pub(super) fn status(hw: &Registers) -> regs::Status {
 ///
 /// None for a function that the device has, whose register is in the BAR.
 pub(super) fn begin_abort(hw: &Registers, function: u32) -> Result {
-    hw.bar()
-        .try_write32(regs::FN_ABORT, regs::fn_abort(function))
+    let abort = regs::FN_ABORT::zeroed().with_abort(true);
+    hw.bar().try_write(regs::of_function(function)?, abort)
 }
 
 /// Returns whether an abort of the function is under way. Always true for a device that is gone.
@@ -174,8 +175,8 @@ pub(super) fn begin_abort(hw: &Registers, function: u32) -> Result {
 ///
 /// As [`begin_abort`].
 pub(super) fn is_aborting(hw: &Registers, function: u32) -> Result<bool> {
-    let value = hw.bar().try_read32(regs::fn_abort(function))?;
-    Ok(value & regs::FN_ABORT != 0)
+    let register: regs::FN_ABORT = hw.bar().try_read(regs::of_function(function)?)?;
+    Ok(register.abort())
 }
 
 /// Gives the rings to the device and waits until it has taken them.
@@ -185,8 +186,8 @@ pub(super) fn is_aborting(hw: &Registers, function: u32) -> Result<bool> {
 /// `EIO` if the device refuses them or is gone, `ETIMEDOUT` if it does not answer in time.
 pub(super) fn enable_queue(hw: &Guard<'_>, vector: u32) -> Result {
     begin_enable(hw, vector);
-    let status = poll_status(hw, |s| s.is_ready() || s.is_fatal())?;
-    if status.is_gone() || status.is_fatal() {
+    let status = poll_status(hw, |s| s.ready() || s.fatal())?;
+    if status.is_gone() || status.fatal() {
         return Err(EIO);
     }
     Ok(())
@@ -211,13 +212,13 @@ pub(super) fn reset(hw: &Registers, ms: u32) -> Result {
     begin_reset(hw);
     let bar = hw.bar();
     let control = read_poll_timeout(
-        || Ok(bar.read32(regs::CONTROL)),
+        || Ok(bar.read(regs::CONTROL)),
         // A device that is gone reads as all ones: do not wait for it.
-        |&control| control == u32::MAX || control & regs::CONTROL_RESET == 0,
+        |control| control.is_gone() || !control.reset(),
         POLL,
         Delta::from_millis(ms.into()),
     )?;
-    if control == u32::MAX {
+    if control.is_gone() {
         return Err(EIO);
     }
     Ok(())
@@ -226,10 +227,10 @@ pub(super) fn reset(hw: &Registers, ms: u32) -> Result {
 /// Returns whether the device answers. The queue need not be ready: it has a recovery of its own,
 /// which needs no reset of the bus.
 pub(super) fn answers(hw: &Registers) -> bool {
-    hw.bar().read32(regs::MAGIC) == regs::MAGIC_VALUE
+    hw.bar().read(regs::MAGIC).into_raw() == regs::MAGIC_VALUE
 }
 
-fn poll_status(hw: &Guard<'_>, done: impl Fn(regs::Status) -> bool) -> Result<regs::Status> {
+fn poll_status(hw: &Guard<'_>, done: impl Fn(regs::STATUS) -> bool) -> Result<regs::STATUS> {
     // The margin is for the latency of the driver.
     let timeout = i64::from(hw.data().limits.timeout_ms).saturating_add(super::MARGIN_MS.into());
     read_poll_timeout(

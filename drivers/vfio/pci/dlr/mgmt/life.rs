@@ -16,7 +16,7 @@
 //! see [`super::queue::Queue::step`]. If a signal or a budget ends that wait, the next thread that
 //! waits continues the recovery.
 
-use crate::proto::regs::Status;
+use crate::proto::regs::STATUS;
 use kernel::prelude::*;
 
 /// Time in milliseconds since the queue was created.
@@ -73,7 +73,7 @@ impl Life {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     /// The STATUS register.
-    pub(super) status: Status,
+    pub(super) status: STATUS,
     /// `DLR_CONTROL_RESET` reads as 1.
     pub(super) resetting: bool,
 }
@@ -103,7 +103,7 @@ pub(super) fn next(life: Life, seen: Seen, now: Millis) -> Move {
         Life::Quieting { until } => {
             // An earlier reset that was overdue may still be under way. Until it ends, the device
             // ignores writes to other registers.
-            let quiet = !seen.status.is_ready() && !seen.resetting;
+            let quiet = !seen.status.ready() && !seen.resetting;
             (until, quiet.then_some(Move::Enable { reset: false }))
         }
         Life::Resetting { until } => {
@@ -111,7 +111,7 @@ pub(super) fn next(life: Life, seen: Seen, now: Millis) -> Move {
             (until, quiet.then_some(Move::Enable { reset: true }))
         }
         Life::Enabling { until, reset } => {
-            let ready = seen.status.is_ready();
+            let ready = seen.status.ready();
             (until, ready.then_some(Move::Run { reset }))
         }
         _ => return Move::Wait,
@@ -119,7 +119,7 @@ pub(super) fn next(life: Life, seen: Seen, now: Millis) -> Move {
     if seen.status.is_gone() {
         return Move::Fail;
     }
-    if matches!(life, Life::Enabling { .. }) && seen.status.is_fatal() {
+    if matches!(life, Life::Enabling { .. }) && seen.status.fatal() {
         return Move::Fail;
     }
     match done {
@@ -190,7 +190,7 @@ mod tests {
 
     fn seen(status: u32, resetting: bool) -> Seen {
         Seen {
-            status: Status(status),
+            status: STATUS::from_raw(status),
             resetting,
         }
     }

@@ -272,12 +272,13 @@ impl Ring {
 ///
 /// `EIO` if the log is not active or has failed, or the device is gone.
 pub(super) fn posted(hw: &Guard<'_>, function: u16) -> Result<u32> {
-    let value = hw.bar().try_read32(regs::log_posted(function.into()))?;
-    regs::posted(value)
+    let register: regs::LOG_POSTED = hw.bar().try_read(regs::of_function(function.into())?)?;
+    register.posted()
 }
 
 /// Writes LOG_HEAD: returns the slots before `head` to the device.
 pub(super) fn give_back(hw: &Guard<'_>, function: u16, head: u32) {
     // The register is in the BAR for every function that the device has, so the write cannot fail.
-    let _ = hw.bar().try_write32(head, regs::log_head(function.into()));
+    let _ = regs::of_function(function.into())
+        .and_then(|place| hw.bar().try_write(place, regs::LOG_HEAD::from_raw(head)));
 }

@@ -193,7 +193,7 @@ impl Queue {
         if life == Life::Up && batch.iter().any(Option::is_some) {
             state.failures = 0;
             state.silent = 0;
-            hw.bar().write32(state.cq.head(), regs::CQ_HEAD);
+            hw.bar().write_reg(regs::CQ_HEAD::from_raw(state.cq.head()));
         }
         self.pump(&hw, state);
         drop(guard);

@@ -165,7 +165,7 @@ pub(crate) fn is_programmed(serial: u64) -> bool {
 pub(crate) fn is_same_nic(nic: &NicInfo, serial: u64, num_functions: u32) -> bool {
     nic.serial == serial
         && nic.num_functions == num_functions
-        && regs::is_known_version(nic.version)
+        && regs::VERSION::from_raw(nic.version).is_known()
 }
 
 #[kunit_tests(dlr_proto_identify)]

@@ -2,123 +2,252 @@
 
 //! Registers of the management function: 32-bit words in BAR 0 ("Registers" in `dlr-contract.rst`).
 //!
+//! [`register!`] takes literal offsets. They are compared with those of the header below.
+//!
 //! C header: [`include/uapi/linux/dlr.h`](srctree/include/uapi/linux/dlr.h)
 
 use crate::proto::dlr;
-use kernel::prelude::*;
+use kernel::{
+    io::{
+        register,
+        register::{
+            Array,
+            Register,
+            RegisterArray,
+            RegisterArrayLoc, //
+        }, //
+    },
+    num::Bounded,
+    prelude::*, //
+};
 
 /// Number of the BAR that holds the registers.
 pub(crate) const BAR: u32 = dlr::DLR_MF_BAR;
 /// Size in bytes of the part of the BAR that the contract defines.
 pub(crate) const BAR_SIZE: usize = dlr::DLR_MF_BAR_SIZE as usize;
 
-/// MAGIC register: reads as [`MAGIC_VALUE`].
-pub(crate) const MAGIC: usize = dlr::DLR_REG_MAGIC as usize;
-/// VERSION register: contract version of the device, see [`is_known_version`].
-pub(crate) const VERSION: usize = dlr::DLR_REG_VERSION as usize;
-/// NUM_FUNCTIONS register: number of data functions.
-pub(crate) const NUM_FUNCTIONS: usize = dlr::DLR_REG_NUM_FUNCTIONS as usize;
-/// CMD_TIMEOUT register: longest time of any command, in milliseconds.
-pub(crate) const CMD_TIMEOUT: usize = dlr::DLR_REG_CMD_TIMEOUT as usize;
-/// SERIAL_LO register: low half of the serial that pairs the functions of one NIC.
-pub(crate) const SERIAL_LO: usize = dlr::DLR_REG_SERIAL_LO as usize;
-/// SERIAL_HI register: high half of the serial.
-pub(crate) const SERIAL_HI: usize = dlr::DLR_REG_SERIAL_HI as usize;
-/// AQ_MAX_ORDER register: largest orders of the two rings of the admin queue, see [`MaxOrders`].
-pub(crate) const AQ_MAX_ORDER: usize = dlr::DLR_REG_AQ_MAX_ORDER as usize;
-/// CONTROL register: [`CONTROL_ENABLE`], [`CONTROL_RESET`], or 0 for the reset handshake.
-pub(crate) const CONTROL: usize = dlr::DLR_REG_CONTROL as usize;
-/// STATUS register, see [`Status`].
-pub(crate) const STATUS: usize = dlr::DLR_REG_STATUS as usize;
-/// SQ_BASE_LO register: low half of the DMA address of the submission ring.
-pub(crate) const SQ_BASE_LO: usize = dlr::DLR_REG_SQ_BASE_LO as usize;
-/// SQ_BASE_HI register: high half of that address.
-pub(crate) const SQ_BASE_HI: usize = dlr::DLR_REG_SQ_BASE_HI as usize;
-/// CQ_BASE_LO register: low half of the DMA address of the completion ring.
-pub(crate) const CQ_BASE_LO: usize = dlr::DLR_REG_CQ_BASE_LO as usize;
-/// CQ_BASE_HI register: high half of that address.
-pub(crate) const CQ_BASE_HI: usize = dlr::DLR_REG_CQ_BASE_HI as usize;
-/// AQ_ATTR register: orders of both rings, see [`aq_attr`].
-pub(crate) const AQ_ATTR: usize = dlr::DLR_REG_AQ_ATTR as usize;
-/// AQ_VECTOR register: MSI-X vector of completions.
-pub(crate) const AQ_VECTOR: usize = dlr::DLR_REG_AQ_VECTOR as usize;
-/// SQ_TAIL register: free-running producer count of the submission ring.
-pub(crate) const SQ_TAIL: usize = dlr::DLR_REG_SQ_TAIL as usize;
-/// CQ_HEAD register: free-running consumer count of the completion ring.
-pub(crate) const CQ_HEAD: usize = dlr::DLR_REG_CQ_HEAD as usize;
+/// Functions that have registers.
+const FUNCTIONS: usize = dlr::DLR_MAX_FUNCTIONS as usize;
+/// Bytes from a register of a function to that of the next one.
+const STRIDE: usize = dlr::DLR_REG_FN_STRIDE as usize;
+
+register! {
+    /// Identifies the device.
+    pub(crate) MAGIC(u32) @ 0x000 {
+        /// [`MAGIC_VALUE`].
+        31:0 value;
+    }
+
+    /// Contract version of the device.
+    pub(crate) VERSION(u32) @ 0x004 {
+        /// Versions of another major are not compatible.
+        31:16 major;
+        /// A driver accepts any minor.
+        15:0 minor;
+    }
+
+    /// Number of data functions.
+    pub(crate) NUM_FUNCTIONS(u32) @ 0x008 {
+        /// 1 to `DLR_MAX_FUNCTIONS`.
+        31:0 count;
+    }
+
+    /// Longest time of any command.
+    pub(crate) CMD_TIMEOUT(u32) @ 0x00c {
+        /// In milliseconds.
+        31:0 ms;
+    }
+
+    /// Low half of the serial that pairs the functions of one NIC.
+    pub(crate) SERIAL_LO(u32) @ 0x010 {
+        /// Bits 31:0 of the serial.
+        31:0 half;
+    }
+
+    /// High half of the serial.
+    pub(crate) SERIAL_HI(u32) @ 0x014 {
+        /// Bits 63:32 of the serial.
+        31:0 half;
+    }
+
+    /// Largest orders of the two rings of the admin queue.
+    pub(crate) AQ_MAX_ORDER(u32) @ 0x018 {
+        /// Of the completion ring.
+        15:8 cq;
+        /// Of the submission ring.
+        7:0 sq;
+    }
+
+    /// Enables and resets; 0 begins the reset handshake of the queue.
+    pub(crate) CONTROL(u32) @ 0x020 {
+        /// Resets the whole management function. It reads as 1 until the reset is done.
+        1:1 reset => bool;
+        /// Gives the rings to the device.
+        0:0 enable => bool;
+    }
+
+    /// State of the admin queue.
+    pub(crate) STATUS(u32) @ 0x024 {
+        /// The queue needs a reset handshake before the device can use it.
+        1:1 fatal => bool;
+        /// The device uses the queue.
+        0:0 ready => bool;
+    }
+
+    /// Low half of the DMA address of the submission ring.
+    pub(crate) SQ_BASE_LO(u32) @ 0x030 {
+        /// Bits 31:0 of the address.
+        31:0 half;
+    }
+
+    /// High half of that address.
+    pub(crate) SQ_BASE_HI(u32) @ 0x034 {
+        /// Bits 63:32 of the address.
+        31:0 half;
+    }
+
+    /// Low half of the DMA address of the completion ring.
+    pub(crate) CQ_BASE_LO(u32) @ 0x038 {
+        /// Bits 31:0 of the address.
+        31:0 half;
+    }
+
+    /// High half of that address.
+    pub(crate) CQ_BASE_HI(u32) @ 0x03c {
+        /// Bits 63:32 of the address.
+        31:0 half;
+    }
+
+    /// Orders of the rings of the admin queue.
+    pub(crate) AQ_ATTR(u32) @ 0x040 {
+        /// Of the completion ring.
+        15:8 cq;
+        /// Of the submission ring.
+        7:0 sq;
+    }
+
+    /// MSI-X vector of completions.
+    pub(crate) AQ_VECTOR(u32) @ 0x044 {
+        /// Its number.
+        31:0 vector;
+    }
+
+    /// Free-running producer count of the submission ring.
+    pub(crate) SQ_TAIL(u32) @ 0x050 {
+        /// Modulo 2^32.
+        31:0 count;
+    }
+
+    /// Free-running consumer count of the completion ring.
+    pub(crate) CQ_HEAD(u32) @ 0x054 {
+        /// Modulo 2^32.
+        31:0 count;
+    }
+
+    /// What a function has posted to its log ring since LOG_START.
+    pub(crate) LOG_POSTED(u32)[FUNCTIONS, stride = STRIDE] @ 0x1000 {
+        /// There is no count: the log is not active or has failed, or the device is gone.
+        31:31 error => bool;
+        /// Entries, modulo 2^31.
+        30:0 count;
+    }
+
+    /// Free-running consumer count of a function's log ring.
+    pub(crate) LOG_HEAD(u32)[FUNCTIONS, stride = STRIDE] @ 0x1004 {
+        /// Modulo 2^32.
+        31:0 count;
+    }
+
+    /// Drops the commands of a function.
+    pub(crate) FN_ABORT(u32)[FUNCTIONS, stride = STRIDE] @ 0x1010 {
+        /// Reads as 1 until the commands are dropped.
+        0:0 abort => bool;
+    }
+}
+
+/// Compares a register with its offset in the header.
+macro_rules! at {
+    ($($name:ident = $($offset:ident)+;)*) => {
+        $(static_assert!(
+            <$name as Register>::OFFSET == 0 $(+ dlr::$offset as usize)+
+        );)*
+    };
+}
+
+at! {
+    MAGIC = DLR_REG_MAGIC;
+    VERSION = DLR_REG_VERSION;
+    NUM_FUNCTIONS = DLR_REG_NUM_FUNCTIONS;
+    CMD_TIMEOUT = DLR_REG_CMD_TIMEOUT;
+    SERIAL_LO = DLR_REG_SERIAL_LO;
+    SERIAL_HI = DLR_REG_SERIAL_HI;
+    AQ_MAX_ORDER = DLR_REG_AQ_MAX_ORDER;
+    CONTROL = DLR_REG_CONTROL;
+    STATUS = DLR_REG_STATUS;
+    SQ_BASE_LO = DLR_REG_SQ_BASE_LO;
+    SQ_BASE_HI = DLR_REG_SQ_BASE_HI;
+    CQ_BASE_LO = DLR_REG_CQ_BASE_LO;
+    CQ_BASE_HI = DLR_REG_CQ_BASE_HI;
+    AQ_ATTR = DLR_REG_AQ_ATTR;
+    AQ_VECTOR = DLR_REG_AQ_VECTOR;
+    SQ_TAIL = DLR_REG_SQ_TAIL;
+    CQ_HEAD = DLR_REG_CQ_HEAD;
+    LOG_POSTED = DLR_REG_FN_BASE DLR_REG_LOG_POSTED;
+    LOG_HEAD = DLR_REG_FN_BASE DLR_REG_LOG_HEAD;
+    FN_ABORT = DLR_REG_FN_BASE DLR_REG_FN_ABORT;
+}
+
+static_assert!(CONTROL::ENABLE_MASK == dlr::DLR_CONTROL_ENABLE);
+static_assert!(CONTROL::RESET_MASK == dlr::DLR_CONTROL_RESET);
+static_assert!(STATUS::READY_MASK == dlr::DLR_MF_STATUS_READY);
+static_assert!(STATUS::FATAL_MASK == dlr::DLR_MF_STATUS_FATAL);
+static_assert!(LOG_POSTED::ERROR_MASK == dlr::DLR_LOG_POSTED_ERROR);
+static_assert!(LOG_POSTED::COUNT_MASK == dlr::DLR_LOG_POSTED_COUNT_MASK);
+static_assert!(FN_ABORT::ABORT_MASK == dlr::DLR_FN_ABORT);
 
 /// Value of [`MAGIC`].
 pub(crate) const MAGIC_VALUE: u32 = dlr::DLR_MAGIC;
-/// Value of [`CONTROL`] that enables the admin queue.
-pub(crate) const CONTROL_ENABLE: u32 = dlr::DLR_CONTROL_ENABLE;
-/// Value of [`CONTROL`] that resets the whole management function. The bit reads as 1 until the
-/// reset is done.
-pub(crate) const CONTROL_RESET: u32 = dlr::DLR_CONTROL_RESET;
-/// Value of the [`fn_abort`] register that drops the function's commands. It reads as 1 until they
-/// are dropped.
-pub(crate) const FN_ABORT: u32 = dlr::DLR_FN_ABORT;
 
-/// Returns the offset of a function's LOG_POSTED register, see [`posted`].
-pub(crate) const fn log_posted(function: u32) -> usize {
-    function_base(function) + dlr::DLR_REG_LOG_POSTED as usize
+/// Returns the place of a register of a data function.
+///
+/// # Errors
+///
+/// `EINVAL` if the contract has no function of this number.
+pub(crate) fn of_function<T: Array + RegisterArray>(function: u32) -> Result<RegisterArrayLoc<T>> {
+    // CAST: `usize` has 64 bits.
+    T::try_at(function as usize).ok_or(EINVAL)
 }
 
-/// Returns the offset of a function's LOG_HEAD register: the consumer count of its log ring.
-pub(crate) const fn log_head(function: u32) -> usize {
-    function_base(function) + dlr::DLR_REG_LOG_HEAD as usize
-}
-
-/// Returns the offset of a function's abort register, see [`FN_ABORT`].
-pub(crate) const fn fn_abort(function: u32) -> usize {
-    function_base(function) + dlr::DLR_REG_FN_ABORT as usize
-}
-
-const fn function_base(function: u32) -> usize {
-    // OVERFLOW: 2^32 strides of 64 bytes fit in 64 bits.
-    dlr::DLR_REG_FN_BASE as usize + function as usize * dlr::DLR_REG_FN_STRIDE as usize
-}
-
-static_assert!(fn_abort(dlr::DLR_MAX_FUNCTIONS - 1) < BAR_SIZE);
-
-/// Returns whether the driver supports this contract version: it must know the major, and accepts
-/// any minor.
-pub(crate) const fn is_known_version(version: u32) -> bool {
-    version >> 16 == dlr::DLR_CONTRACT_VERSION >> 16
-}
-
-/// Value of [`STATUS`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Status(pub(crate) u32);
-
-impl Status {
-    /// Returns whether the device uses the queue.
-    pub(crate) const fn is_ready(self) -> bool {
-        self.0 & dlr::DLR_MF_STATUS_READY != 0
+impl VERSION {
+    /// Returns whether the driver supports this contract version: it must know the major, and
+    /// accepts any minor.
+    pub(crate) fn is_known(self) -> bool {
+        self.major() == Self::from_raw(dlr::DLR_CONTRACT_VERSION).major()
     }
+}
 
-    /// Returns whether the queue needs a reset handshake before the device can use it.
-    pub(crate) const fn is_fatal(self) -> bool {
-        self.0 & dlr::DLR_MF_STATUS_FATAL != 0
-    }
-
+impl STATUS {
     /// Returns whether the register reads as all ones, as it does if the device is gone.
     pub(crate) const fn is_gone(self) -> bool {
-        self.0 == u32::MAX
+        self.into_raw() == u32::MAX
     }
 }
 
-/// Value of [`AQ_MAX_ORDER`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MaxOrders(pub(crate) u32);
+impl CONTROL {
+    /// As [`STATUS::is_gone`].
+    pub(crate) const fn is_gone(self) -> bool {
+        self.into_raw() == u32::MAX
+    }
+}
 
-impl MaxOrders {
+impl AQ_MAX_ORDER {
     /// Chooses one order for both rings: `wish`, limited to what the contract and the device allow.
     ///
     /// # Errors
     ///
     /// `EPROTO` if the device's maximum is outside the limits of the contract.
     pub(crate) fn choose(self, wish: u32) -> Result<u32> {
-        let most = (self.0 & 0xff).min((self.0 >> 8) & 0xff);
+        let most = self.sq().get().min(self.cq().get());
         if !(dlr::DLR_AQ_MIN_ORDER..=dlr::DLR_AQ_MAX_ORDER).contains(&most) {
             return Err(EPROTO);
         }
@@ -126,21 +255,27 @@ impl MaxOrders {
     }
 }
 
-/// Returns the value of [`AQ_ATTR`] for two rings of `1 << order` entries.
-pub(crate) const fn aq_attr(order: u32) -> u32 {
-    (order & 0xff) | (order & 0xff) << 8
+impl AQ_ATTR {
+    /// Returns the value for two rings of `1 << order` entries; `order` is one that
+    /// [`AQ_MAX_ORDER::choose`] returned.
+    pub(crate) fn of(order: u32) -> Self {
+        let order = Bounded::<u32, 8>::from_expr(order & 0xff);
+        Self::zeroed().with_sq(order).with_cq(order)
+    }
 }
 
-/// Decodes LOG_POSTED: returns the number of entries posted since LOG_START, modulo 2^31.
-///
-/// # Errors
-///
-/// `EIO` if the register has no count: the log is not active or has failed, or the device is gone.
-pub(crate) fn posted(value: u32) -> Result<u32> {
-    if value & dlr::DLR_LOG_POSTED_ERROR != 0 {
-        return Err(EIO);
+impl LOG_POSTED {
+    /// Returns the number of entries posted since LOG_START, modulo 2^31.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the register has no count.
+    pub(crate) fn posted(self) -> Result<u32> {
+        if self.error() {
+            return Err(EIO);
+        }
+        Ok(self.count().get())
     }
-    Ok(value & dlr::DLR_LOG_POSTED_COUNT_MASK)
 }
 
 #[kunit_tests(dlr_proto_regs)]
@@ -149,37 +284,41 @@ mod tests {
 
     #[test]
     fn function_registers() {
-        assert_eq!(log_posted(0), 0x1000);
-        assert_eq!(log_head(0), 0x1004);
-        assert_eq!(fn_abort(1), 0x1050);
-        assert_eq!(log_posted(63), 0x1fc0);
+        let last = dlr::DLR_MAX_FUNCTIONS - 1;
+        assert!(of_function::<FN_ABORT>(last).is_ok());
+        assert_eq!(
+            of_function::<FN_ABORT>(last + 1).err().map(Error::to_errno),
+            Some(EINVAL.to_errno())
+        );
+        // The registers of the last function are in the BAR.
+        static_assert!(FN_ABORT::OFFSET + FUNCTIONS * STRIDE <= BAR_SIZE);
     }
 
     #[test]
     fn orders() -> Result {
-        assert_eq!(MaxOrders(0x0a08).choose(6)?, 6);
-        assert_eq!(MaxOrders(0x0408).choose(6)?, 4);
-        assert_eq!(MaxOrders(0x0a0a).choose(0)?, 2);
-        assert!(MaxOrders(0x0a00).choose(6).is_err());
-        assert!(MaxOrders(u32::MAX).choose(6).is_err());
-        assert_eq!(aq_attr(6), 0x0606);
+        assert_eq!(AQ_MAX_ORDER::from_raw(0x0a08).choose(6)?, 6);
+        assert_eq!(AQ_MAX_ORDER::from_raw(0x0408).choose(6)?, 4);
+        assert_eq!(AQ_MAX_ORDER::from_raw(0x0a0a).choose(0)?, 2);
+        assert!(AQ_MAX_ORDER::from_raw(0x0a00).choose(6).is_err());
+        assert!(AQ_MAX_ORDER::from_raw(u32::MAX).choose(6).is_err());
+        assert_eq!(AQ_ATTR::of(6).into_raw(), 0x0606);
         Ok(())
     }
 
     #[test]
     fn posted_errors() -> Result {
-        assert_eq!(posted(0x7fff_fff0)?, 0x7fff_fff0);
-        assert!(posted(0x8000_0001).is_err());
-        assert!(posted(u32::MAX).is_err());
+        assert_eq!(LOG_POSTED::from_raw(0x7fff_fff0).posted()?, 0x7fff_fff0);
+        assert!(LOG_POSTED::from_raw(0x8000_0001).posted().is_err());
+        assert!(LOG_POSTED::from_raw(u32::MAX).posted().is_err());
         Ok(())
     }
 
     #[test]
     fn versions() {
-        assert!(is_known_version(0x0002_0000));
-        assert!(is_known_version(0x0002_0007));
-        assert!(!is_known_version(0x0001_0000));
-        assert!(!is_known_version(0x0003_0000));
-        assert!(!is_known_version(u32::MAX));
+        assert!(VERSION::from_raw(0x0002_0000).is_known());
+        assert!(VERSION::from_raw(0x0002_0007).is_known());
+        assert!(!VERSION::from_raw(0x0001_0000).is_known());
+        assert!(!VERSION::from_raw(0x0003_0000).is_known());
+        assert!(!VERSION::from_raw(u32::MAX).is_known());
     }
 }

@@ -101,7 +101,7 @@ impl Queue {
         let late = until.is_none_or(|until| now >= *until);
         // Without READY the register reads as 0 and says nothing: something else has reset the
         // device.
-        if status.is_gone() || !status.is_ready() || status.is_fatal() || (waiting && late) {
+        if status.is_gone() || !status.ready() || status.fatal() || (waiting && late) {
             return Some(Attempt::Handshake);
         }
         if waiting {

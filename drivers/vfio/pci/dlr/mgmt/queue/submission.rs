@@ -270,6 +270,6 @@ impl Queue {
         // ORDERING: Orders the writes of the entries and of the commands' buffers before the
         // doorbell. Pairs with the device's fetch of the entries.
         dma_mb(Write);
-        hw.bar().write32(state.sq.tail(), regs::SQ_TAIL);
+        hw.bar().write_reg(regs::SQ_TAIL::from_raw(state.sq.tail()));
     }
 }
