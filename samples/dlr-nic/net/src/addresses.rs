@@ -84,9 +84,19 @@ impl Addresses {
         self.0.lock().get(function).map_or([0; 6], |e| e.held)
     }
 
-    /// The address of `function` after its own reset, which it holds from now on.
+    /// The address of `function` after its own reset, which it holds from now on. The one that it
+    /// held goes back to a function that runs with it again ([`Addresses::resumed`]): of the two
+    /// this one is given up.
     pub(crate) fn reset(&self, function: usize) -> Mac {
         let mut entries = self.0.lock();
+        let given_up = entries.get(function).map(|e| e.held);
+        let mut others = entries
+            .iter_mut()
+            .enumerate()
+            .filter(|(k, _)| *k != function);
+        if let Some((_, entry)) = others.find(|(_, e)| !e.stopped && e.left == given_up) {
+            entry.held = entry.left.take().unwrap_or(entry.held);
+        }
         let mac = free(&entries, function);
         if let Some(entry) = entries.get_mut(function) {
             entry.held = mac;
@@ -120,33 +130,53 @@ impl Addresses {
     /// a reset of `function` finds it taken by nobody else. Resuming that one after all takes the
     /// address back ([`Addresses::resumed`]).
     pub(crate) fn arrived(&self, function: usize) {
-        let mut entries = self.0.lock();
-        let Some(mac) = entries.get(function).map(|e| e.held) else {
-            return;
-        };
-        for k in 0..entries.len() {
-            let source = |e: &Entry| e.held == mac && e.stopped;
-            if k == function || !entries.get(k).is_some_and(source) {
-                continue;
-            }
-            let next = free(&entries, k);
-            if let Some(entry) = entries.get_mut(k) {
-                entry.left = Some(entry.held);
-                entry.held = next;
-            }
-        }
+        arrive(&mut self.0.lock(), function);
     }
 
-    /// `function` goes on without a load: its guest has not left it. True when it was seen running
-    /// at another function meanwhile.
+    /// Whether `function`, which has loaded an image, holds the same address after a reset.
+    pub(crate) fn survives_reset(&self, function: usize) -> bool {
+        let mut entries = self.0.lock().clone();
+        arrive(&mut entries, function);
+        let held = entries.get(function).map(|e| e.held);
+        held == Some(free(&entries, function))
+    }
+
+    /// `function` goes on without a load. True when its guest was seen running at another function
+    /// meanwhile, and runs there no more: `function` takes its address back, and the wire has to
+    /// hear where the guest is. While the other one runs, the guest is there: a VMM may let the
+    /// source run once more before it closes it. Then the first of the two to be reset gives the
+    /// address up.
     pub(crate) fn resumed(&self, function: usize) -> bool {
         let mut entries = self.0.lock();
-        let Some(entry) = entries.get_mut(function) else {
+        let Some(mac) = entries.get(function).and_then(|e| e.left) else {
             return false;
         };
-        let left = entry.left.take();
-        entry.held = left.unwrap_or(entry.held);
-        left.is_some()
+        let others = entries.iter().enumerate().filter(|(k, _)| *k != function);
+        if others.clone().any(|(_, e)| e.held == mac && !e.stopped) {
+            return false;
+        }
+        if let Some(entry) = entries.get_mut(function) {
+            (entry.held, entry.left) = (mac, None);
+        }
+        true
+    }
+}
+
+/// See [`Addresses::arrived`].
+fn arrive(entries: &mut [Entry], function: usize) {
+    let Some(mac) = entries.get(function).map(|e| e.held) else {
+        return;
+    };
+    for k in 0..entries.len() {
+        let source = |e: &Entry| e.held == mac && e.stopped;
+        if k == function || !entries.get(k).is_some_and(source) {
+            continue;
+        }
+        let next = free(entries, k);
+        if let Some(entry) = entries.get_mut(k) {
+            entry.left = Some(entry.held);
+            entry.held = next;
+        }
     }
 }
 
@@ -220,6 +250,10 @@ mod tests {
         book.load(1, mac(0));
         book.arrived(1);
         assert_eq!(book.held(0), mac(1));
+        // A VMM that only closes the source wakes it as well.
+        assert!(!book.resumed(0));
+        assert_eq!(book.held(0), mac(1));
+        book.set_stopped(1, true);
         assert!(book.resumed(0));
         assert_eq!(book.held(0), mac(0));
         assert_eq!(book.reset(1), mac(1));

@@ -20,6 +20,10 @@ mod sabotage_tests;
 mod state_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told_tests;
+#[cfg(test)]
+mod wire_tests;
 
 use std::{
     io,
@@ -40,7 +44,6 @@ use crate::{
     announce::{self, Rounds},
     device::Device,
     engine::{self, Bell, Work},
-    filter::Mac,
     regs::*,
     window,
 };
@@ -301,25 +304,6 @@ impl Shared {
         self.state.store(state as u8, Ordering::Release);
         self.addresses
             .set_stopped(self.index.into(), state == FnState::Stopped);
-    }
-
-    /// The function holds the address that an image has brought; says who holds it as well.
-    fn holds(&self, mac: Mac) {
-        let text = announce::text(&mac);
-        for (other, stopped) in self.addresses.load(self.index.into(), mac) {
-            if stopped {
-                log::info!(
-                    "function {}: {text} comes from function {other}",
-                    self.index
-                );
-            } else {
-                log::warn!(
-                    "function {}: {text} was loaded, and function {other} runs with it: \
-                     two guests with one address lose their frames",
-                    self.index
-                );
-            }
-        }
     }
 
     /// One more receive write is on its way when the suspension is already reported done.

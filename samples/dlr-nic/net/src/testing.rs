@@ -41,6 +41,8 @@ pub(crate) struct Recorder {
     /// What each of them was for.
     pub(crate) purposes: Mutex<Vec<Purpose>>,
     pub(crate) sent: Mutex<Vec<Vec<u8>>>,
+    /// Where frames go, too.
+    pub(crate) wire: Mutex<Option<Arc<dyn WireTx>>>,
     pub(crate) claimed: Mutex<Vec<[u8; 6]>>,
     pub(crate) flows: AtomicUsize,
     pub(crate) interrupts: Mutex<Vec<u16>>,
@@ -70,6 +72,9 @@ impl FlowSink for Recorder {
 impl WireTx for Recorder {
     fn send(&self, frame: &[u8]) {
         self.sent.lock().unwrap().push(frame.to_vec());
+        if let Some(wire) = &*self.wire.lock().unwrap() {
+            wire.send(frame);
+        }
     }
 
     fn claim(&self, mac: [u8; 6]) {

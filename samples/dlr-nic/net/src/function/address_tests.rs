@@ -185,6 +185,37 @@ fn a_source_that_goes_on_after_all_is_announced() {
 }
 
 #[test]
+fn a_source_that_is_woken_to_be_closed_is_not_announced() {
+    let (one, two, _) = pair();
+    one.start(PLAIN);
+    load(&one, &two);
+    two.net.resume(FnState::Running);
+    // Cloud Hypervisor sets the source to RUNNING once more before it closes it.
+    one.net.resume(FnState::Running);
+    assert!(
+        one.seen.sent.lock().unwrap().is_empty(),
+        "the guest was announced at the place that it has left"
+    );
+    flr(&one);
+    assert_eq!(address(&one), OTHER, "two guests with one address");
+    flr(&two);
+    assert_eq!((address(&one), address(&two)), (OTHER, MAC));
+}
+
+#[test]
+fn the_target_that_is_closed_while_the_source_runs_gives_the_address_up() {
+    let (one, two, _) = pair();
+    one.start(PLAIN);
+    load(&one, &two);
+    two.net.resume(FnState::Running);
+    one.net.resume(FnState::Running);
+    flr(&two);
+    assert_eq!((address(&one), address(&two)), (MAC, OTHER));
+    flr(&one);
+    assert_eq!((address(&one), address(&two)), (MAC, OTHER));
+}
+
+#[test]
 fn a_guest_without_a_driver_is_not_announced() {
     let (one, two, _) = pair();
     load(&one, &two);

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use dlr_core::{DataFunction, Delivery, DmaMemory, FnState, LoadError, SabotageKind, WireRx};
 
-use super::NetFunction;
-use crate::{announce, regs::*, sabotage::SMALLEST_BUFFER};
+use super::{NetFunction, Shared};
+use crate::{announce, filter::Mac, regs::*, sabotage::SMALLEST_BUFFER};
 
 impl DataFunction for NetFunction {
     fn state(&self) -> FnState {
@@ -177,5 +177,32 @@ impl WireRx for NetFunction {
         shared.flow.packet(false, frame);
         shared.done();
         delivery
+    }
+}
+
+impl Shared {
+    /// The function holds the address that an image has brought. Says who holds it as well, and
+    /// whether the guest will lose it.
+    fn holds(&self, mac: Mac) {
+        let (index, text) = (self.index, announce::text(&mac));
+        let mut runs = false;
+        for (other, stopped) in self.addresses.load(index.into(), mac) {
+            runs |= !stopped;
+            if stopped {
+                log::info!("function {index}: {text} comes from function {other}");
+            } else {
+                log::warn!(
+                    "function {index}: {text} was loaded, and function {other} runs with it: \
+                     two guests with one address lose their frames"
+                );
+            }
+        }
+        if !runs && !self.addresses.survives_reset(index.into()) {
+            log::warn!(
+                "function {index}: {text} was loaded, and is not assigned here: the guest loses it \
+                 at the next reset of the function. Assign it: \
+                 {{\"cmd\":\"address\",\"function\":{index},\"mac\":\"{text}\"}}"
+            );
+        }
     }
 }
