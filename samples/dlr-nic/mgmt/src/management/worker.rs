@@ -9,6 +9,7 @@ use std::{
 };
 
 use dlr_abi::abi;
+use zerocopy::IntoBytes;
 
 use super::shared::Shared;
 use crate::{
@@ -142,7 +143,13 @@ impl Shared {
             None => Err(Status::InvalidFunction),
         };
         result.inspect_err(|status| {
-            ::log::warn!("function {number}: command {opcode:#06x} failed: {status:?}");
+            let hint = if command.sqe.as_bytes().iter().all(|&byte| byte == 0) {
+                ". The entry is all zeros, as memory is that the client does not share: give it to \
+                 QEMU with memory-backend-memfd,share=on"
+            } else {
+                ""
+            };
+            ::log::warn!("function {number}: command {opcode:#06x} failed: {status:?}{hint}");
         })
     }
 

@@ -11,6 +11,7 @@ mod queue;
 mod reset;
 mod rows;
 mod state;
+mod told;
 
 use std::{
     sync::Arc,
