@@ -3,10 +3,7 @@
 //! `vfio-mig`: see the library.
 #![forbid(unsafe_code)]
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
@@ -23,17 +20,16 @@ fn show<R: Report>(ui: &Ui, report: &R) -> Result<u8> {
     Ok(u8::from(!report.passed()))
 }
 
-fn run(cli: &Cli) -> Result<u8> {
-    let ui = Ui::new(cli.json)?;
+fn run(cli: &Cli, ui: &Ui) -> Result<u8> {
     match &cli.command {
-        Command::List(args) => show(&ui, &cmd::list::run(args, cli.backend)),
-        Command::Info(args) => show(&ui, &cmd::info::run(args, cli.backend)?),
-        Command::Save(args) => show(&ui, &cmd::save::run(args, cli.backend, &ui)?),
-        Command::Load(args) => show(&ui, &cmd::load::run(args, cli.backend, &ui)?),
-        Command::Log(args) => cmd::log::run(args, cli.backend, &ui).map(|()| 0),
-        Command::Drive(args) => cmd::drive::run(args, cli.backend, &ui).map(|()| 0),
-        Command::Mirror(args) => show(&ui, &cmd::mirror::run(args, cli.backend, &ui)?),
-        Command::Check(args) => cmd::check::run(args, cli.backend, &ui),
+        Command::List(args) => show(ui, &cmd::list::run(args, cli.backend)),
+        Command::Info(args) => show(ui, &cmd::info::run(args, cli.backend)?),
+        Command::Save(args) => show(ui, &cmd::save::run(args, cli.backend, ui)?),
+        Command::Load(args) => show(ui, &cmd::load::run(args, cli.backend, ui)?),
+        Command::Log(args) => cmd::log::run(args, cli.backend, ui).map(|()| 0),
+        Command::Drive(args) => cmd::drive::run(args, cli.backend, ui).map(|()| 0),
+        Command::Mirror(args) => show(ui, &cmd::mirror::run(args, cli.backend, ui)?),
+        Command::Check(args) => cmd::check::run(args, cli.backend, ui),
         Command::HoldDataFile => vfio_mig::check::holder::serve().map(|()| 0),
     }
 }
@@ -44,17 +40,18 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(level)
         .format_timestamp(None)
         .init();
-    match run(&cli) {
-        Ok(code) => ExitCode::from(code),
+    let ui = match Ui::new(cli.json) {
+        Ok(ui) => ui,
         Err(e) => {
-            // Closed outputs have nobody who could be told.
-            if cli.json {
-                let causes: Vec<String> = e.chain().skip(1).map(ToString::to_string).collect();
-                let error = serde_json::json!({ "error": e.to_string(), "causes": causes });
-                let _ = writeln!(io::stdout(), "{error}");
-            }
-            let _ = writeln!(io::stderr(), "vfio-mig: {}", one_line(&e));
-            ExitCode::from(2)
+            log::error!("{}", one_line(&e));
+            return ExitCode::from(2);
         }
-    }
+    };
+    run(&cli, &ui).map_or_else(
+        |e| {
+            ui.print_error(&e);
+            ExitCode::from(2)
+        },
+        ExitCode::from,
+    )
 }

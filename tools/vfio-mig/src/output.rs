@@ -3,7 +3,7 @@
 //! What the user sees: a table for people, JSON for programs; progress on stderr.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     sync::{
         atomic::{AtomicBool, Ordering},
         Arc,
@@ -15,6 +15,8 @@ use anyhow::{bail, Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::advice::one_line;
+
 /// What a command has to say at its end.
 pub trait Report: Serialize {
     /// For people; ends with a newline.
@@ -24,11 +26,6 @@ pub trait Report: Serialize {
     fn passed(&self) -> bool {
         true
     }
-
-    /// Has standard output been given data? Then the report goes to standard error.
-    fn beside_data(&self) -> bool {
-        false
-    }
 }
 
 /// How to talk to the user, and whether they want us to stop.
@@ -37,6 +34,8 @@ pub struct Ui {
     /// JSON on standard output, no progress.
     pub json: bool,
     stop: Arc<AtomicBool>,
+    /// Standard output takes data, and words go to standard error.
+    data_on_stdout: Arc<AtomicBool>,
 }
 
 impl Ui {
@@ -48,7 +47,16 @@ impl Ui {
     pub fn new(json: bool) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         crate::signals::watch(Arc::clone(&stop))?;
-        Ok(Self { json, stop })
+        Ok(Self {
+            json,
+            stop,
+            data_on_stdout: Arc::default(),
+        })
+    }
+
+    /// From now on standard output is for data: neither a report nor an error goes there.
+    pub fn give_stdout_to_data(&self) {
+        self.data_on_stdout.store(true, Ordering::Relaxed);
     }
 
     /// For a command that has nothing to end in order: the first signal ends the program.
@@ -110,19 +118,34 @@ impl Ui {
         bar
     }
 
-    /// Prints one report, to standard output unless that has been given data.
+    /// Prints one report, to standard output unless that is for data.
     ///
     /// # Errors
     ///
     /// The output is closed.
     pub fn print<R: Report>(&self, report: &R) -> Result<()> {
-        use io::Write;
         let text = if self.json {
             serde_json::to_string(report)? + "\n"
         } else {
             report.human()
         };
-        if report.beside_data() {
+        self.write(&text)
+    }
+
+    /// Prints why the command could not be carried out: for people on standard error, and with
+    /// `--json` also where a report would be.
+    pub fn print_error(&self, error: &anyhow::Error) {
+        // Closed outputs have nobody who could be told.
+        if self.json {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            let json = serde_json::json!({ "error": error.to_string(), "causes": causes });
+            let _ = self.write(&format!("{json}\n"));
+        }
+        let _ = writeln!(io::stderr(), "vfio-mig: {}", one_line(error));
+    }
+
+    fn write(&self, text: &str) -> Result<()> {
+        if self.data_on_stdout.load(Ordering::Relaxed) {
             return io::stderr()
                 .write_all(text.as_bytes())
                 .context("cannot write to standard error");

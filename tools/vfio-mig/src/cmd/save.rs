@@ -57,8 +57,6 @@ pub struct Saved {
     /// Time that the device did not run.
     stopped_ms: f64,
     reset: bool,
-    #[serde(skip)]
-    on_stdout: bool,
 }
 
 impl Report for Saved {
@@ -76,10 +74,6 @@ impl Report for Saved {
             text += "the device had to be reset to run again\n";
         }
         text
-    }
-
-    fn beside_data(&self) -> bool {
-        self.on_stdout
     }
 }
 
@@ -109,7 +103,9 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Saved> {
     let node = Sysfs::default().find(&args.device)?;
     // Before the device, which is reset when it is opened.
     let out = OutFile::open(&args.file)?;
-    let on_stdout = out.is_stdout();
+    if out.is_stdout() {
+        ui.give_stdout_to_data();
+    }
     let device = Device::open(&node, backend)?;
     let mut writer = Writer::new(BufWriter::new(out), &header(&device))?;
     let bar = ui.bytes_bar(&node.name, device.data_size().unwrap_or(0));
@@ -154,6 +150,5 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Saved> {
         total_ms: total.as_secs_f64() * 1e3,
         stopped_ms: stopped.as_secs_f64() * 1e3,
         reset: back == Back::Reset,
-        on_stdout,
     })
 }
