@@ -187,7 +187,48 @@ fn mirror_loses_nothing_with_the_calls_of_a_cloud_hypervisor() -> Result<()> {
             "{answer}"
         );
     }
+    cloud_hypervisor_calls(&host, &functions)?;
     host.finish()
+}
+
+/// What a Cloud Hypervisor calls to move a guest from `source` to `target`, in its order.
+fn cloud_hypervisor_order(source: &str, target: &str) -> Vec<String> {
+    [
+        (source, "DMA_LOGGING_START"),
+        (source, "SET STOP"),
+        (source, "SET STOP_COPY"),
+        (source, "SET STOP"),
+        (target, "SET RESUMING"),
+        (target, "SET RUNNING"),
+        (source, "DMA_LOGGING_STOP"),
+        (source, "SET RUNNING"),
+    ]
+    .map(|(function, call)| format!("{function}: {call}"))
+    .to_vec()
+}
+
+/// The shape makes these calls and no others, there and back.
+fn cloud_hypervisor_calls(host: &HostBox, functions: &[String]) -> Result<()> {
+    let [one, two] = functions else {
+        anyhow::bail!("two functions, and not {functions:?}");
+    };
+    let command = format!(
+        "VFIO_MIG_LOG=debug vfio-mig mirror {one} {two} --shape cloud-hypervisor --cycles 2"
+    );
+    let done = host.try_run(&command, Duration::from_secs(240))?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    ensure!(done.code == Some(0), "{}\n{said}", done.text());
+    let calls: Vec<String> = said
+        .lines()
+        .filter(|line| line.contains(": SET ") || line.contains(": DMA_LOGGING_"))
+        .filter_map(|line| Some(line.split_once("] ")?.1.to_owned()))
+        .collect();
+    let order = [
+        cloud_hypervisor_order(one, two),
+        cloud_hypervisor_order(two, one),
+    ];
+    ensure!(calls == order.concat(), "{calls:#?}");
+    Ok(())
 }
 
 /// A NIC that cannot hold DMA back: its ring overflows, and it posts LOST.

@@ -182,6 +182,7 @@ impl Device {
     ///
     /// The kernel's errno.
     pub fn log_start(&self, page_size: u64, ranges: &[IovaRange]) -> io::Result<DirtyLog<'_>> {
+        log::debug!("{}: DMA_LOGGING_START", self.node.name);
         let pairs: Vec<(u64, u64)> = ranges.iter().map(|r| (r.iova, r.length)).collect();
         let granule = sys::log_start(self.fd(), page_size, &pairs)?;
         Ok(DirtyLog {
@@ -367,6 +368,7 @@ impl DirtyLog<'_> {
         if !std::mem::replace(&mut self.started, false) {
             return Ok(());
         }
+        log::debug!("{}: DMA_LOGGING_STOP", self.device.node.name);
         let index = vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP;
         self.device.feature(Direction::Set, index, 0).map(drop)
     }

@@ -28,8 +28,9 @@ fn ping(lab: &Lab, vm: &mut Vm) -> Result<()> {
 /// See the module.
 pub(crate) fn moves(bench: &mut Blocked) -> Result<()> {
     let mut vm = bench.start(String::new(), false)?;
-    expect_network(&bench.lab, &mut vm, 2)?;
-    let (guest, other) = (address(&bench.lab, 0)?, address(&bench.lab, 1)?);
+    let guest = expect_network(&bench.lab, &mut vm, 2)?;
+    ensure!(guest == address(&bench.lab, 0)?, "the guest sees {guest}");
+    let other = address(&bench.lab, 1)?;
     ensure!(guest != other, "two functions with {guest}");
     let mut destination = bench.lab.vm(&[1], true)?;
     let lab = &bench.lab;
@@ -49,8 +50,7 @@ pub(crate) fn moves(bench: &mut Blocked) -> Result<()> {
     for _ in 0..2 {
         destination.qmp().execute("system_reset", json!(null))?;
         destination.forget_guest();
-        expect_network(lab, &mut destination, 2)?;
-        let now = address(lab, 1)?;
+        let now = expect_network(lab, &mut destination, 2)?;
         ensure!(now == guest, "{guest} has become {now}");
         if let Some(vm) = source.take() {
             vm.quit(lab.host())?;
@@ -60,8 +60,7 @@ pub(crate) fn moves(bench: &mut Blocked) -> Result<()> {
     // The function that the guest has left is used again.
     let mut next = bench.start(String::new(), false)?;
     let lab = &bench.lab;
-    expect_network(lab, &mut next, 3)?;
-    let addresses = (address(lab, 0)?, address(lab, 1)?);
+    let addresses = (expect_network(lab, &mut next, 3)?, address(lab, 1)?);
     ensure!(addresses == (other, guest), "{addresses:?}");
     for _ in 0..5 {
         ping(lab, &mut next)?;

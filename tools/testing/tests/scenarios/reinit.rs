@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::{Address, Nic, Pong, Request};
 use dlr_testing::e2e::{attempt::Settings, traffic::address, Lab, Vm};
 
@@ -22,15 +22,16 @@ fn count(lab: &Lab, vm: &Vm, event: &str) -> Result<usize> {
     Ok(trace.lines().filter(|line| line.contains(event)).count())
 }
 
-/// Gives the interface its address with this last byte, and waits for an answer of the peer.
-pub(crate) fn expect_network(lab: &Lab, vm: &mut Vm, last: u8) -> Result<()> {
+/// Gives the interface its address with this last byte, and waits for an answer of the peer. Returns the
+/// Ethernet address that the guest sees.
+pub(crate) fn expect_network(lab: &Lab, vm: &mut Vm, last: u8) -> Result<String> {
     let guest = vm.guest(lab.host())?;
     let host = |n| -> Ipv4Addr { address(0, n) };
     let nics = vec![Address {
         address: host(last),
         prefix: 24,
     }];
-    let _: Vec<Nic> = guest.ask(&Request::Net {
+    let found: Vec<Nic> = guest.ask(&Request::Net {
         nics,
         timeout_s: 30,
     })?;
@@ -38,7 +39,8 @@ pub(crate) fn expect_network(lab: &Lab, vm: &mut Vm, last: u8) -> Result<()> {
         dst: host(1),
         attempts: 100,
     })?;
-    Ok(())
+    let first = found.into_iter().next().context("no interface")?;
+    Ok(first.mac)
 }
 
 /// See the module.
