@@ -49,26 +49,37 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// Why a device is not registered with VFIO, and what to do about it.
-pub fn unbound_reason(node: &Node) -> String {
+/// Why a device is not registered with VFIO, and what to do about it. `neighbours` are the functions
+/// of its IOMMU group that the host uses.
+pub fn unbound_reason(node: &Node, neighbours: &[Neighbour]) -> String {
     let name = &node.name;
     let path = node.path.display();
     match (&node.driver, &node.driver_override) {
-        (Some(driver), _) if driver.contains("vfio") => format!(
+        (Some(driver), _) if driver.contains("vfio") || node.pci_id.is_none() => format!(
             "{name} is bound to {driver}, but that did not register it with VFIO; see the kernel log"
         ),
         (Some(driver), _) if node.manages_others => format!(
             "{name} is bound to {driver}, which manages the functions that can be given away: \
              leave it bound"
         ),
+        // The bus of mdevs has neither driver_override nor drivers_probe.
+        (None, _) if node.pci_id.is_none() => format!(
+            "{name} has no driver: write {name} into the file bind of the folder of its driver in \
+             /sys/bus/mdev/drivers"
+        ),
         // A probe of a vfio driver would fail with EINVAL, and the kernel log does not say why.
-        _ if node.group.is_none() && node.pci_id.is_some() => {
+        _ if node.group.is_none() => {
             format!("{name} has no IOMMU group, and VFIO takes no device without: {NO_IOMMU}")
         }
         (Some(driver), _) => format!(
             "{name} is bound to {driver}, not to a vfio driver: unbind it (echo {name} > \
              {path}/driver/unbind), write the vfio driver's name into {path}/driver_override and \
              {name} into /sys/bus/pci/drivers_probe"
+        ),
+        // A driver that cannot do without its management function refuses such a group.
+        (None, _) if neighbours.iter().any(|neighbour| neighbour.manages) => format!(
+            "{name} has no driver, and its driver may refuse it: {}",
+            shared_group(node, neighbours).unwrap_or_default()
         ),
         (None, Some(wanted)) => format!(
             "{name} has no driver though driver_override says {wanted}: is that module loaded, and \
@@ -157,15 +168,22 @@ pub fn no_container(error: VfioError) -> anyhow::Error {
     }
 }
 
+/// What to do about a machine on which a device could raise interrupts of others, by a write of DMA.
+/// `module` is the one that refuses.
+fn unsafe_interrupts(module: &str) -> String {
+    format!(
+        "the machine has no interrupt remapping (dmesg | grep -i remap): switch it on in the \
+         firmware's setup, or at your own risk do without (echo 1 > \
+         /sys/module/{module}/parameters/allow_unsafe_interrupts)"
+    )
+}
+
 /// Why a device cannot be opened.
 pub fn no_device(error: VfioError, facts: &Facts<'_>) -> anyhow::Error {
     let name = &facts.node.name;
     let shared = shared_group(facts.node, facts.neighbours);
-    let group_hint = || {
-        shared.clone().unwrap_or_else(|| {
-            "another program uses it, or another function of its IOMMU group".to_owned()
-        })
-    };
+    let group_hint = |otherwise: &str| shared.clone().unwrap_or_else(|| otherwise.to_owned());
+    const IN_USE: &str = "another program uses it, or another function of its IOMMU group";
     match error {
         VfioError::OpenGroup(cause, group) => {
             not_opened(&format!("/dev/vfio/{group}"), &cause, Some(facts))
@@ -182,25 +200,78 @@ pub fn no_device(error: VfioError, facts: &Facts<'_>) -> anyhow::Error {
         ),
         // The kernel tells these apart from others no further.
         VfioError::GroupViable | VfioError::GroupSetContainer => {
-            anyhow::anyhow!("cannot use {name}: {error}; {}", group_hint())
+            anyhow::anyhow!("cannot use {name}: {error}; {}", group_hint(IN_USE))
         }
         VfioError::VfioDeviceBindIommufd(cause) => {
             let cause = io::Error::from(cause);
             let hint = match () {
-                // EPERM: iommu_device_claim_dma_owner() when the group has another owner; a user who may
-                // open the device may bind it.
-                () if is(&cause, Errno::BUSY) || is(&cause, Errno::PERM) => group_hint(),
-                // vfio_df_open() of a device that is open already.
-                () if is(&cause, Errno::INVAL) => "another program uses it".to_owned(),
+                () if is(&cause, Errno::BUSY) => group_hint(IN_USE),
+                // iommufd_bind_iommu(): interrupts first, then iommu_device_claim_dma_owner() when the
+                // group has another owner. A user who may open the device may bind it.
+                () if is(&cause, Errno::PERM) => {
+                    group_hint(&format!("{IN_USE}, or {}", unsafe_interrupts("iommufd")))
+                }
+                // vfio_df_open() of a device that is open already, and iommufd_bind_iommu().
+                () if is(&cause, Errno::INVAL) => {
+                    "another program uses it, or its IOMMU is not cache-coherent".to_owned()
+                }
                 () => "its driver refuses: see the kernel log".to_owned(),
             };
             anyhow::anyhow!("cannot use {name}: {cause}; {hint}")
+        }
+        VfioError::ContainerSetIOMMU(cause) if cause.errno() == Errno::PERM.raw_os_error() => {
+            anyhow::anyhow!(
+                "cannot use {name}: {}; {}",
+                io::Error::from(cause),
+                unsafe_interrupts("vfio_iommu_type1")
+            )
         }
         VfioError::GroupGetDeviceFD(cause) => {
             let cause = io::Error::from(cause);
             anyhow::anyhow!("cannot use {name}: {cause}; its driver refuses: see the kernel log")
         }
         other => plain(other).context(format!("cannot use {name}")),
+    }
+}
+
+/// A call that should have worked on a device that says it has what is called: `what` happened, and what
+/// to do about it.
+pub fn refused(what: &str, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!("{what}: {error}; {}", hint_of(error))
+}
+
+/// [`refused`] of a read or write of a data file.
+pub fn data_refused(what: &str, error: &io::Error) -> anyhow::Error {
+    match Errno::from_io_error(error) {
+        Some(Errno::NODEV) => {
+            anyhow::anyhow!("{what}: {error}; the session has ended: was the device reset?")
+        }
+        _ => refused(what, error),
+    }
+}
+
+/// A log of `ranges` ranges that cannot be started, though they are right in themselves.
+pub fn log_refused(ranges: usize, error: &io::Error) -> anyhow::Error {
+    let hint = match Errno::from_io_error(error) {
+        Some(Errno::INVAL | Errno::NOSPC | Errno::OPNOTSUPP | Errno::BUSY | Errno::TOOBIG) => {
+            "too many, beyond its addresses, or does it log for another user?"
+        }
+        _ => hint_of(error),
+    };
+    let are = if ranges == 1 { "range" } else { "ranges" };
+    anyhow::anyhow!("the device refuses to log {ranges} {are}: {error}; {hint}")
+}
+
+fn hint_of(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        // What drivers say whose device is managed by another function.
+        Some(Errno::NOTCONN) => "is the function that manages it bound? See the kernel log",
+        // It is not the device that the driver was bound to.
+        Some(Errno::NODEV) => "unbind it from its driver and bind it again; see the kernel log",
+        Some(Errno::NOMEM) => {
+            "the host, the memory cgroup of this process or the device has no memory for it"
+        }
+        _ => "see the kernel log",
     }
 }
 

@@ -8,6 +8,7 @@ fn node() -> Node {
     Node {
         name: "0000:00:04.1".into(),
         path: "/sys/bus/pci/devices/0000:00:04.1".into(),
+        pci_id: Some("1af4:1041".into()),
         driver: Some("dlr_vfio_pci".into()),
         group: Some(7),
         cdev: Some("vfio0".into()),
@@ -133,6 +134,16 @@ fn without_neighbours_it_is_another_program_or_the_driver() {
     for errno in [1, 16, 22] {
         assert!(bind(errno).contains("another program uses it"), "{errno}");
     }
+    // Linux 7.3 has more than one reason for these.
+    assert!(bind(22).contains("cache-coherent"), "{}", bind(22));
+    let iommufd = bind(1);
+    let legacy = told(VfioError::ContainerSetIOMMU(SysError::new(1)), &[]);
+    for (line, module) in [(iommufd, "iommufd"), (legacy, "vfio_iommu_type1")] {
+        assert!(line.contains("no interrupt remapping"), "{line}");
+        let parameter = format!("/sys/module/{module}/parameters/allow_unsafe_interrupts");
+        assert!(line.contains(&parameter), "{line}");
+    }
+    assert!(!bind(16).contains("remapping"), "{}", bind(16));
     for line in [
         bind(107),
         told(VfioError::GroupGetDeviceFD(SysError::new(107)), &[]),
@@ -146,14 +157,61 @@ fn without_neighbours_it_is_another_program_or_the_driver() {
 fn unbound_functions_are_advised() {
     let mut node = node();
     node.driver = Some("e1000e".into());
-    assert!(unbound_reason(&node).contains("driver/unbind"));
+    assert!(unbound_reason(&node, &[]).contains("driver/unbind"));
     node.driver = Some("dlr-mgmt".into());
     node.manages_others = true;
-    let line = unbound_reason(&node);
+    let line = unbound_reason(&node, &[]);
     assert!(
         line.contains("leave it bound") && !line.contains("unbind"),
         "{line}"
     );
+}
+
+#[test]
+fn mdevs_have_no_driver_override() {
+    let mut node = Node {
+        pci_id: None,
+        driver: None,
+        ..node()
+    };
+    let line = unbound_reason(&node, &[]);
+    assert!(line.contains("/sys/bus/mdev/drivers"), "{line}");
+    assert!(!line.contains("drivers_probe"), "{line}");
+    node.driver = Some("mtty".into());
+    let line = unbound_reason(&node, &[]);
+    assert!(line.contains("did not register it"), "{line}");
+    assert!(!line.contains("override"), "{line}");
+}
+
+#[test]
+fn the_hint_is_that_of_the_errno() {
+    let device = |errno| one_line(&refused("it cannot", &io::Error::from_raw_os_error(errno)));
+    let log = |errno| one_line(&log_refused(2, &io::Error::from_raw_os_error(errno)));
+    for line in [device(107), log(107)] {
+        assert!(
+            line.contains("is the function that manages it bound?"),
+            "{line}"
+        );
+    }
+    for line in [device(19), log(19)] {
+        assert!(line.contains("bind it again"), "{line}");
+        assert!(!line.contains("manages"), "{line}");
+    }
+    for line in [device(12), log(12)] {
+        assert!(line.contains("has no memory for it"), "{line}");
+    }
+    for errno in [22, 28, 95] {
+        assert!(
+            log(errno).contains("too many, beyond its"),
+            "{}",
+            log(errno)
+        );
+        assert!(device(errno).contains("see the kernel log"));
+    }
+    for errno in [5, 12, 19, 107] {
+        assert!(!log(errno).contains("too many"), "{}", log(errno));
+        assert!(log(errno).starts_with("the device refuses to log 2 ranges: "));
+    }
 }
 
 #[test]
@@ -186,19 +244,18 @@ fn a_machine_without_an_iommu_is_told_so() {
     let node = |driver: Option<&str>, group| Node {
         driver: driver.map(str::to_owned),
         driver_override: Some("dlr_vfio_pci".into()),
-        pci_id: Some("1af4:1041".into()),
         group,
         vfio: false,
         ..node()
     };
     for driver in [None, Some("virtio-pci")] {
-        let line = unbound_reason(&node(driver, None));
+        let line = unbound_reason(&node(driver, None), &[]);
         assert!(line.contains("intel_iommu=on"), "{line}");
         assert!(
             !line.contains("loaded") && !line.contains("unbind"),
             "{line}"
         );
-        let line = unbound_reason(&node(driver, Some(7)));
+        let line = unbound_reason(&node(driver, Some(7)), &[]);
         assert!(!line.contains("IOMMU"), "{line}");
     }
 }

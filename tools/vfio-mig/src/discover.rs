@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{bail, Context, Result};
-use serde::Serialize;
 
 use crate::{
     advice::unbound_reason,
@@ -27,14 +26,16 @@ impl Default for Sysfs {
     }
 }
 
+/// A file of debugfs: its text, `None` if the kernel does not have it, or why it cannot be read.
+pub type Told<T> = Result<Option<T>, String>;
+
 /// What debugfs says of a registered device's migration support.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DebugInfo {
-    /// State that the driver reports, for example `RUNNING`; `None`: it does not.
-    pub state: Option<String>,
-    /// `stop-copy`, `p2p`, `pre-copy`, `dirty-tracking`; `None`: the kernel does not tell (before
-    /// Linux 6.18).
-    pub features: Option<Vec<String>>,
+    /// State that the driver reports, for example `RUNNING`.
+    pub state: Told<String>,
+    /// `stop-copy`, `p2p`, `pre-copy`, `dirty-tracking`; not told before Linux 6.18.
+    pub features: Told<Vec<String>>,
 }
 
 /// What debugfs says of a registered device.
@@ -58,6 +59,14 @@ fn link_name(path: &Path) -> Option<String> {
 
 fn text(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn told(path: &Path) -> Told<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("{}: {e}", path.display())),
+    }
 }
 
 /// `/sys/module/MODULE/drivers` has links like `pci:mlx5_vfio_pci`.
@@ -108,9 +117,10 @@ impl Sysfs {
     /// a device is bound to a VFIO driver.
     fn registered_before_vfio_dev(&self, driver: &Option<String>, group: Option<u32>) -> bool {
         let vfio = driver.as_deref().is_some_and(|name| name.contains("vfio"));
-        let node = |group: u32| self.path("dev/vfio").join(group.to_string());
+        let names = |group: u32| [group.to_string(), format!("noiommu-{group}")];
+        let node = |name: &String| self.path("dev/vfio").join(name).exists();
         let old = !self.path("sys/class/vfio-dev").exists();
-        old && vfio && group.is_some_and(|group| node(group).exists())
+        old && vfio && group.is_some_and(|group| names(group).iter().any(node))
     }
 
     /// Can it be opened through iommufd? The node of a device needs CONFIG_VFIO_DEVICE_CDEV, which
@@ -138,7 +148,9 @@ impl Sysfs {
             let physical = link_name(&node.path.join("physfn")).as_ref() == Some(&name);
             let own = module(&node.path);
             (name != node.name && !harmless).then(|| Neighbour {
-                manages: physical || (own.is_some() && own == module(&path)),
+                manages: physical
+                    || (own.is_some() && own == module(&path))
+                    || module_has_vfio_driver(&path),
                 name,
                 driver,
             })
@@ -202,7 +214,7 @@ impl Sysfs {
             })?;
         let node = self.node(&path).context("its name in sysfs is not UTF-8")?;
         if !node.vfio {
-            bail!("{}", unbound_reason(&node));
+            bail!("{}", unbound_reason(&node, &self.host_neighbours(&node)));
         }
         Ok(node)
     }
@@ -233,10 +245,10 @@ impl Sysfs {
         if !folder.is_dir() {
             return Debug::NotMigratable;
         }
-        let features = text(&folder.join("features"));
+        let lines = |text: String| text.lines().map(str::to_owned).collect();
         Debug::Migratable(DebugInfo {
-            state: text(&folder.join("state")),
-            features: features.map(|text| text.lines().map(str::to_owned).collect()),
+            state: told(&folder.join("state")),
+            features: told(&folder.join("features")).map(|text| text.map(lines)),
         })
     }
 }

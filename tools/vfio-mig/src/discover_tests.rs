@@ -12,7 +12,11 @@ fn tree() -> tempfile::TempDir {
         fs::write(path.join("vendor"), "0x1af4\n").expect("file");
         fs::write(path.join("device"), "0x1041\n").expect("file");
         fs::write(path.join("driver_override"), over).expect("file");
-        symlink("../../../kernel/iommu_groups/7", path.join("iommu_group")).expect("link");
+        symlink(
+            "../../../../kernel/iommu_groups/7",
+            path.join("iommu_group"),
+        )
+        .expect("link");
         if let Some(driver) = driver {
             symlink(format!("../drivers/{driver}"), path.join("driver")).expect("link");
         }
@@ -105,15 +109,15 @@ fn debugfs_of_every_kernel_is_understood() {
     };
     let folder = debugfs(&dir).join("migration");
     fs::create_dir_all(&folder).expect("folder");
-    assert_eq!((info().state, info().features), (None, None));
+    assert_eq!((info().state, info().features), (Ok(None), Ok(None)));
     // Linux 6.8 to 6.17.
     fs::write(folder.join("state"), "RUNNING\n").expect("file");
-    assert_eq!(info().state.as_deref(), Some("RUNNING"));
-    assert_eq!(info().features, None);
+    assert_eq!(info().state, Ok(Some("RUNNING".to_owned())));
+    assert_eq!(info().features, Ok(None));
     // Linux 6.18.
     fs::write(folder.join("features"), "stop-copy\np2p\n").expect("file");
-    let features = Some(vec!["stop-copy".to_owned(), "p2p".to_owned()]);
-    assert_eq!(info().features, features);
+    let features = vec!["stop-copy".to_owned(), "p2p".to_owned()];
+    assert_eq!(info().features, Ok(Some(features)));
 }
 
 #[test]
@@ -131,6 +135,11 @@ fn kernels_before_vfio_dev_are_understood() {
     let node = sysfs.find("0000:00:05.0").expect("device");
     assert_eq!((node.vfio, node.cdev), (true, None));
     assert!(sysfs.find("00:06.0").is_err(), "a host driver");
+    // In the no-IOMMU mode.
+    fs::remove_file(dir.path().join("dev/vfio/7")).expect("file");
+    fs::write(dir.path().join("dev/vfio/noiommu-7"), "").expect("file");
+    let node = sysfs.find("0000:00:05.0").expect("device");
+    assert!(node.vfio && sysfs.without_iommu(&node));
 }
 
 #[test]
@@ -148,10 +157,8 @@ fn iommufd_needs_both_nodes() {
     assert!(!sysfs.has_iommufd(&node));
 }
 
-#[test]
-fn neighbours_of_a_group_are_told() {
-    let dir = tree();
-    let sysfs = Sysfs::at(dir.path());
+/// A group of functions and the modules of their drivers.
+fn group_of(dir: &tempfile::TempDir) {
     let sys = dir.path().join("sys");
     let group = sys.join("kernel/iommu_groups/7/devices");
     fs::create_dir_all(&group).expect("folder");
@@ -166,15 +173,23 @@ fn neighbours_of_a_group_are_told() {
         fs::create_dir_all(&device).expect("folder");
         let folder = sys.join("bus/pci/drivers").join(driver);
         fs::create_dir_all(&folder).expect("folder");
-        symlink(format!("/module/{module}"), folder.join("module")).expect("link");
+        symlink(sys.join("module").join(module), folder.join("module")).expect("link");
         let _ = fs::remove_file(device.join("driver"));
         symlink(&folder, device.join("driver")).expect("link");
         symlink(&device, group.join(name)).expect("link");
     }
+    // The module of the management function has a VFIO driver, too.
+    let drivers = sys.join("module/dlr_vfio_pci/drivers");
+    fs::create_dir_all(&drivers).expect("folder");
+    fs::write(drivers.join("pci:dlr_vfio_pci"), "").expect("file");
+}
+
+#[test]
+fn neighbours_of_a_group_are_told() {
+    let dir = tree();
+    let sysfs = Sysfs::at(dir.path());
+    group_of(&dir);
     let node = sysfs.find("vfio0").expect("device");
-    let link = node.path.join("iommu_group");
-    fs::remove_file(&link).expect("link");
-    symlink(sys.join("kernel/iommu_groups/7"), link).expect("link");
     let found = |node: &Node| -> Vec<(String, bool)> {
         let neighbours = sysfs.host_neighbours(node).into_iter();
         neighbours.map(|n| (n.driver, n.manages)).collect()
@@ -185,6 +200,43 @@ fn neighbours_of_a_group_are_told() {
     );
     symlink("../0000:00:06.0", node.path.join("physfn")).expect("link");
     assert_eq!(found(&node)[0], ("e1000e".to_owned(), true));
+    // Bound to a driver of another module.
+    let plain = dir.path().join("sys/bus/pci/devices/0000:00:0a.0");
+    symlink(
+        "../../../../kernel/iommu_groups/7",
+        plain.join("iommu_group"),
+    )
+    .expect("link");
+    let plain = sysfs.node(&plain).expect("device");
+    assert_eq!(found(&plain)[1], ("dlr-mgmt".to_owned(), true));
+}
+
+/// The driver of a function that needs its management function refuses such a group, so the user is
+/// left with a function without a driver.
+#[test]
+fn a_refused_group_is_named_for_an_unbound_function() {
+    let dir = tree();
+    let sysfs = Sysfs::at(dir.path());
+    group_of(&dir);
+    let error = |over: &str| {
+        let device = dir.path().join("sys/bus/pci/devices/0000:00:07.0");
+        fs::write(device.join("driver_override"), over).expect("file");
+        let error = sysfs.find("0000:00:07.0").expect_err("no driver");
+        error.to_string()
+    };
+    for over in ["vfio-pci\n", "(null)\n"] {
+        let line = error(over);
+        assert!(line.contains("0000:00:08.0 (dlr-mgmt)"), "{line}");
+        assert!(line.contains("a group of its own"), "{line}");
+        assert!(
+            !line.contains("loaded") && !line.contains("unbind"),
+            "{line}"
+        );
+    }
+    // What any other driver of the host does to the group is told when the function is opened.
+    let group = dir.path().join("sys/kernel/iommu_groups/7/devices");
+    fs::remove_file(group.join("0000:00:08.0")).expect("link");
+    assert!(error("vfio-pci\n").contains("is that module loaded"));
 }
 
 #[test]

@@ -39,6 +39,6 @@ pub struct Neighbour {
     /// Driver that it is bound to.
     pub driver: String,
     /// It manages the function that we look at: it is its physical function, or its driver belongs
-    /// to the same module.
+    /// to the same module, or to one that has a VFIO driver as well.
     pub manages: bool,
 }

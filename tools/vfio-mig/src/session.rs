@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use anyhow::{bail, Context, Result};
 
 use crate::{
+    advice::{data_refused, refused},
     image::Phase,
     state::{MigrationFlags, State},
 };
@@ -98,7 +99,7 @@ impl<'a, D: Migratable> Walk<'a, D> {
         }
         let state = device
             .state()
-            .context("cannot ask for the migration state")?;
+            .map_err(|e| refused("cannot ask for the migration state", &e))?;
         if state != State::Running {
             bail!("the device is in state {state}, not RUNNING: is something else using it?");
         }
@@ -116,12 +117,13 @@ impl<'a, D: Migratable> Walk<'a, D> {
     /// The kernel refuses, or does something other than the uAPI says.
     pub fn to(&mut self, state: State) -> Result<()> {
         self.away = true;
-        let data = self.device.set_state(state).with_context(|| {
+        let data = self.device.set_state(state).map_err(|error| {
             let reached = match self.device.state() {
                 Ok(reached) => format!("it is now in {reached}"),
                 Err(e) => format!("and its state cannot be asked for: {e}"),
             };
-            format!("the device refuses state {state} ({reached})")
+            let what = format!("the device refuses state {state} ({reached})");
+            refused(&what, &error)
         })?;
         if self.data.is_some() && data.is_some() {
             bail!("the device opened a second data file on the way to {state}");
@@ -233,6 +235,12 @@ fn read_some<F: DataFile>(file: &mut F, buf: &mut [u8]) -> io::Result<Got> {
     }
 }
 
+/// [`read_some`] of a device that is in `phase`.
+fn next<F: DataFile>(file: &mut F, buf: &mut [u8], phase: &str) -> Result<Got> {
+    let what = || format!("reading device state in {phase}");
+    read_some(file, buf).map_err(|e| data_refused(&what(), &e))
+}
+
 /// One pre-copy round: reads until the device has nothing more for now.
 ///
 /// # Errors
@@ -253,7 +261,7 @@ pub fn pre_copy_round<D: Migratable>(
         // Only an estimate is lost; QEMU goes on as well.
         Err(e) => log::warn!("the device does not say how much is to come: {e}"),
     }
-    while let Got::Bytes(n) = read_some(file, buf).context("reading device state in pre-copy")? {
+    while let Got::Bytes(n) = next(file, buf, "pre-copy")? {
         stats.pre_copy_bytes += n as u64;
         sink(Phase::PreCopy, &buf[..n])?;
     }
@@ -274,7 +282,7 @@ pub fn stop_copy_all<D: Migratable>(
 ) -> Result<()> {
     let file = walk.data()?;
     loop {
-        match read_some(file, buf).context("reading device state in STOP_COPY")? {
+        match next(file, buf, "STOP_COPY")? {
             Got::Bytes(n) => {
                 stats.stop_copy_bytes += n as u64;
                 sink(Phase::StopCopy, &buf[..n])?;

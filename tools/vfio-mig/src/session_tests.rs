@@ -69,7 +69,7 @@ impl Migratable for Fake {
         let hops = path(self.flags(), from, to).ok_or(io::ErrorKind::InvalidInput)?;
         for hop in hops {
             if self.refuse == Some(hop) || (self.stuck && hop == State::Running) {
-                return Err(io::ErrorKind::Other.into());
+                return Err(rustix::io::Errno::NOTCONN.into());
             }
             *self.state.borrow_mut() = Some(hop);
             self.visited.borrow_mut().push(hop);
@@ -184,6 +184,31 @@ fn every_failure_ends_in_running() {
     };
     assert!(save(&device).is_err());
     assert_eq!(device.state().expect("state"), State::Running);
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let said = |device: &Fake| {
+        let error = save(device).expect_err("refused");
+        crate::advice::one_line(&error)
+    };
+    let line = said(&Fake {
+        flags: 7,
+        refuse: Some(State::PreCopy),
+        ..Fake::default()
+    });
+    assert!(line.contains("refuses state PRE_COPY"), "{line}");
+    assert!(
+        line.contains("is the function that manages it bound?"),
+        "{line}"
+    );
+    let reads = [Err(rustix::io::Errno::NODEV.into())];
+    let line = said(&Fake {
+        flags: 1,
+        stream: RefCell::new(reads.into()),
+        ..Fake::default()
+    });
+    assert!(line.contains("the session has ended"), "{line}");
 }
 
 #[test]

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use dlr_testing::HostBox;
 
-/// A hint. In the shell commands `$D` and `$E` are data functions, `$M` is the management function, `$P`
+/// A hint. In the shell commands `$D` and `$E` are data functions, `$F` is one without device state, `$M` is the management function, `$P`
 /// the folder of `$D` in sysfs and `$USER` what makes an ordinary user run a command.
 struct Hint {
     /// What it is about.
@@ -79,6 +79,33 @@ const HINTS: &[Hint] = &[
         says: "is the function that manages it bound?",
         follow: "echo $M > /sys/bus/pci/drivers_probe",
         then: "",
+        restore: "",
+    },
+    Hint {
+        name: "a management function that has gone, and a log",
+        provoke: "echo $M > /sys/bus/pci/devices/$M/driver/unbind",
+        command: "vfio-mig log $D --count 1 --interval 10",
+        says: "is the function that manages it bound?",
+        follow: "echo $M > /sys/bus/pci/drivers_probe",
+        then: "",
+        restore: "",
+    },
+    Hint {
+        name: "a management function that has gone, and an image",
+        provoke: "echo $M > /sys/bus/pci/devices/$M/driver/unbind",
+        command: "vfio-mig save $D /tmp/image",
+        says: "is the function that manages it bound?",
+        follow: "echo $M > /sys/bus/pci/drivers_probe",
+        then: "",
+        restore: "",
+    },
+    Hint {
+        name: "a function without device state",
+        provoke: "",
+        command: "vfio-mig info $F",
+        says: "has no migration support for it (feature MIGRATION: ENOTTY); see the kernel log",
+        follow: "",
+        then: "dmesg | grep 'no device state: not migratable'",
         restore: "",
     },
     Hint {
@@ -192,6 +219,17 @@ const HINTS: &[Hint] = &[
         restore: "",
     },
     Hint {
+        name: "a group in use",
+        provoke: "(echo '{\"cmd\":\"open\"}'; sleep 600) | \
+                  vfio-mig --backend legacy drive $D > /tmp/grouped & \
+                  while [ ! -s /tmp/grouped ]; do sleep 0.1; done",
+        command: "vfio-mig --backend legacy info $D",
+        says: "another program uses it, or its group",
+        follow: "pkill -x vfio-mig; while pgrep -x vfio-mig; do sleep 0.1; done",
+        then: "",
+        restore: "",
+    },
+    Hint {
         name: "no huge pages",
         provoke: "",
         command: "vfio-mig mirror $D $E --rounds 1 --replies 1 --huge-pages always",
@@ -213,12 +251,11 @@ const HINTS: &[Hint] = &[
 
 /// Provokes and follows all of them.
 pub(crate) fn follow(host: &HostBox, management: &str, functions: &[String]) -> Result<()> {
-    let (d, e) = (
-        &functions[0],
-        functions.get(1).context("a second function")?,
-    );
+    let [d, e, f] = functions else {
+        bail!("three functions, and not {functions:?}");
+    };
     let prelude = format!(
-        "D={d} E={e} M={management} P=/sys/bus/pci/devices/{d} \
+        "D={d} E={e} F={f} M={management} P=/sys/bus/pci/devices/{d} \
          G=$(basename $(readlink /sys/bus/pci/devices/{d}/iommu_group)) \
          USER='setpriv --reuid 65534 --regid 65534 --clear-groups'; {TAKE}"
     );

@@ -37,7 +37,9 @@ fn outputs_words_and_older_kernels() -> Result<()> {
 
 #[test]
 fn each_hint_can_be_followed() -> Result<()> {
-    let host = HostBox::start(BoxConfig::for_test().functions(2))?;
+    // The last one cannot be migrated.
+    let nic = NicConfig::new(3).args(["--without=state@2"]);
+    let host = HostBox::start(BoxConfig::for_test().nic(nic))?;
     let functions = host.bind_dlr(0)?;
     hints::follow(&host, &host.addresses(0)?[0], &functions)?;
     host.finish()
@@ -80,13 +82,33 @@ fn hints_to_boot_otherwise_can_be_followed() -> Result<()> {
         "{said}"
     );
     host.run(&format!("vfio-mig --backend iommufd info {function}"))?;
+    host.finish()?;
+
+    // A machine without interrupt remapping, at one's own risk.
+    let config = BoxConfig::for_test()
+        .functions(1)
+        .kernel_arg("intremap=off");
+    let host = HostBox::start(config)?;
+    let function = host.bind_dlr(0)?.remove(0);
+    for (backend, module) in [("iommufd", "iommufd"), ("legacy", "vfio_iommu_type1")] {
+        let info = format!("vfio-mig --backend {backend} info {function}");
+        let said = refused(&host, &info)?;
+        let follow = format!("echo 1 > /sys/module/{module}/parameters/allow_unsafe_interrupts");
+        ensure!(
+            said.contains("no interrupt remapping") && said.contains(&follow),
+            "{backend}: {said}"
+        );
+        host.run("dmesg | grep -i remap")?;
+        host.run(&follow)?;
+        host.run(&info)?;
+    }
     host.finish()
 }
 
 /// Field case 1.
 fn outputs(host: &HostBox, function: &str) -> Result<()> {
     let save = format!("vfio-mig save {function}");
-    host.run(&format!("{save} /dev/null; test -c /dev/null"))?;
+    host.run(&format!("{save} /dev/null && test -c /dev/null"))?;
     host.run(&format!(
         "cd /tmp && touch real && ln -sf real link && {save} link && test -L link && test -s real"
     ))?;
@@ -102,6 +124,13 @@ fn outputs(host: &HostBox, function: &str) -> Result<()> {
     host.run(&format!(
         "cat /tmp/image | vfio-mig load {function} /dev/stdin && vfio-mig load {function} /tmp/real"
     ))?;
+    // An error is not in between either.
+    host.nic(0)?.sabotage("state-truncated", 1)?;
+    let command = format!("vfio-mig --json save {function} /dev/stdout > /tmp/image");
+    let said = refused(host, &command)?;
+    host.nic(0)?.sabotage("state-truncated", 0)?;
+    ensure!(said.contains("{\"causes\":"), "{said}");
+    host.run("test -s /tmp/image && ! grep -aq '\"error\"' /tmp/image")?;
     // What cannot be written is told before the device is opened.
     let said = refused(host, &format!("{save} /tmp"))?;
     ensure!(said.contains("Is a directory"), "{said}");
@@ -173,14 +202,35 @@ fn older_kernels(host: &HostBox, function: &str) -> Result<()> {
 /// Field case 17: the function that manages a device is in its IOMMU group.
 #[test]
 fn a_group_with_the_management_function() -> Result<()> {
-    let nic = NicConfig::new(1).placed(Placement::OneSlot);
+    let nic = NicConfig::new(2).placed(Placement::OneSlot);
     let host = HostBox::start(BoxConfig::for_test().nic(nic))?;
     host.load_driver("")?;
     let mut addresses = host.addresses(0)?;
-    let management = addresses.remove(0);
-    let function = addresses.remove(0);
+    let (management, function) = (addresses.remove(0), addresses.remove(0));
+    if host.driver(&management)?.is_some() {
+        host.run(&format!(
+            "echo {management} > /sys/bus/pci/devices/{management}/driver/unbind"
+        ))?;
+    }
+    a_neighbour_that_may_go(&host, &function, &addresses[0])?;
     host.bind(&management, "dlr-mgmt")?;
-    // Its own driver refuses a function in this group.
+    // Its own driver refuses a function in this group, and leaves it without a driver.
+    ensure!(host.bind(&function, "dlr_vfio_pci").is_err());
+    let said = refused(&host, &format!("vfio-mig info {function}"))?;
+    let list = host.run("vfio-mig list")?;
+    for words in [said, list] {
+        ensure!(
+            words.contains(&format!(
+                "{management} (dlr-mgmt), which manages {function}"
+            )) && words.contains("a group of its own"),
+            "{words}"
+        );
+        ensure!(
+            !words.contains("unbind") && !words.contains("is that module loaded"),
+            "{words}"
+        );
+    }
+    // With another driver it is VFIO that refuses, in the same words.
     host.bind(&function, "vfio-pci")?;
     for backend in ["iommufd", "legacy"] {
         let said = refused(
@@ -188,12 +238,13 @@ fn a_group_with_the_management_function() -> Result<()> {
             &format!("vfio-mig --backend {backend} info {function}"),
         )?;
         ensure!(
-            said.contains(&format!("{management} (dlr-mgmt) of the same IOMMU group"))
-                && said.contains("a group of its own"),
+            said.contains(&format!(
+                "{management} (dlr-mgmt), which manages {function}"
+            )) && said.contains("a group of its own"),
             "{backend}: {said}"
         );
         ensure!(
-            !said.contains("another program") && !said.contains("bind all"),
+            !said.contains("another program") && !said.contains("unbind"),
             "{backend}: {said}"
         );
     }
@@ -201,12 +252,24 @@ fn a_group_with_the_management_function() -> Result<()> {
     let line = |name: &str| list.lines().find(|line| line.starts_with(name));
     let of_management = line(&management).context("not listed")?;
     ensure!(of_management.contains("leave it bound"), "{list}");
-    // Whoever does without migration can follow the first half of the advice.
-    host.run(&format!(
-        "echo {management} > /sys/bus/pci/devices/{management}/driver/unbind"
-    ))?;
-    for backend in ["iommufd", "legacy"] {
-        host.run(&format!("vfio-mig --backend {backend} info {function}"))?;
-    }
     host.finish()
+}
+
+/// A function of the group that the host uses and that manages nothing: the advice is to unbind it.
+fn a_neighbour_that_may_go(host: &HostBox, function: &str, neighbour: &str) -> Result<()> {
+    host.bind(function, "vfio-pci")?;
+    let unbind = format!("echo {neighbour} > /sys/bus/pci/devices/{neighbour}/driver/unbind");
+    for backend in ["iommufd", "legacy"] {
+        host.bind(neighbour, "virtio-pci")?;
+        let info = format!("vfio-mig --backend {backend} info {function}");
+        let said = refused(host, &info)?;
+        ensure!(
+            said.contains(&format!("the host uses {neighbour} (virtio-pci)"))
+                && said.contains("driver/unbind"),
+            "{backend}: {said}"
+        );
+        host.run(&unbind)?;
+        host.run(&info)?;
+    }
+    Ok(())
 }

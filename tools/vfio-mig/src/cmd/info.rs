@@ -10,6 +10,7 @@ use serde::Serialize;
 use vfio_bindings::bindings::vfio as vb;
 
 use crate::{
+    advice::{one_line, refused},
     device::{Backend, Device, Direction},
     discover::Sysfs,
     node::Node,
@@ -167,18 +168,6 @@ const FEATURES: [(&str, u32); 12] = [
     ),
 ];
 
-/// A call that should have worked on a device that says it has what is called.
-fn refusal(what: &str, error: &io::Error) -> String {
-    let hint = match Errno::from_io_error(error) {
-        // What drivers say whose device is managed by another function.
-        Some(Errno::NOTCONN | Errno::NODEV) => {
-            "; is the function that manages it bound? See the kernel log"
-        }
-        _ => "; see the kernel log",
-    };
-    format!("{what} cannot be had: {error}{hint}")
-}
-
 /// Looks at one device.
 ///
 /// # Errors
@@ -205,7 +194,7 @@ pub fn run(args: &Args, backend: Backend) -> Result<Info> {
     let log_granule = match device.log_start(4096, &[sample]) {
         Ok(log) => Some(log.granule()),
         Err(e) if dma_logging => {
-            obstacles.push(refusal("DMA logging", &e));
+            obstacles.push(one_line(&refused("DMA logging cannot be had", &e)));
             None
         }
         Err(_) => None,
@@ -214,9 +203,9 @@ pub fn run(args: &Args, backend: Backend) -> Result<Info> {
         obstacles.push("no P2P: cannot be migrated together with other devices".to_owned());
     }
     let state = device.state();
-    if let Err(e) = state.as_ref().map_err(|e| refusal("its state", e)) {
+    if let Err(e) = state.as_ref() {
         if flags.stop_copy() {
-            obstacles.push(e);
+            obstacles.push(one_line(&refused("its state cannot be had", e)));
         }
     }
     let data_size = device.data_size();
@@ -259,16 +248,5 @@ mod tests {
         let variant = verdict(&bound("dlr_vfio_pci"), Err(25), false).expect_err("a reason");
         assert!(variant.starts_with("dlr_vfio_pci has no"), "{variant}");
         assert!(!variant.contains("variant driver"), "{variant}");
-    }
-
-    #[test]
-    fn a_missing_manager_is_named() {
-        let why = |errno| refusal("its state", &io::Error::from_raw_os_error(errno));
-        assert!(
-            why(107).contains("function that manages it"),
-            "{}",
-            why(107)
-        );
-        assert!(!why(5).contains("manages"), "{}", why(5));
     }
 }

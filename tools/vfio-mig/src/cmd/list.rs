@@ -85,9 +85,15 @@ impl Report for List {
 
 /// What debugfs tells, in words.
 fn told(info: &DebugInfo) -> String {
-    let state = info.state.as_deref().unwrap_or("state not told");
-    let Some(features) = &info.features else {
-        return format!("this kernel does not tell its features ({state})");
+    let state = match &info.state {
+        Ok(Some(state)) => state,
+        Ok(None) => "state not told",
+        Err(why) => &format!("its state cannot be read: {why}"),
+    };
+    let features = match &info.features {
+        Ok(Some(features)) => features,
+        Ok(None) => return format!("this kernel does not tell its features ({state})"),
+        Err(why) => return format!("its features cannot be read: {why} ({state})"),
     };
     let mut words = format!("{} ({state})", features.join(", "));
     if !features.iter().any(|feature| feature == "dirty-tracking") {
@@ -99,7 +105,10 @@ fn told(info: &DebugInfo) -> String {
 
 fn judge(sysfs: &Sysfs, node: &Node, args: &Args, backend: Backend) -> (Option<bool>, String) {
     if !node.vfio {
-        return (Some(false), unbound_reason(node));
+        return (
+            Some(false),
+            unbound_reason(node, &sysfs.host_neighbours(node)),
+        );
     }
     let why = match sysfs.debug(node) {
         Debug::Migratable(info) => {
@@ -187,6 +196,22 @@ mod tests {
         let (migratable, words) = judged(&[("migration/state", "RUNNING\n")]);
         assert_eq!(migratable, Some(true), "{words}");
         assert_eq!(words, "this kernel does not tell its features (RUNNING)");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_an_older_kernel() {
+        let (migratable, words) = judged(&[
+            ("migration/state", "RUNNING\n"),
+            ("migration/features/folder", ""),
+        ]);
+        assert_eq!(migratable, Some(true));
+        assert!(
+            words.contains("migration/features: Is a directory"),
+            "{words}"
+        );
+        assert!(words.ends_with("(RUNNING)"), "{words}");
+        let (_, words) = judged(&[("migration/state/folder", "")]);
+        assert!(words.contains("migration/state: Is a directory"), "{words}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use anyhow::{bail, Context, Result};
 use serde::Serialize;
 
 use crate::{
+    advice::data_refused,
     device::{Backend, Device},
     discover::Sysfs,
     image::{Header, Summary},
@@ -110,11 +111,10 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Loaded> {
     while reader.next(&mut block)?.is_none() {
         for part in block.chunks(usize::try_from(args.buffer.clamp(1, 1 << 30))?) {
             ui.check()?;
-            walk.data()?.write_all(part).with_context(|| {
-                format!(
-                    "the device refuses the image at byte {offset} of {}",
-                    summary.total()
-                )
+            walk.data()?.write_all(part).map_err(|e| {
+                let total = summary.total();
+                let what = format!("the device refuses the image at byte {offset} of {total}");
+                data_refused(&what, &e)
             })?;
             offset += part.len() as u64;
             bar.inc(part.len() as u64);

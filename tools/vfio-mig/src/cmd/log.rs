@@ -8,6 +8,7 @@ use anyhow::{bail, Context, Result};
 use serde::Serialize;
 
 use crate::{
+    advice::{log_refused, refused},
     device::{Backend, Device},
     discover::Sysfs,
     output::{Report, Ui},
@@ -72,15 +73,6 @@ impl Report for Line {
     }
 }
 
-/// A START that was refused though pages and ranges are right in themselves.
-fn refusal(ranges: usize) -> String {
-    let are = if ranges == 1 { "range" } else { "ranges" };
-    format!(
-        "the device refuses to log {ranges} {are}: too many, beyond its addresses, or does it log \
-         for another user?"
-    )
-}
-
 /// Logs until the count is reached or the user stops it.
 ///
 /// # Errors
@@ -95,7 +87,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<()> {
     }
     let log = device
         .log_start(args.page_size, &args.ranges)
-        .with_context(|| refusal(args.ranges.len()))?;
+        .map_err(|e| log_refused(args.ranges.len(), &e))?;
     let (granule, begin) = (log.granule(), Instant::now());
     let mut last = begin;
     for _ in 0..args.count.unwrap_or(u64::MAX) {
@@ -105,9 +97,10 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<()> {
         let now = Instant::now();
         let (mut dirty, mut tracked, mut runs) = (0, 0, Vec::new());
         for &range in &args.ranges {
-            let bitmap = log
-                .report(range, granule)
-                .with_context(|| format!("the log of {range} failed: every page may be dirty"))?;
+            let bitmap = log.report(range, granule).map_err(|e| {
+                let what = format!("the log of {range} failed, and every page may be dirty");
+                refused(&what, &e)
+            })?;
             dirty += bitmap.count();
             tracked += bitmap.pages();
             if args.pages {

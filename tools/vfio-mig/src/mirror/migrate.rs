@@ -21,6 +21,7 @@ use super::{
     transport::VirtioPci,
 };
 use crate::{
+    advice::{log_refused, refused},
     device::{Device, DirtyLog},
     image::Phase,
     output::Ui,
@@ -57,8 +58,11 @@ fn round(
         // In this order: what is written after one of these answers is in the next one.
         let cpu = source.take_cpu_dirty(index);
         let begin = Instant::now();
-        let mut pages = log.report(range, granule).with_context(|| {
-            format!("the log of {range} failed: all of it counts as dirty, and the migration ends")
+        let mut pages = log.report(range, granule).map_err(|e| {
+            let what = format!(
+                "the log of {range} failed, all of it counts as dirty, and the migration ends"
+            );
+            refused(&what, &e)
         })?;
         total.report_us += begin.elapsed().as_micros() as u64;
         if pages.stray_bits() > 0 {
@@ -110,7 +114,7 @@ pub fn migrate(
     let log = from
         .device
         .log_start(plan.page_size, named)
-        .context("cannot start DMA logging")?;
+        .map_err(|e| log_refused(named.len(), &e))?;
     let rebooted;
     let bells = match reboot {
         Some(reboot) => {
