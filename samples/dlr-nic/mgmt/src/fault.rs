@@ -2,7 +2,10 @@
 
 //! Faults that the control socket injects into the admin queue and into registers.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -67,6 +70,7 @@ pub struct Fault {
 pub(crate) struct Faults {
     commands: Mutex<HashMap<u16, Fault>>,
     bits: Mutex<HashMap<RegisterBit, (RegisterFault, u64)>>,
+    suffered: AtomicU64,
 }
 
 impl Faults {
@@ -97,11 +101,17 @@ impl Faults {
         }
     }
 
+    /// Faults that commands and writes of register bits have suffered.
+    pub(crate) fn suffered(&self) -> u64 {
+        self.suffered.load(Ordering::Relaxed)
+    }
+
     /// What a write of `bit` suffers now.
     pub(crate) fn take_bit(&self, bit: RegisterBit) -> Option<RegisterFault> {
         let mut bits = self.bits.lock();
         let (fault, count) = bits.get_mut(&bit)?;
         let fault = *fault;
+        self.suffered.fetch_add(1, Ordering::Relaxed);
         *count -= 1;
         if *count == 0 {
             bits.remove(&bit);
@@ -118,6 +128,7 @@ impl Faults {
             return None;
         }
         let action = fault.action;
+        self.suffered.fetch_add(1, Ordering::Relaxed);
         fault.count -= 1;
         if fault.count == 0 {
             faults.remove(&opcode);
@@ -156,6 +167,9 @@ mod tests {
         f.inject(7, fault(FaultAction::Ignore, 2, 1));
         let seen: Vec<_> = (0..4).map(|_| f.take(7)).collect();
         assert_eq!(seen, [None, None, Some(FaultAction::Ignore), None]);
+        f.inject_bit(RegisterBit::Abort, RegisterFault::Ignore, 1);
+        assert_eq!(f.take_bit(RegisterBit::Abort), Some(RegisterFault::Ignore));
+        assert_eq!((f.take_bit(RegisterBit::Abort), f.suffered()), (None, 2));
         f.inject(7, fault(FaultAction::Ignore, 0, 9));
         f.clear();
         assert_eq!(f.take(7), None);

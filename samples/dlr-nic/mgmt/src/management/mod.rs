@@ -248,6 +248,7 @@ impl ManagementFunction {
             .collect();
         json!({
             "queue": self.0.queue.stats(),
+            "faults": self.0.faults.suffered(),
             "resets": self.0.resets.load(Ordering::Relaxed),
             "flrs": self.0.flrs.load(Ordering::Relaxed),
             "functions": functions,
