@@ -3,14 +3,15 @@
 //! `mirror`: a virtio-net function is migrated under traffic, and all memory compared.
 
 use std::{
+    cell::Cell,
     net::Ipv4Addr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{bail, ensure, Context, Result};
-use serde::Serialize;
 
+use super::mirrored::Mirrored;
 use crate::{
     device::{Backend, Device},
     discover::{two_devices, Sysfs},
@@ -20,13 +21,12 @@ use crate::{
         layout,
         memory::{HugePages, Memory},
         migrate::{migrate, Reboot},
-        plan::{End, Migration, Plan},
-        traffic::{Counters, Doorbells, Guest},
+        plan::{Cancel, End, Ended, Plan},
+        traffic::{Doorbells, Guest},
         transport::{Features, VirtioPci},
     },
     node::Node,
-    output::{table, Report, Ui},
-    range::human_size,
+    output::Ui,
     session::Migratable,
 };
 
@@ -95,6 +95,16 @@ pub struct Args {
     #[arg(long)]
     reset: bool,
 
+    /// Before each migration begin one that is given up there; the guest has to go on at the source.
+    /// May be repeated.
+    #[arg(long, value_enum)]
+    cancel: Vec<Cancel>,
+
+    /// A call that fails ends its migration only: the guest has to go on at the source, and if that
+    /// had to be reset, it is set up anew.
+    #[arg(long)]
+    carry_on: bool,
+
     /// Address of the virtual machine.
     #[arg(long, default_value = "10.9.0.2")]
     address: Ipv4Addr,
@@ -106,95 +116,6 @@ pub struct Args {
     /// Decides the order of buffers and the lengths of frames; the clock by default.
     #[arg(long)]
     seed: Option<u64>,
-}
-
-/// The report.
-#[derive(Debug, Serialize)]
-pub struct Mirrored {
-    verdict: &'static str,
-    backend: Backend,
-    pages: u64,
-    huge_pages: bool,
-    seed: u64,
-    lost_pages: u64,
-    /// Rounds in which the log named everything.
-    all_dirty_rounds: u64,
-    migrations: Vec<Migration>,
-    traffic: Counters,
-}
-
-impl Report for Mirrored {
-    fn passed(&self) -> bool {
-        self.migrations.iter().all(Migration::passed)
-    }
-
-    fn human(&self) -> String {
-        let mut text = String::new();
-        for migration in &self.migrations {
-            text += &human(migration);
-        }
-        text += &format!(
-            "traffic: {} requests, {} answers, {} missing, {} duplicate, {} corrupt\n",
-            self.traffic.sent,
-            self.traffic.received,
-            self.traffic.missing,
-            self.traffic.duplicates,
-            self.traffic.corrupt
-        );
-        text += &format!(
-            "{}: {} of {} pages lost in {} migrations (seed {})\n",
-            self.verdict,
-            self.lost_pages,
-            self.pages,
-            self.migrations.len(),
-            self.seed
-        );
-        text
-    }
-}
-
-fn human(migration: &Migration) -> String {
-    let mut text = format!("{} -> {}\n", migration.from, migration.to);
-    let head = [
-        "round", "from log", "from CPU", "copied", "report", "state", "",
-    ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (at, round) in migration.rounds.iter().enumerate() {
-        let stopped = at + 1 == migration.rounds.len();
-        rows.push(vec![
-            round.round.to_string(),
-            round.reported.to_string(),
-            round.cpu.to_string(),
-            round.copied.to_string(),
-            format!("{} us", round.report_us),
-            human_size(round.state_bytes),
-            match (stopped, round.all_dirty) {
-                (_, true) => "all dirty: the log had lost entries",
-                (true, false) => "stopped",
-                (false, false) => "",
-            }
-            .to_owned(),
-        ]);
-    }
-    text += &table(&rows);
-    text += &format!(
-        "stopped for {:.1} ms; {} answers before, {} after\n",
-        migration.stopped_ms, migration.replies_before, migration.replies_after
-    );
-    for lost in &migration.lost {
-        text += &format!(
-            "LOST {:#x}: {} bytes differ from offset {:#x} on ({})\n",
-            lost.page.iova, lost.page.bytes, lost.page.first, lost.what
-        );
-    }
-    let more = migration.lost_pages - migration.lost.len() as u64;
-    if more > 0 {
-        text += &format!("LOST and {more} more pages\n");
-    }
-    for problem in &migration.problems {
-        text += &format!("PROBLEM {problem}\n");
-    }
-    text
 }
 
 fn open(node: &Node, backend: Backend) -> Result<Device> {
@@ -214,6 +135,10 @@ fn open(node: &Node, backend: Backend) -> Result<Device> {
 /// Something could not be done at all; what the comparison finds is in the report.
 pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
     let ranges = layout::ranges(args.memory)?;
+    ensure!(
+        args.cancel.is_empty() || args.shape == Shape::Qemu,
+        "--cancel follows the calls of QEMU only"
+    );
     let seed = args.seed.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.map_or(1, |time| time.as_nanos() as u64)
@@ -227,6 +152,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
     // Dropped before the devices, whose address spaces they belong to.
     let _mappings = [memories[0].map(&devices[0])?, memories[1].map(&devices[1])?];
 
+    let guests = Cell::new(0);
     let set_up = |device: &Device, memory: &Arc<Memory>| -> Result<(Guest, Doorbells)> {
         let function = VirtioPci::new(device)
             .with_context(|| format!("{} is not a virtio-net function", device.node().name))?;
@@ -237,6 +163,8 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
             peer_mac: None,
         };
         let (memory, window) = (Arc::clone(memory), args.window.into());
+        // A number of its own: answers to the one before it may be on their way.
+        let seed = seed.wrapping_add(guests.replace(guests.get() + 1));
         let mut guest = Guest::new(&function, memory, addresses, seed, window, args.features)?;
         let bells = Doorbells::of(&function, &guest)?;
         guest.find_peer(device, &bells)?;
@@ -252,44 +180,45 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         page_size: args.page_size,
         late_ranges: args.late_ranges,
         shape: args.shape,
+        cancel: None,
+        carry_on: args.carry_on,
     };
-    let mut migrations = Vec::new();
-    for cycle in 0..args.cycles as usize {
+    let (mut migrations, mut stays) = (Vec::new(), Vec::new());
+    // The guest is at the first function after an even number of moves.
+    let mut at = 0_usize;
+    let points = args.cancel.iter().copied().map(Some).chain([None]);
+    for cancel in (0..args.cycles).flat_map(|_| points.clone()) {
         let end = |at: usize| End {
             device: &devices[at % 2],
             memory: Arc::clone(&memories[at % 2]),
         };
-        let (from, to) = (end(cycle), end(cycle + 1));
+        let (from, to) = (end(at), end(at + 1));
         let reboot = || {
             from.device.reset().context("resetting the source")?;
             set_up(from.device, &from.memory)
         };
         let reboot: Option<&Reboot<'_>> = if args.reset { Some(&reboot) } else { None };
-        let (migration, next) = migrate(&from, &to, (&mut guest, &bells), &plan, ui, reboot)?;
+        let plan = Plan { cancel, ..plan };
+        let (ended, next) = migrate(&from, &to, (&mut guest, &bells), &plan, ui, reboot)?;
         bells = next;
-        let failed = !migration.passed();
-        migrations.push(migration);
-        if failed {
+        let passed = match ended {
+            Ended::Moved(migration) => {
+                at += 1;
+                migrations.push(migration);
+                migrations.last().is_some_and(|m| m.passed())
+            }
+            Ended::Stayed(stay) => {
+                if !stay.orderly {
+                    (guest, bells) = set_up(from.device, &from.memory)?;
+                }
+                stays.push(stay);
+                stays.last().is_some_and(|s| s.problems.is_empty())
+            }
+        };
+        if !passed {
             break;
         }
     }
-    let mut report = Mirrored {
-        verdict: "PASS",
-        backend: devices[0].backend(),
-        pages: memories[0].pages(),
-        huge_pages: memories[0].is_huge(),
-        seed,
-        lost_pages: migrations.iter().map(|m| m.lost_pages).sum(),
-        all_dirty_rounds: migrations
-            .iter()
-            .flat_map(|m| &m.rounds)
-            .filter(|round| round.all_dirty)
-            .count() as u64,
-        migrations,
-        traffic: guest.counters(),
-    };
-    if !report.passed() {
-        report.verdict = "FAIL";
-    }
-    Ok(report)
+    let end = (devices[0].backend(), &*memories[0], seed);
+    Ok(Mirrored::new(end, migrations, stays, guest.counters()))
 }

@@ -9,4 +9,5 @@ pub mod list;
 pub mod load;
 pub mod log;
 pub mod mirror;
+pub mod mirrored;
 pub mod save;

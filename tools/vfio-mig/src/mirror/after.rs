@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The traffic after the move.
+//! The traffic after the move, or after a move that did not come to its end.
 
 use std::{
     thread,
@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::{
     memory::SharedMemory,
-    plan::{End, Migration, Plan},
+    plan::{End, Plan},
     traffic::{Counters, Doorbells, Guest},
     transport::VirtioPci,
 };
@@ -20,7 +20,11 @@ use crate::device::Device;
 /// Time for the answers after the move.
 const AFTER: Duration = Duration::from_secs(20);
 
-/// Goes on at the target, in the shadow memory.
+/// Goes on at `to`, in its memory; returns how many answers came.
+///
+/// # Errors
+///
+/// A register of the function cannot be accessed.
 pub(super) fn resume_traffic(
     to: &End<'_>,
     function: &VirtioPci<'_, Device>,
@@ -28,16 +32,14 @@ pub(super) fn resume_traffic(
     bells: &Doorbells,
     plan: &Plan,
     before: &Counters,
-    migration: &mut Migration,
-) -> Result<()> {
+    problems: &mut Vec<String>,
+) -> Result<u64> {
     if let Err(e) = function.check() {
-        migration.problems.push(format!("after the move: {e}"));
-        return Ok(());
+        problems.push(format!("after the move: {e}"));
+        return Ok(0);
     }
     if function.mac()? != guest.mac() {
-        migration
-            .problems
-            .push("the MAC address did not move along".to_owned());
+        problems.push("the MAC address did not move along".to_owned());
     }
     guest.move_to(SharedMemory::clone(&to.memory));
     let end = Instant::now() + AFTER;
@@ -46,9 +48,7 @@ pub(super) fn resume_traffic(
             Ok(true) => {}
             Ok(false) => thread::sleep(Duration::from_millis(1)),
             Err(e) => {
-                migration
-                    .problems
-                    .push(format!("traffic after the move: {e:#}"));
+                problems.push(format!("traffic after the move: {e:#}"));
                 break guest.counters();
             }
         }
@@ -57,7 +57,7 @@ pub(super) fn resume_traffic(
             break counters;
         }
         if Instant::now() > end {
-            migration.problems.push(format!(
+            problems.push(format!(
                 "only {} answers within {} s after the move",
                 counters.received - before.received,
                 AFTER.as_secs()
@@ -65,14 +65,18 @@ pub(super) fn resume_traffic(
             break counters;
         }
     };
-    migration.replies_after = after.received - before.received;
-    if after.corrupt > 0 || after.duplicates > 0 {
-        migration.problems.push(format!(
+    judge(&after, problems);
+    Ok(after.received - before.received)
+}
+
+/// Each frame has to come once at most, with all bytes right.
+pub(super) fn judge(counters: &Counters, problems: &mut Vec<String>) {
+    if counters.corrupt > 0 || counters.duplicates > 0 {
+        problems.push(format!(
             "{} corrupt and {} duplicate frames: {}",
-            after.corrupt,
-            after.duplicates,
-            after.faults.join("; ")
+            counters.corrupt,
+            counters.duplicates,
+            counters.faults.join("; ")
         ));
     }
-    Ok(())
 }

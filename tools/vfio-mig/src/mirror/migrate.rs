@@ -2,30 +2,24 @@
 
 //! One migration: rounds under traffic, the stop, the comparison, the move.
 
-use std::{
-    io::Write,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Instant,
-};
+use std::{thread, time::Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 
 use super::{
     after::resume_traffic,
-    cloud::{self, Shape},
-    layout,
-    memory::{all_dirty, PAGE},
-    plan::{End, Lost, Migration, Plan, Round},
-    traffic::{Doorbells, Guest},
+    cloud, layout,
+    passage::{forward, Passage},
+    plan::{End, Ended, Lost, Migration, Plan},
+    stay,
+    traffic::{Counters, Doorbells, Guest},
     transport::VirtioPci,
 };
 use crate::{
-    advice::{log_refused, refused},
-    device::{Device, DirtyLog},
+    device::Device,
     image::Phase,
     output::Ui,
-    session::{pre_copy_round, stop_copy_all, Back, Migratable, SaveStats, Walk},
+    session::{stop_copy_all, Back, Migratable, Walk},
     state::State,
 };
 
@@ -35,58 +29,13 @@ pub type Reboot<'a> = dyn Fn() -> Result<(Guest, Doorbells)> + 'a;
 /// Lost pages that are named, at most.
 const NAMED: usize = 64;
 
-/// Copies what the log of `source` and the CPU say has changed.
-fn round(
-    number: u32,
-    log: &DirtyLog<'_>,
-    granule: u64,
-    from: &End<'_>,
-    to: &End<'_>,
-    problems: &mut Vec<String>,
-) -> Result<Round> {
-    let (source, shadow) = (&from.memory, &to.memory);
-    let mut total = Round {
-        round: number,
-        reported: 0,
-        cpu: 0,
-        copied: 0,
-        all_dirty: true,
-        report_us: 0,
-        state_bytes: 0,
-    };
-    for (index, range) in source.ranges().into_iter().enumerate() {
-        // In this order: what is written after one of these answers is in the next one.
-        let cpu = source.take_cpu_dirty(index);
-        let begin = Instant::now();
-        let mut pages = log.report(range, granule).map_err(|e| {
-            let what = format!(
-                "the log of {range} failed, all of it counts as dirty, and the migration ends"
-            );
-            refused(&what, &e)
-        })?;
-        total.report_us += begin.elapsed().as_micros() as u64;
-        if pages.stray_bits() > 0 {
-            problems.push(format!(
-                "REPORT of {range} set {} bits beyond the range",
-                pages.stray_bits()
-            ));
-        }
-        total.reported += pages.count();
-        total.all_dirty &= pages.is_full();
-        total.cpu += cpu.count();
-        pages.merge(cpu.words());
-        total.copied += pages.count();
-        shadow.copy_from(source, index, &pages)?;
-    }
-    Ok(total)
-}
-
 /// Migrates the function of `from`, with its driver, to that of `to`. `reboot` happens once the log is on.
+/// The doorbells in the answer are those of the function that the guest has then.
 ///
 /// # Errors
 ///
-/// A device refuses a call, or the traffic does not run at all. What the comparison finds is
-/// no error but in the answer. Both devices are RUNNING in any case.
+/// A device refuses a call (unless the plan is to carry on), or the traffic does not run at all. What the
+/// comparison finds is no error but in the answer. Both devices are RUNNING in any case.
 pub fn migrate(
     from: &End<'_>,
     to: &End<'_>,
@@ -94,158 +43,136 @@ pub fn migrate(
     plan: &Plan,
     ui: &Ui,
     reboot: Option<&Reboot<'_>>,
-) -> Result<(Migration, Doorbells)> {
-    let (ranges, flags) = (from.memory.ranges(), from.device.flags());
-    let cloud = plan.shape == Shape::CloudHypervisor;
-    let pre_copy = flags.pre_copy() && !cloud;
-    let mut problems = Vec::new();
-    let mut rounds = Vec::new();
-    let mut stats = SaveStats::default();
-    let mut buf = vec![0; 1 << 20];
-    let spinner = ui.spinner();
-
-    let mut source = Walk::new(from.device)?;
-    let mut target = Walk::new(to.device)?;
-    if !cloud {
-        target.to(State::Resuming).context("target")?;
-    }
-    let named = if plan.late_ranges { 1 } else { ranges.len() };
-    let named = ranges.get(..named).unwrap_or(&ranges);
-    let log = from
-        .device
-        .log_start(plan.page_size, named)
-        .map_err(|e| log_refused(named.len(), &e))?;
-    let rebooted;
-    let bells = match reboot {
-        Some(reboot) => {
-            (*guest, rebooted) = reboot()?;
-            &rebooted
-        }
-        None => bells,
+) -> Result<(Ended, Doorbells)> {
+    let mut passage = Passage::new(from, to, plan, ui)?;
+    let mut bells = *bells;
+    let error = match whole(&mut passage, guest, &mut bells, reboot) {
+        Ok(Some(migration)) => return Ok((Ended::Moved(migration), bells)),
+        Ok(None) => None,
+        // The user's wish to stop is no fault to carry on after.
+        Err(e) if plan.carry_on && !ui.stopped() => Some(e),
+        Err(e) => return Err(e),
     };
-    let granule = if cloud { cloud::granule(&log)? } else { PAGE };
-    if pre_copy {
-        from.device.opt_in_precopy_v2();
-        source.to(State::PreCopy).context("source")?;
-    }
+    let stay = stay::stay(passage, guest, &bells, error.as_ref())?;
+    Ok((Ended::Stayed(stay), bells))
+}
 
-    let stop = AtomicBool::new(false);
-    let begin = thread::scope(|scope| -> Result<Instant> {
-        let runner = scope.spawn(|| guest.run(from.device, bells, &stop));
-        let mut live = || -> Result<()> {
-            for index in 0..ranges.len() {
-                from.memory.take_cpu_dirty(index);
-            }
-            for (index, pages) in all_dirty(&ranges).iter().enumerate() {
-                to.memory.copy_from(&from.memory, index, pages)?;
-            }
-            for number in 1..=plan.rounds {
-                ui.sleep(plan.interval);
-                ui.check()?;
-                let mut this = round(number, &log, granule, from, to, &mut problems)?;
-                if pre_copy {
-                    let before = stats.pre_copy_bytes;
-                    pre_copy_round(&mut source, &mut stats, &mut buf, &mut |_, data| {
-                        forward(&mut target, data)
-                    })?;
-                    this.state_bytes = stats.pre_copy_bytes - before;
-                }
-                spinner.set_message(format!(
-                    "round {number}: {} pages from the log, {} copied",
-                    this.reported, this.copied
-                ));
-                spinner.tick();
-                rounds.push(this);
-            }
-            // Long enough for writes that only the last report can tell of.
-            ui.sleep(plan.interval / 2);
-            Ok(())
-        };
-        let result = live();
-        stop.store(true, Ordering::Release);
-        let ran = runner
-            .join()
-            .unwrap_or_else(|_| bail!("the traffic thread panicked"));
-        result?;
-        ran.context("traffic before the stop")?;
-        Ok(Instant::now())
-    })?;
+/// All of it; `None` if it was given up as planned.
+fn whole(
+    passage: &mut Passage<'_>,
+    guest: &mut Guest,
+    bells: &mut Doorbells,
+    reboot: Option<&Reboot<'_>>,
+) -> Result<Option<Migration>> {
+    passage.begin()?;
+    if let Some(reboot) = reboot {
+        (*guest, *bells) = reboot()?;
+    }
+    passage.pre_copy()?;
+    if let Some(point) = passage.plan.cancel {
+        stay::up_to(passage, guest, bells, point)?;
+        return Ok(None);
+    }
+    let begin = passage.live(guest, bells, &mut |_| Ok(()))?;
     let before = guest.counters();
-
-    let number = plan.rounds + 1;
-    if cloud {
-        source.to(State::Stop).context("source")?;
-        rounds.push(round(number, &log, granule, from, to, &mut problems)?);
-        let image = cloud::snapshot(&mut source, from.device)?;
-        let mut last = round(number + 1, &log, granule, from, to, &mut problems)?;
-        cloud::restore(&mut target, &image)?;
-        stats.stop_copy_bytes = image.len() as u64;
-        last.state_bytes = stats.stop_copy_bytes;
-        rounds.push(last);
-    } else {
-        if pre_copy && flags.p2p() {
-            source.to(State::PreCopyP2p).context("source")?;
-        }
-        source.to(State::StopCopy).context("source")?;
-        let mut last = round(number, &log, granule, from, to, &mut problems)?;
-        stop_copy_all(&mut source, &mut stats, &mut buf, &mut |_: Phase, data| {
-            forward(&mut target, data)
-        })?;
-        last.state_bytes = stats.stop_copy_bytes;
-        rounds.push(last);
-        source.to(State::Stop).context("source")?;
-    }
+    stop(passage)?;
     let moving = begin.elapsed();
 
-    thread::sleep(plan.settle);
+    thread::sleep(passage.plan.settle);
+    let mut migration = compared(passage, &before)?;
+
+    // The source is stopped or gives up before the target begins: there is one address on the wire.
+    let resume = Instant::now();
+    let to = passage.to;
+    let function = match hand_over(passage) {
+        // A refusal does not excuse what was found before.
+        Err(e) if !migration.passed() => {
+            migration.problems.push(format!("{e:#}"));
+            return Ok(Some(migration));
+        }
+        function => function?,
+    };
+    migration.stopped_ms = (moving + resume.elapsed()).as_secs_f64() * 1e3;
+    *bells = Doorbells::of(&function, guest)?;
+    if migration.lost_pages == 0 {
+        let (plan, problems) = (passage.plan, &mut migration.problems);
+        migration.replies_after =
+            resume_traffic(to, &function, guest, bells, plan, &before, problems)?;
+    }
+    Ok(Some(migration))
+}
+
+/// Stops the source, takes the last report, and moves the rest of the state.
+fn stop(passage: &mut Passage<'_>) -> Result<()> {
+    let number = passage.plan.rounds + 1;
+    if passage.is_cloud() {
+        passage.source.to(State::Stop).context("source")?;
+        let first = passage.round(number)?;
+        passage.rounds.push(first);
+        let image = cloud::snapshot(&mut passage.source, passage.from.device)?;
+        let mut last = passage.round(number + 1)?;
+        cloud::restore(&mut passage.target, &image)?;
+        passage.stats.stop_copy_bytes = image.len() as u64;
+        last.state_bytes = passage.stats.stop_copy_bytes;
+        passage.rounds.push(last);
+        return Ok(());
+    }
+    if passage.has_pre_copy() && passage.from.device.flags().p2p() {
+        passage.source.to(State::PreCopyP2p).context("source")?;
+    }
+    passage.source.to(State::StopCopy).context("source")?;
+    let mut last = passage.round(number)?;
+    let target = &mut passage.target;
+    stop_copy_all(
+        &mut passage.source,
+        &mut passage.stats,
+        &mut passage.buf,
+        &mut |_: Phase, data| forward(target, data),
+    )?;
+    last.state_bytes = passage.stats.stop_copy_bytes;
+    passage.rounds.push(last);
+    passage.source.to(State::Stop).context("source")
+}
+
+/// Compares all memory.
+fn compared(passage: &mut Passage<'_>, before: &Counters) -> Result<Migration> {
+    let (from, to) = (passage.from, passage.to);
     let lost = to.memory.compare(&from.memory)?;
     let named = lost.iter().take(NAMED).map(|page| Lost {
         page: page.clone(),
         what: layout::describe(page.iova),
     });
-    let mut migration = Migration {
+    Ok(Migration {
         from: from.device.node().name.clone(),
         to: to.device.node().name.clone(),
-        rounds,
+        rounds: std::mem::take(&mut passage.rounds),
         lost_pages: lost.len() as u64,
         lost: named.collect(),
-        pre_copy_bytes: stats.pre_copy_bytes,
-        stop_copy_bytes: stats.stop_copy_bytes,
+        pre_copy_bytes: passage.stats.pre_copy_bytes,
+        stop_copy_bytes: passage.stats.stop_copy_bytes,
         stopped_ms: 0.0,
         replies_before: before.received,
         replies_after: 0,
-        problems,
-    };
-
-    // The source is stopped or gives up before the target begins: there is one address on the wire.
-    let resume = Instant::now();
-    let function = if cloud {
-        let _event = cloud::interrupts(to.device)?;
-        let function = activate(to.device, &mut target)?;
-        // In STOP, now that the destination has said that it runs.
-        log.stop().context("stopping the log")?;
-        cloud::shutdown(&mut source, from.device)?;
-        leave(from.device, &mut source)?;
-        function
-    } else {
-        leave(from.device, &mut source)?;
-        log.stop().context("stopping the log")?;
-        activate(to.device, &mut target)?
-    };
-    migration.stopped_ms = (moving + resume.elapsed()).as_secs_f64() * 1e3;
-    let bells = Doorbells::of(&function, guest)?;
-    if migration.lost_pages == 0 {
-        resume_traffic(to, &function, guest, &bells, plan, &before, &mut migration)?;
-    }
-    spinner.finish_and_clear();
-    Ok((migration, bells))
+        problems: std::mem::take(&mut passage.problems),
+    })
 }
 
-fn forward(target: &mut Walk<'_, Device>, data: &[u8]) -> Result<()> {
-    target
-        .data()?
-        .write_all(data)
-        .context("the target refuses the state")
+/// The source is given up, the target runs.
+fn hand_over<'a>(passage: &mut Passage<'a>) -> Result<VirtioPci<'a, Device>> {
+    let (from, to) = (passage.from.device, passage.to.device);
+    passage.left = true;
+    if passage.is_cloud() {
+        let _event = cloud::interrupts(to)?;
+        let function = activate(to, &mut passage.target)?;
+        // In STOP, now that the destination has said that it runs.
+        passage.stop_log()?;
+        cloud::shutdown(&mut passage.source, from)?;
+        leave(from, &mut passage.source)?;
+        return Ok(function);
+    }
+    leave(from, &mut passage.source)?;
+    passage.stop_log()?;
+    activate(to, &mut passage.target)
 }
 
 /// Gives the source up.

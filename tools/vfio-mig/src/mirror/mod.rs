@@ -13,7 +13,9 @@
 //! | [`control`] | commands for the control queue, and their answers |
 //! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
 //! | [`plan`] | how a migration goes, and what came out |
-//! | [`migrate`] | the rounds, the stop, the comparison; `after` the traffic that follows |
+//! | `passage` | a migration on its way: the log, the rounds under traffic |
+//! | [`migrate`] | the stop, the comparison, the move; `after` the traffic that follows |
+//! | `stay` | a migration that is given up or refused |
 //! | [`cloud`] | what a Cloud Hypervisor does otherwise |
 //!
 //! The memory rules are those of any VMM: a page is copied when the device's log names it or
@@ -30,7 +32,9 @@ pub mod memory;
 pub mod migrate;
 #[cfg(test)]
 mod model;
+mod passage;
 pub mod plan;
 pub mod queue;
+mod stay;
 pub mod traffic;
 pub mod transport;

@@ -12,6 +12,22 @@ use super::{
 };
 use crate::device::Device;
 
+/// Where a migration is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cancel {
+    /// While the guest runs.
+    PreCopy,
+    /// When the guest has stopped and the device has begun to.
+    P2p,
+    /// When the device has stopped, before its last state is read.
+    StopCopy,
+    /// In the midst of its last state.
+    Reading,
+    /// When the target has all of its state.
+    Saved,
+}
+
 /// How to migrate.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -30,6 +46,10 @@ pub struct Plan {
     pub late_ranges: bool,
     /// Whose order of calls.
     pub shape: Shape,
+    /// Give it up there.
+    pub cancel: Option<Cancel>,
+    /// A call that fails ends the migration only: the guest goes on at the source.
+    pub carry_on: bool,
 }
 
 /// One end: a function and the memory that it reaches.
@@ -95,6 +115,34 @@ pub struct Migration {
     pub replies_after: u64,
     /// What went wrong beside lost pages; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// A migration after which the guest is where it was.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stay {
+    /// Function at which it stays.
+    pub at: String,
+    /// Where it was to be given up.
+    pub cancelled: Option<Cancel>,
+    /// The call that failed, and how.
+    pub refused: Option<String>,
+    /// The function came back by the state machine. If not, the guest was set up anew.
+    pub orderly: bool,
+    /// Rounds up to then.
+    pub rounds: Vec<Round>,
+    /// Answers received afterwards.
+    pub replies_after: u64,
+    /// What went wrong beside that; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// How a migration ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The guest runs at the target, unless it is not all well.
+    Moved(Migration),
+    /// The guest is where it was.
+    Stayed(Stay),
 }
 
 impl Migration {
