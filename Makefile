@@ -14,7 +14,7 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test fast fuzz test-one test-ignored test-wide test-debug test-upstream mutants bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test fast fuzz test-one test-ignored test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
@@ -30,6 +30,8 @@ help:
 	@echo 'make test-debug      run the tests without guests on a kernel with lockdep and more (NAME= as above)'
 	@echo 'make mutants         put known bugs into driver and NIC, one at a time: a named test must fail'
 	@echo '                     (ID= only those whose id begins so)'
+	@echo 'make soak            migrate natively, under traffic, with cancels and faults of the NIC, and compare all'
+	@echo '                     memory (MIGRATIONS=$(MIGRATIONS); SEED= repeats one; an interrupted one goes on)'
 	@echo 'make fuzz            look for strings that break the NIC, with libFuzzer (SECONDS=$(SECONDS) for each'
 	@echo '                     of message, queues, state; TARGET= only one)'
 	@echo 'make test-upstream   run the tests of the driver natively on a kernel with our patches for it'
@@ -88,6 +90,11 @@ test-debug: prerequisites
 # See Documentation/testing.rst.
 mutants: prerequisites
 	@$(BOX) mutants $(addprefix --id ,$(ID))
+
+# See Documentation/testing.rst.
+MIGRATIONS ?= 1000
+soak: prerequisites
+	@$(BOX) soak --migrations $(MIGRATIONS) $(if $(SEED),--seed $(SEED)) $(if $(SABOTAGE),--sabotage $(SABOTAGE))
 
 # See Documentation/testing.rst. A stable rustc instruments code by LLVM's own pass.
 SECONDS ?= 300

@@ -10,6 +10,7 @@
 //! * [`e2e`] migrates guests in it and checks every byte.
 //! * [`native`] runs a kernel as a program of this machine, for the driver's own tests.
 //! * [`bench`] is `make bench`.
+//! * [`soak`] is `make soak`: thousands of migrations there.
 //! * [`ktap`], [`splat`] judge what the kernel said.
 //! * [`layers`] is `make test`, [`mutants`] is `make mutants`.
 
@@ -26,6 +27,7 @@ pub mod mutants;
 pub mod native;
 pub mod progress;
 pub mod qmp;
+pub mod soak;
 pub mod splat;
 
 pub use hostbox::{BoxConfig, Cable, HostBox, NicConfig, Placement};

@@ -8,6 +8,8 @@ use std::{
     fs,
     os::unix::fs::{symlink, PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -29,6 +31,12 @@ const APPLETS: &[&str] = &[
 
 /// Where the kernel finds the sockets of the NIC.
 const SOCKETS_AT: &str = "/mnt";
+
+/// The folder that a script shares with its companion: for the machine, for the script, and in the
+/// folder of the run.
+const SHARED_AT: &str = "/media";
+pub(crate) const SHARED: &str = "/shared";
+const SHARED_IN: &str = "shared";
 
 /// The virtio device id of `CONFIG_UML_PCI_OVER_VIRTIO_DEVICE_ID` in `configs/um.config`.
 const PCI_OVER_VIRTIO: u32 = 1234;
@@ -81,7 +89,21 @@ pub struct Plugged {
     pub config: NicConfig,
 }
 
+/// What works together with the script, in a thread: it gets the NIC, the folder that the script mounts by
+/// [`mount_shared`], and whether the kernel has ended.
+pub type Companion<'a> = dyn FnMut(&mut Nic, &Path, &AtomicBool) + Send + 'a;
+
+/// The line of a script that mounts the folder of its companion at [`SHARED`].
+pub(crate) fn mount_shared() -> String {
+    format!("mount -t hostfs -o {SHARED_AT} none {SHARED} || fail shared folder\n")
+}
+
 impl Run<'_> {
+    /// Where a run called `name` keeps the folder that it shares.
+    pub(crate) fn shared(&self) -> PathBuf {
+        self.results.join(self.name).join(SHARED_IN)
+    }
+
     /// Runs it; returns all that the kernel and the script wrote.
     ///
     /// # Errors
@@ -89,6 +111,15 @@ impl Run<'_> {
     /// The run could not be prepared or started. A kernel that dies is no error here:
     /// [`complaints`] tells.
     pub fn run(&self) -> Result<String> {
+        self.run_with(None)
+    }
+
+    /// The same; `companion` has to return when the kernel has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::run`].
+    pub fn run_with(&self, companion: Option<&mut Companion<'_>>) -> Result<String> {
         let folder = self.results.join(self.name);
         let root = folder.join("root");
         crate::artefacts::cache::remove_tree(&folder)?;
@@ -106,9 +137,14 @@ impl Run<'_> {
         let mut sandbox = Sandbox::new(&self.machine.rootfs)
             .mount(&self.machine.kernel, NATIVE_AT, false)
             .mount(&root, TREE_AT, false);
+        let shared = self.shared();
+        if companion.is_some() {
+            fs::create_dir_all(&shared)?;
+            sandbox = sandbox.mount(&shared, SHARED_AT, true);
+        }
         // Not in the folder of the run: the path of a socket has to be short.
         let sockets = tempfile::tempdir()?;
-        let nic = match &self.nic {
+        let mut nic = match &self.nic {
             Some(plugged) => {
                 command += &plugged.arguments();
                 sandbox = sandbox.mount(sockets.path(), SOCKETS_AT, true);
@@ -117,8 +153,18 @@ impl Run<'_> {
             None => None,
         };
         let log = folder.join("console.log");
+        let ended = AtomicBool::new(false);
+        let ran = thread::scope(|scope| {
+            if let (Some(companion), Some(nic)) = (companion, &mut nic) {
+                let (shared, ended) = (&shared, &ended);
+                scope.spawn(move || companion(nic, shared, ended));
+            }
+            let ran = progress::quietly(&mut sandbox.command(&command), &log);
+            ended.store(true, Ordering::Release);
+            ran
+        });
         // Its exit status says less than its log.
-        let _ = progress::quietly(&mut sandbox.command(&command), &log)?;
+        let _ = ran?;
         if let Some(nic) = nic {
             nic.check_idle()?;
         }
@@ -126,7 +172,7 @@ impl Run<'_> {
     }
 
     fn fill(&self, root: &Path) -> Result<()> {
-        for name in ["bin", "dev", "proc", "sys"] {
+        for name in ["bin", "dev", "proc", "sys", "shared"] {
             fs::create_dir_all(root.join(name))?;
         }
         let busybox = self.machine.rootfs.join("usr/bin/busybox");

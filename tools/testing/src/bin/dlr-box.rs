@@ -2,6 +2,9 @@
 
 //! `dlr-box`: host boxes by hand.
 
+#[path = "dlr-box/names.rs"]
+mod names;
+
 use std::{
     fs,
     io::Write,
@@ -16,8 +19,9 @@ use dlr_testing::{
     artefacts::{native::Flavour, Workshop},
     bench::{Extent, Part},
     layers::{self, Layer},
-    mutants, BoxConfig, HostBox, NicConfig,
+    mutants, soak, BoxConfig, HostBox, NicConfig,
 };
+use names::{LayerName, PartName};
 
 #[derive(Parser)]
 #[command(version, about = "Starts host boxes and builds what they need")]
@@ -53,6 +57,8 @@ enum Action {
         #[arg(long)]
         id: Vec<String>,
     },
+    /// Migrates thousands of times, with cancels and faults; the last line counts the checks.
+    Soak(soak::Options),
     /// Measures what the driver costs; the last line is the path of the figures.
     Bench {
         /// Measures this commit too, and prints both.
@@ -83,65 +89,6 @@ enum Action {
     FormatDriver,
     /// Prints shell commands that set the variables for building by hand.
     Env,
-}
-
-/// A layer on the command line.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LayerName {
-    Style,
-    Host,
-    Module,
-    Native,
-    /// The whole driver on functions of the NIC, natively
-    Whole,
-    Bench,
-    NativeDebug,
-    Upstream,
-    Kunit,
-    Boxes,
-}
-
-impl From<LayerName> for Layer {
-    fn from(name: LayerName) -> Self {
-        match name {
-            LayerName::Style => Self::Style,
-            LayerName::Host => Self::Host,
-            LayerName::Module => Self::Module,
-            LayerName::Native => Self::Native,
-            LayerName::Whole => Self::Whole,
-            LayerName::Bench => Self::Bench,
-            LayerName::NativeDebug => Self::NativeDebug,
-            LayerName::Upstream => Self::Upstream,
-            LayerName::Kunit => Self::Kunit,
-            LayerName::Boxes => Self::Boxes,
-        }
-    }
-}
-
-/// A part of the benchmark on the command line.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum PartName {
-    Native,
-    Idle,
-    Stream,
-    Nic,
-    Overflow,
-    Downtime,
-    PerNic,
-}
-
-impl From<PartName> for Part {
-    fn from(name: PartName) -> Self {
-        match name {
-            PartName::Native => Self::Native,
-            PartName::Idle => Self::Idle,
-            PartName::Stream => Self::Stream,
-            PartName::Nic => Self::Nic,
-            PartName::Overflow => Self::Overflow,
-            PartName::Downtime => Self::Downtime,
-            PartName::PerNic => Self::PerNic,
-        }
-    }
 }
 
 /// What the cache can hold.
@@ -233,6 +180,7 @@ fn main() -> ExitCode {
         Action::Env => environment(),
         Action::Test { layer, name, debug } => test(&layer, name.as_deref(), debug),
         Action::Mutants { id } => run_mutants(&id),
+        Action::Soak(options) => run_soak(&options),
         Action::Bench { base, short, part } => bench(base.as_deref(), short, &part),
         Action::Cargo { arguments } => cargo(&arguments),
         Action::FormatDriver => format_driver(),
@@ -317,6 +265,14 @@ fn test(names: &[LayerName], only: Option<&str>, debug: bool) -> Result<ExitCode
 fn run_mutants(ids: &[String]) -> Result<ExitCode> {
     let score = mutants::run(&Workshop::open()?, ids)?;
     Ok(match score.caught == score.all {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn run_soak(options: &soak::Options) -> Result<ExitCode> {
+    let figures = soak::run(&Workshop::open()?, options)?;
+    Ok(match figures.failures.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
