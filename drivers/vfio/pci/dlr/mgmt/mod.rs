@@ -8,7 +8,7 @@
 //! * [`driver`]: callbacks of the PCI core. [`policy`]: their decisions. [`outage`]: resets,
 //!   suspend, and the end of DMA.
 //! * [`service`]: the service of a bound management function, and the registry of services.
-//!   [`trust`]: whether the device is the same after an outage.
+//!   [`trust`], [`verify`]: whether the device is the same after an outage.
 //! * [`function`], [`function_log`], [`prepared`]: handles through which the driver of a data
 //!   function submits commands.
 //! * [`queue`]: the admin queue. [`command`]: a command. [`ticket`], [`budget`]: waits for
@@ -124,6 +124,7 @@ mod stats;
 mod throttle;
 mod ticket;
 mod trust;
+mod verify;
 
 /// Margin that is added to every deadline of the device for the latency of the driver, in
 /// milliseconds.

@@ -1,29 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Trust in the device after an outage: it may be another one, or have other firmware. The drivers
-//! of the data functions have told VFIO what their functions can do.
-//!
-//! The callback that ends an outage checks the device. If the device does not answer within the
-//! callback's budget, the calls that come later check it before they use it.
+//! Trust in the device after an outage: it may be another one, or have other firmware. `verify.rs`
+//! checks it.
 
-use super::{
-    budget::Patience,
-    hardware::{
-        self,
-        Limits, //
-    },
-    memory::Buffer,
-    policy,
-    service::{
-        ask,
-        Service, //
-    }, //
-};
-use crate::proto::{
-    admin::Command,
-    identify,
-    FnInfo, //
-};
 use kernel::{
     prelude::*,
     sync::atomic::{
@@ -64,74 +43,6 @@ impl Trust {
     /// Notes that a check that began with this `doubt` has found the same device.
     pub(super) fn regain(&self, doubt: u32) {
         self.checked.store(doubt, Relaxed);
-    }
-}
-
-impl Service {
-    /// Makes sure that the device is the one that was bound, before a call of a data function uses
-    /// it. Waits for the device only after an outage.
-    ///
-    /// # Errors
-    ///
-    /// `ENOTCONN` if another device came back: the queue is then down for good. On any other error
-    /// the device does not answer, and the next call tries again.
-    pub(super) fn ready(&self, patience: Patience<'_>) -> Result {
-        let result = self.verify(patience);
-        if result == Err(ENODEV) {
-            self.queue.go_down(ENOTCONN);
-            if let Some(hw) = self.queue.hw.enter() {
-                dev_err!(hw.device(), "another device came back from an outage\n");
-                // The device accesses no memory when this reset is complete.
-                hardware::begin_reset(&hw);
-            }
-            return Err(ENOTCONN);
-        }
-        result
-    }
-
-    /// Compares the device with the one that was bound, unless that was done since the last outage.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if the registers or a function differ. Otherwise the device does not answer.
-    pub(super) fn verify(&self, patience: Patience<'_>) -> Result {
-        let Some(doubt) = self.trust.doubt() else {
-            return Ok(());
-        };
-        // The commands complete a recovery of the queue, and then the registers can be read.
-        let functions = self.check_functions(patience);
-        let registers = match self.queue.enter() {
-            Ok(hw) if hardware::answers(&hw) => Some(self.is_same(&hw)),
-            _ => None,
-        };
-        policy::after_outage(registers, functions)?;
-        self.trust.regain(doubt);
-        Ok(())
-    }
-
-    /// Returns whether the registers are those of the device that was bound.
-    pub(super) fn is_same(&self, hw: &hardware::Registers) -> bool {
-        matches!(Limits::read(hw), Ok(now) if now == *self.limits())
-    }
-
-    /// Identifies the functions of the device again.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if a function has other capabilities or limits than before.
-    fn check_functions(&self, patience: Patience<'_>) -> Result {
-        let buffer = {
-            let hw = self.queue.enter()?;
-            Buffer::new(&hw, identify::FN_SIZE)?
-        };
-        for (channel, known) in self.queue.channels.iter().zip(&self.functions) {
-            let command = Command::identify_fn(channel.number);
-            let info = ask(&self.queue, &buffer, command, patience)?;
-            if FnInfo::decode(info).ok() != Some(*known) {
-                return Err(ENODEV);
-            }
-        }
-        Ok(())
     }
 }
 
