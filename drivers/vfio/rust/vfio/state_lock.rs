@@ -142,9 +142,9 @@ impl<S: Send + Unpin> StateLock<S> {
     }
 
     /// Resets the state after a reset of the function, at once or by the holder of the lock. Does
-    /// not wait for the lock. `ended` notes the end of the reset of the function and must not sleep.
-    /// No thread can release the lock between `ended` and this request, so none can take it with a
-    /// state that looks reset and is not.
+    /// not wait for the lock. `ended` notes the end of the reset of the function and must not
+    /// sleep. No thread can release the lock between `ended` and this request, so none can take it
+    /// with a state that looks reset and is not.
     pub(super) fn request_reset<R: ResetState<S>>(&self, owner: &R, ended: impl FnOnce()) {
         let mut pending = self.reset_pending.lock();
         ended();

@@ -119,8 +119,8 @@ impl Function {
         if !self.info.caps.contains(Cap::StatusPage) {
             return Err(EOPNOTSUPP);
         }
-        // VMMs ask thousands of times a second, and hardly ever while the device writes: no clock is
-        // read then.
+        // VMMs ask thousands of times a second, and hardly ever while the device writes: no clock
+        // is read then.
         if let Some(result) = look()? {
             return Ok(result);
         }

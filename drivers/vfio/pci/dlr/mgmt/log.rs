@@ -167,8 +167,8 @@ impl Ring {
             entries: 0,
             stopped: false,
         };
-        // A report that finds nothing posted, of which VMMs make thousands a second, does not pay for
-        // the empty batch below.
+        // A report that finds nothing posted, of which VMMs make thousands a second, does not pay
+        // for the empty batch below.
         if limit == 0 {
             return Ok(drained);
         }

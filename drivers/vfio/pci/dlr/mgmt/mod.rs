@@ -36,8 +36,8 @@
 //! 4. Rings, status pages, logs and buffers are freed, even if handles refer to them.
 //!
 //! An *outage* is a reset or a suspend of a function that stays bound. During an outage the lease
-//! is paused: new commands wait, for ten seconds at most, unless they need DMA memory or belong to a
-//! session. All other calls fail with `EIO`. An outage ends logs, sessions and status pages.
+//! is paused: new commands wait, for ten seconds at most, unless they need DMA memory or belong to
+//! a session. All other calls fail with `EIO`. An outage ends logs, sessions and status pages.
 //!
 //! A thread that stops waiting for a command does not stop the command. The slot has its own
 //! reference to the request and so to the buffer, until the completion, an abort of the function,

@@ -3,9 +3,9 @@
 //! Outages of a bound management function (reset, suspend, PCI errors), and the end of its DMA.
 //!
 //! The functions of this file run in callbacks of the PCI core, with the device lock held. Each
-//! waits for the device for one [`Budget`] at most, except for the FLR in [`stop`], during which the
-//! PCI core waits up to a minute for the function to come back. An outage ends logs, sessions and
-//! status pages: their users get errors at once and can start again after the outage.
+//! waits for the device for one [`Budget`] at most, except for the FLR in [`stop`], during which
+//! the PCI core waits up to a minute for the function to come back. An outage ends logs, sessions
+//! and status pages: their users get errors at once and can start again after the outage.
 
 use super::{
     budget::{

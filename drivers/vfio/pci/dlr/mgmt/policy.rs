@@ -122,8 +122,8 @@ pub(super) const fn verdict_after_look(alive: bool, answers: bool) -> Verdict {
 }
 
 /// Decides about a device that came back from an outage. `registers` says whether its registers are
-/// those of the device that was bound, if it answers; `functions` is the result of the commands that
-/// identify its functions.
+/// those of the device that was bound, if it answers; `functions` is the result of the commands
+/// that identify its functions.
 ///
 /// # Errors
 ///

@@ -244,8 +244,8 @@ impl LogConsumer {
         fetched
     }
 
-    /// As many of the next entries as are whole chunks and fit into `runs`, if all of them have been
-    /// written and are of type WRITE: decoded. Returns how many; 0, and anything in `runs`,
+    /// As many of the next entries as are whole chunks and fit into `runs`, if all of them have
+    /// been written and are of type WRITE: decoded. Returns how many; 0, and anything in `runs`,
     /// otherwise.
     ///
     /// This is one pass over the words without a branch for each. Each is loaded in one access: an

@@ -38,8 +38,8 @@ pub(super) fn count(words: &[u64]) -> u64 {
     words.iter().map(|bits| u64::from(bits.count_ones())).sum()
 }
 
-/// Bits of a word that are set. Most often all or none: without an instruction for it counting takes
-/// a dozen others.
+/// Bits of a word that are set. Most often all or none: without an instruction for it counting
+/// takes a dozen others.
 #[inline]
 fn count_ones(bits: u64) -> u64 {
     match bits {

@@ -100,8 +100,8 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     fn begin_load(&self, cx: &Self::Context<'_>) -> Result<LoadStart<Self::Load>>;
 
     /// Activates the state that the sink has accepted, on the arc RESUMING → STOP. It may sleep,
-    /// but not within [`LoadIo::with`]. [`LoadSink::write`] must already have found every fault of the
-    /// stream: after a failure here QEMU resets the device and reports that the migration has
+    /// but not within [`LoadIo::with`]. [`LoadSink::write`] must already have found every fault of
+    /// the stream: after a failure here QEMU resets the device and reports that the migration has
     /// completed.
     ///
     /// # Errors

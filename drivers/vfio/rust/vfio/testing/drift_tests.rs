@@ -157,8 +157,8 @@ mod tests {
         Ok(())
     }
 
-    /// After an error of the channel the reset of the bus ends the session on the device. A write at
-    /// that time fails with `EIO`, whatever the device answers.
+    /// After an error of the channel the reset of the bus ends the session on the device. A write
+    /// at that time fails with `EIO`, whatever the device answers.
     #[test]
     fn m1_a_write_beside_an_error_of_the_channel_says_so() -> Result {
         let bed = Bed::at(ALL, State::Resuming)?;
