@@ -30,6 +30,15 @@ const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore", ".git"];
 /// ioctls that no crate offers in a safe form.
 const MAY_BE_UNSAFE: &[&str] = &["drivers/vfio/rust/", "tools/vfio-mig/src/sys/"];
 
+/// Code of the kernel, which has its rules.
+const KERNEL: &[&str] = &["drivers/", "samples/vfio/"];
+
+/// Columns of a comment there (`checkpatch.pl --strict`). rustfmt leaves comments as they are.
+const COLUMNS: usize = 100;
+
+/// Lines of a file there.
+const LINES: usize = 350;
+
 /// A rule and the places that break it.
 type Finding = (&'static str, Vec<String>);
 
@@ -49,6 +58,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
     let loops = super::loops::loops(tree, &files)?;
     let missing = super::names::missing(tree, &files)?;
     let (mut licence, mut unsafe_code, mut unfinished) = (vec![], vec![], vec![]);
+    let (mut wide, mut long) = (vec![], vec![]);
     for path in files {
         let Ok(text) = fs::read_to_string(&path) else {
             continue;
@@ -65,7 +75,14 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
             continue;
         }
         let may_be_unsafe = MAY_BE_UNSAFE.iter().any(|place| name.starts_with(place));
+        let is_kernel = KERNEL.iter().any(|place| name.starts_with(place));
+        if is_kernel && text.lines().count() > LINES {
+            long.push(name.clone());
+        }
         for (number, line) in text.lines().enumerate() {
+            if is_kernel && is_wide_comment(line) {
+                wide.push(format!("{name}:{}", number + 1));
+            }
             let code = line.split("//").next().unwrap_or_default();
             if !may_be_unsafe && says_unsafe(code) {
                 unsafe_code.push(format!("{name}:{}", number + 1));
@@ -79,6 +96,8 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
         ("every file has an SPDX line", licence),
         ("`unsafe` stands only where it may", unsafe_code),
         ("nothing is marked as unfinished", unfinished),
+        ("comments of kernel code have 100 columns at most", wide),
+        ("files of kernel code have 350 lines at most", long),
         ("no files take names from each other", loops),
         ("tests that documents name are there", missing),
     ])
@@ -110,6 +129,10 @@ fn lacks_licence(name: &str, text: &str) -> bool {
             .any(|l| l.contains("SPDX-License-Identifier:"))
 }
 
+fn is_wide_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//") && line.chars().count() > COLUMNS
+}
+
 /// The keyword as a word of its own, outside of strings.
 fn says_unsafe(code: &str) -> bool {
     let code = code.replace("\\\"", "");
@@ -129,6 +152,16 @@ fn says_unfinished(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_comments_are_too_wide() {
+        let wide = "x".repeat(COLUMNS);
+        assert!(is_wide_comment(&format!("    // {wide}")));
+        assert!(!is_wide_comment(&format!("    \"{wide}\"")));
+        // Columns, not bytes.
+        let drawn = "─".repeat(COLUMNS - 3);
+        assert!(!is_wide_comment(&format!("// {drawn}")));
+    }
 
     #[test]
     fn the_keyword_is_told_from_what_contains_it() {
