@@ -32,6 +32,14 @@ pub(crate) const USER: Flags = {
     unsafe { core::mem::transmute::<u32, Flags>(all) }
 };
 
+/// Flags as [`USER`] for what the device needs on behalf of all its users. The memory is charged to
+/// no cgroup: the thread that allocates it may be that of an interrupt.
+pub(crate) const DEVICE: Flags = {
+    let all = bits(GFP_KERNEL) | bits(__GFP_NOWARN) | bits(NORETRY);
+    // SAFETY: `Flags` is a struct of one `u32`, see `NORETRY`.
+    unsafe { core::mem::transmute::<u32, Flags>(all) }
+};
+
 /// Flags for commands that stop the device, after an allocation with [`USER`] has failed: a few
 /// hundred bytes, one at a time for each device, freed soon. The memory comes from the reserves and
 /// is charged to no cgroup. The allocation neither sleeps nor reclaims, fails without a warning,
@@ -52,6 +60,16 @@ mod tests {
         }
         assert!(!(GFP_KERNEL_ACCOUNT | __GFP_NOWARN).contains(NORETRY));
         drop(KBox::new(1u64, USER)?);
+        Ok(())
+    }
+
+    #[test]
+    fn memory_for_the_device_is_quiet_gives_up_and_is_not_charged() -> Result {
+        for flag in [GFP_KERNEL, __GFP_NOWARN, NORETRY] {
+            assert!(DEVICE.contains(flag));
+        }
+        assert!(!DEVICE.contains(GFP_KERNEL_ACCOUNT));
+        drop(KBox::new(1u64, DEVICE)?);
         Ok(())
     }
 

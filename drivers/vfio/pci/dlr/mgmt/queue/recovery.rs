@@ -18,6 +18,7 @@ use super::{
     VECTOR, //
 };
 use crate::{
+    kext::gfp::DEVICE,
     mgmt::{
         budget::Budget,
         command::{
@@ -278,9 +279,9 @@ impl Queue {
                 let command = Command::status_page(channel.number, page);
                 // Not charged to the caller's memory cgroup: it acts for all functions, and may be
                 // an interrupt thread.
-                let memory = Memory::new(GFP_KERNEL)?;
+                let memory = Memory::new(DEVICE)?;
                 let channel = Some(channel.clone());
-                pages.push(Request::new(memory, command, None, channel)?, GFP_KERNEL)?;
+                pages.push(Request::new(memory, command, None, channel)?, DEVICE)?;
             }
         }
         Ok(())
