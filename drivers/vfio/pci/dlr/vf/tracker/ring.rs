@@ -238,6 +238,8 @@ impl<D: LogDevice> Tracker for Ring<D> {
     fn settle(cx: &Context<'_, D>) -> Result {
         match cx.device.get() {
             Ok(device) => device.log_settle(),
+            // A fatal signal, before anything was done.
+            Err(error) if error == EINTR => Err(error),
             // The log has ended with the management function.
             Err(_) => Ok(()),
         }
