@@ -192,6 +192,39 @@ fn m2_a_killed_report_clears_nothing() -> Result<()> {
     host.finish()
 }
 
+/// A STOP that waits for a report in a fault can be killed, and changes nothing then: its user must not
+/// be at the mercy of another one that has the device open.
+#[test]
+fn l8_a_stop_behind_a_held_report_is_killable() -> Result<()> {
+    let (host, _, data) = start("", 1)?;
+    let (mut owner, opened) = logging(&host, &data[0])?;
+    let mut second = Drive::start(&host, &data[0])?;
+    post(&host, 0, &json!({"write": 0x3000}))?;
+    let report = owner.begin(json!({"cmd": "report", "range": "0+1G", "held": true}))?;
+    ensure!(
+        owner.wait(report, WHILE)?.is_none(),
+        "the report did not wait"
+    );
+    let of = json!([owner.pid(), opened["fd"]]);
+    let stop = second.begin(json!({"cmd": "log-stop", "of": of}))?;
+    ensure!(second.wait(stop, WHILE)?.is_none(), "STOP did not wait");
+    second.kill()?;
+    ensure!(
+        owner.wait(report, WHILE)?.is_none(),
+        "the report did not wait"
+    );
+    owner.ok(&json!({"cmd": "release"}))?;
+    let answer = owner
+        .wait(report, SOON)?
+        .context("the report does not end")?;
+    ensure!(answer["ok"] == true && answer["dirty"] == 1, "{answer}");
+    post(&host, 0, &json!({"write": 0x5000}))?;
+    ensure!(dirty(&mut owner, "0+1G")? == 1, "the log is not as it was");
+    owner.ok(&json!({"cmd": "log-stop"}))?;
+    owner.quit()?;
+    host.finish()
+}
+
 /// The memory of a log is charged to the cgroup of who started it, also what the interrupt's thread
 /// takes; at the limit of the cgroup more is marked, nothing is lost and nothing is killed.
 #[test]

@@ -44,13 +44,21 @@ pub(crate) trait DmaLogging: Operations {
     ///   (contract L8).
     fn start(dev: &OpenDevice<'_, Self>, ranges: &[IovaRange], page_size: u64) -> Result<u64>;
 
-    /// Stops logging and discards what was not reported. Succeeds when logging is not active. Also
-    /// called when the device is closed.
+    /// Stops logging and discards what was not reported. Succeeds when logging is not active.
     ///
     /// # Errors
     ///
-    /// Any error is returned to the user. The log must be inactive for the user even then.
+    /// `EINTR` if a fatal signal came before anything was done. Any other error is returned to the
+    /// user as well. The log must be inactive for the user even then.
     fn stop(dev: &OpenDevice<'_, Self>) -> Result;
+
+    /// As [`Self::stop`], when the device is closed: no other function of this trait runs, and no
+    /// signal may keep the log active.
+    ///
+    /// # Errors
+    ///
+    /// Any error is logged.
+    fn end(dev: &OpenDevice<'_, Self>) -> Result;
 
     /// Marks in `dirty` what was written in `range` since the last report, and clears it in the log
     /// after that. When marking fails, the log is not cleared and the report fails with that error,
@@ -103,6 +111,11 @@ impl<T: Logged> DmaLogging for T {
         T::with_context(dev, |cx| log.stop(cx))
     }
 
+    fn end(dev: &OpenDevice<'_, Self>) -> Result {
+        let log = dev.data().get_ref().log();
+        T::with_context(dev, |cx| log.close(cx))
+    }
+
     fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result {
         let log = dev.data().get_ref().log();
         T::with_context(dev, |cx| log.report(cx, range, dirty))
@@ -135,7 +148,7 @@ impl<T: DmaLogging> Vtable<T> {
     unsafe fn close(vdev: *mut bindings::vfio_device) {
         // SAFETY: By the requirements of this function.
         let dev = unsafe { OpenDevice::new(Device::<T>::from_raw(vdev)) };
-        if T::stop(&dev).is_err() {
+        if T::end(&dev).is_err() {
             dev_warn!(dev.pdev(), "stopping the DMA log failed\n");
         }
     }

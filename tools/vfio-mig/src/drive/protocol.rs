@@ -153,7 +153,10 @@ pub enum Call {
     /// Lets the pages of all held bitmaps in.
     Release,
     /// Stops the DMA log.
-    LogStop,
+    LogStop {
+        /// As for `report`.
+        of: Option<(i32, i32)>,
+    },
     /// `VFIO_DEVICE_RESET`.
     Reset,
     /// Reads from a region, with one pread(2).

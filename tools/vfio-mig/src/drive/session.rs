@@ -157,7 +157,15 @@ impl Session {
                 lock(&self.held).drain(..).try_for_each(|b| b.release())?;
                 Ok(Found::new())
             }
-            Call::LogStop => self.feature(vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP),
+            Call::LogStop { of: None } => self.feature(vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP),
+            Call::LogStop {
+                of: Some((process, number)),
+            } => {
+                let flags = vb::VFIO_DEVICE_FEATURE_SET | vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP;
+                let other = descriptor_of(*process, *number)?;
+                sys::feature(other.as_fd(), flags, 8, [0; 8])?;
+                Ok(Found::new())
+            }
             Call::Reset => {
                 self.device()?.reset()?;
                 Ok(Found::new())

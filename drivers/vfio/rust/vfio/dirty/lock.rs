@@ -77,7 +77,7 @@ impl<T: Unpin> LogLock<T> {
     }
 
     /// Runs `f` with the lock held, and then the work that was deferred meanwhile. Ignores signals:
-    /// STOP and the last close of a device use this.
+    /// only the last close of a device uses this, when no report can hold the lock.
     pub(crate) fn with<R>(&self, debtor: &impl Debtor<T>, f: impl FnOnce(&mut T) -> R) -> R {
         self.run(self.locked.lock(), debtor, f)
     }

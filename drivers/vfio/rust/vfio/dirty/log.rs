@@ -99,21 +99,34 @@ impl<T: Tracker> Log<T> {
         )
     }
 
-    /// Handles STOP and the close of the device. Without a session, ends what is left of a START or
-    /// STOP that has failed on the hardware.
+    /// Handles STOP. Without a session, ends what is left of a START or STOP that has failed on the
+    /// hardware.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`: a fatal signal ended the wait for the log lock, and the log is as it was. Those of
+    /// [`Tracker::stop`] and [`Tracker::settle`]; the log is not active even then.
+    pub(crate) fn stop(&self, cx: &T::Context<'_>) -> Result {
+        self.session.with_killable(self, |slot| self.end(slot, cx))
+    }
+
+    /// Handles the last close of the device, after which no report can hold the log lock, as
+    /// [`Self::stop`] does. A signal must not keep the log alive.
     ///
     /// # Errors
     ///
     /// Those of [`Tracker::stop`] and [`Tracker::settle`]; the log is not active even then.
-    pub(crate) fn stop(&self, cx: &T::Context<'_>) -> Result {
+    pub(crate) fn close(&self, cx: &T::Context<'_>) -> Result {
+        self.session.with(self, |slot| self.end(slot, cx))
+    }
+
+    fn end(&self, slot: &mut Option<Session<T>>, cx: &T::Context<'_>) -> Result {
         // Stop the hardware before the lock is released, so that a START that follows can use it.
-        self.session.with(self, |slot| {
-            self.active.store(false, Relaxed);
-            match slot.take() {
-                Some(session) => session.stop(cx),
-                None => T::settle(cx),
-            }
-        })
+        self.active.store(false, Relaxed);
+        match slot.take() {
+            Some(session) => session.stop(cx),
+            None => T::settle(cx),
+        }
     }
 
     /// Returns whether the log is active. Takes no lock.
