@@ -93,6 +93,9 @@ pub struct Plugged {
 /// [`mount_shared`], and whether the kernel has ended.
 pub type Companion<'a> = dyn FnMut(&mut Nic, &Path, &AtomicBool) + Send + 'a;
 
+/// Before a command: the process is killed when its parent, the thread of it, has ended.
+const LIFELINE: &str = "setpriv --pdeathsig KILL --";
+
 /// The line of a script that mounts the folder of its companion at [`SHARED`].
 pub(crate) fn mount_shared() -> String {
     format!("mount -t hostfs -o {SHARED_AT} none {SHARED} || fail shared folder\n")
@@ -126,10 +129,11 @@ impl Run<'_> {
         self.fill(&root)
             .with_context(|| format!("{}", root.display()))?;
         // The kernel needs HOME and puts its memory into TMPDIR, a tmpfs of the sandbox. `timeout`
-        // ends it for good; the processes that it traces die with it.
+        // ends it for good; the processes that it traces die with it. If this process is killed,
+        // `timeout` is, and then the kernel.
         let mut command = format!(
-            "TMPDIR=/tmp exec timeout --signal=KILL {} {NATIVE_AT}/{IMAGE} mem=768M uml_dir=/tmp \
-             root=/dev/root rootfstype=hostfs rootflags={TREE_AT} ro init=/init con=null \
+            "TMPDIR=/tmp exec {LIFELINE} timeout --signal=KILL {} {LIFELINE} {NATIVE_AT}/{IMAGE} \
+             mem=768M uml_dir=/tmp root=/dev/root rootfstype=hostfs rootflags={TREE_AT} ro init=/init con=null \
              con0=fd:0,fd:1 panic=-1 kunit.enable={} ",
             self.limit.as_secs(),
             u8::from(self.nic.is_none()),
