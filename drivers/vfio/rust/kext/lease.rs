@@ -31,16 +31,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
-            Full,
-            Release, //
+            Full, //
         },
         Arc, //
-    },
-    time::{
-        delay::fsleep,
-        Delta, //
     },
     transmute::{
         AsBytes,
@@ -48,8 +42,6 @@ use kernel::{
     },
 };
 
-/// Interval at which [`Lease::pause`] checks whether all users have left.
-const PAUSE_POLL: Delta = Delta::from_millis(1);
 /// The device, its BAR, and what the driver keeps with them.
 pub(crate) struct Hardware<T, const SIZE: usize> {
     // Declared and so dropped first: it may own DMA memory of the device.
@@ -102,7 +94,6 @@ pub(crate) struct Lease<T, const SIZE: usize> {
     #[pin]
     users: Users,
     revoked: Atomic<bool>,
-    paused: Atomic<bool>,
     #[pin]
     gone: Completion,
     hardware: UnsafeCell<Option<Hardware<T, SIZE>>>,
@@ -143,7 +134,6 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Lease<T, SIZE> {
             try_pin_init!(Self {
                 users <- Users::new(),
                 revoked: Atomic::new(false),
-                paused: Atomic::new(false),
                 gone <- Completion::new(),
                 hardware: UnsafeCell::new(Some(Hardware { data, mapped })),
                 // SAFETY: `revoke` closes the pool, and devres calls `revoke` before the device is
@@ -161,21 +151,17 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Lease<T, SIZE> {
     /// Enters as a user of the hardware. Returns `None` once revoked, while paused, or with 2^31 -
     /// 1 users inside. Can be called from any context.
     pub(crate) fn enter(&self) -> Option<Guard<'_, T, SIZE>> {
-        let guard = self.enter_in_pause()?;
-        // ORDERING: After the full `fetch_add` that counted this user, see `pause`.
-        if self.paused.load(Acquire) {
-            // Dropping the guard uncounts this user.
-            return None;
-        }
-        Some(guard)
+        self.users.enter().then(|| self.guard()).flatten()
     }
 
     /// Like [`Self::enter`], but also while paused. For the bus callbacks of the device, one of
     /// which called [`Self::pause`].
     pub(crate) fn enter_in_pause(&self) -> Option<Guard<'_, T, SIZE>> {
-        if !self.users.enter() {
-            return None;
-        }
+        self.users.enter_in_pause().then(|| self.guard()).flatten()
+    }
+
+    /// Makes the guard of a user that `users` has just counted.
+    fn guard(&self) -> Option<Guard<'_, T, SIZE>> {
         // SAFETY: This user is counted and the lease was not revoked before. So by the type
         // invariant `hardware` is `Some` and does not change until the user leaves.
         let hardware = unsafe { &*self.hardware.get() }.as_ref();
@@ -195,12 +181,7 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Lease<T, SIZE> {
     /// guard is the only user. Returns `None` once revoked.
     pub(crate) fn pause(&self) -> Option<Guard<'_, T, SIZE>> {
         let guard = self.enter_in_pause()?;
-        // ORDERING: Full, pairs with the full `fetch_add` of a user: either `enter` sees the mark,
-        // or the loop below sees that user.
-        self.paused.xchg(true, Full);
-        while self.users.inside() > 1 {
-            fsleep(PAUSE_POLL);
-        }
+        self.users.pause();
         Some(guard)
     }
 
@@ -211,8 +192,7 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Lease<T, SIZE> {
 
     /// Ends a pause: [`Self::enter`] succeeds again.
     pub(crate) fn unpause(&self) {
-        // ORDERING: Release, so that a user that enters sees what was done during the pause.
-        self.paused.store(false, Release);
+        self.users.unpause();
     }
 
     /// Refuses new users, waits for those inside, and drops the hardware. Sleeps. A call that comes

@@ -12,6 +12,7 @@
 //! | `device_link` | suspend and shutdown order of devices that are not parent and child |
 //! | `dma` | safe functions for DMA mask, bus mastering and reset |
 //! | `dma_pool` | DMA memory that is freed before its device is unbound |
+//! | `event` | a wake-up that coalesces |
 //! | `gfp` | allocation flags that give up before the OOM killer |
 //! | `global` | a global lock without `unsafe` at its user |
 //! | `iommu` | whether two devices share an IOMMU group |
@@ -41,6 +42,7 @@ pub(crate) mod debugfs;
 pub(crate) mod device_link;
 pub(crate) mod dma;
 pub(crate) mod dma_pool;
+pub(crate) mod event;
 pub(crate) mod gfp;
 pub(crate) mod global;
 pub(crate) mod iommu;

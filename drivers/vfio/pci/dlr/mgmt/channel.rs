@@ -7,7 +7,7 @@ use super::{
     log::Log, //
 };
 use crate::{
-    kext::completion::Event,
+    kext::event::Event,
     proto::admin::Command, //
 };
 use kernel::{

@@ -10,7 +10,12 @@ use kernel::{
     sync::atomic::{
         Acquire,
         Atomic,
-        Full, //
+        Full,
+        Release, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     },
 };
 
@@ -20,10 +25,16 @@ const REVOKED: i64 = 1 << 32;
 /// [`REVOKED`].
 const MAX_USERS: i64 = i32::MAX as i64;
 
+/// Interval at which [`Users::pause`] checks whether the others have left.
+const PAUSE_POLL: Delta = Delta::from_millis(1);
+
 /// Counts the users of a lease, refuses new ones, and waits for those inside.
+///
+/// `tools/dlr-loom` checks every interleaving of its users.
 #[pin_data]
 pub(super) struct Users {
     count: Atomic<i64>,
+    paused: Atomic<bool>,
     #[pin]
     left: Completion,
 }
@@ -33,13 +44,27 @@ impl Users {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             count: Atomic::new(0),
+            paused: Atomic::new(false),
             left <- Completion::new(),
         })
     }
 
-    /// Counts one more user. Returns `false` and counts none when revoked or at [`MAX_USERS`]. Can
-    /// be called from any context.
+    /// Counts one more user. Returns `false` and counts none when revoked, while paused, or at
+    /// [`MAX_USERS`]. Can be called from any context.
     pub(super) fn enter(&self) -> bool {
+        if !self.enter_in_pause() {
+            return false;
+        }
+        // ORDERING: After the full `fetch_add` that counted this user, see `pause`.
+        if !self.paused.load(Acquire) {
+            return true;
+        }
+        self.leave();
+        false
+    }
+
+    /// Like [`Self::enter`], but also while paused.
+    pub(super) fn enter_in_pause(&self) -> bool {
         // ORDERING: Full, pairs with the one in `revoke`: either `revoke` counts this user, or this
         // user sees [`REVOKED`].
         if self.count.fetch_add(1, Full) < MAX_USERS {
@@ -58,9 +83,22 @@ impl Users {
         }
     }
 
-    /// Returns the number of users inside.
-    pub(super) fn inside(&self) -> i64 {
-        self.count.load(Acquire) % REVOKED
+    /// Makes [`Self::enter`] fail until [`Self::unpause`], and waits until the caller, which has
+    /// entered, is the only user. Sleeps.
+    pub(super) fn pause(&self) {
+        // ORDERING: Full, pairs with the full `fetch_add` of a user: either `enter` sees the mark,
+        // or the loop below sees that user.
+        self.paused.xchg(true, Full);
+        // ORDERING: Acquire, so that what a user did is over once it is no longer counted.
+        while self.count.load(Acquire) % REVOKED > 1 {
+            fsleep(PAUSE_POLL);
+        }
+    }
+
+    /// Ends a pause: [`Self::enter`] succeeds again.
+    pub(super) fn unpause(&self) {
+        // ORDERING: Release, so that a user that enters sees what was done during the pause.
+        self.paused.store(false, Release);
     }
 
     /// Refuses new users and waits for those inside. Sleeps. Called once.
@@ -78,10 +116,6 @@ mod tests {
         sync::{
             atomic::Relaxed,
             Arc, //
-        },
-        time::{
-            delay::fsleep,
-            Delta, //
         },
         workqueue, //
     };
