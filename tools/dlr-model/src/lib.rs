@@ -27,7 +27,6 @@
 
 mod device;
 mod driver;
-pub mod owed;
 mod protocol;
 mod state;
 #[cfg(test)]

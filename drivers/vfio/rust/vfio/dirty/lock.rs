@@ -11,21 +11,14 @@
 //! rule 4).
 //!
 //! `owed` is not left set with the lock free and no thread on its way to drain, unless a thread has
-//! drained [`ROUNDS`] times and leaves the rest to the next one. Let N be the thread that sets
-//! `owed`, H the thread that holds the lock, and T a third thread:
+//! drained [`ROUNDS`] times and leaves the rest to the next one. A thread N stores `owed`, executes a
+//! full barrier and fails to take the lock. Each thread H that releases the lock after N has read
+//! it as taken executes a full barrier and loads `owed`. It reads `owed` as set or as cleared by a
+//! thread that then drains: both barriers forbid that it misses N's store (the store buffering
+//! pattern of tools/memory-model).
 //!
-//! * N stores `owed`, executes a full barrier and fails to take the lock. H releases the lock,
-//!   executes a full barrier and loads `owed`. N read the lock before its release, so H reads
-//!   `owed` as set: both barriers forbid the opposite (the store buffering pattern of
-//!   tools/memory-model).
-//! * T has released the lock, loads `owed` as set by N, executes a full barrier and fails to take
-//!   the lock, which H has taken meanwhile. H releases the lock, executes a full barrier, loads
-//!   `owed` and reads it as set, too: the barriers of T and H forbid the opposite (read-to-write
-//!   causality).
-//!
-//! `tools/dlr-model/src/owed.rs` checks every interleaving on a model with the store buffers of
-//! x86. It finds a lost drain when a barrier of the first case is removed. The second case can only
-//! fail on a more weakly ordered processor, which it does not model. Nor does it model [`ROUNDS`].
+//! `tools/dlr-loom` runs this file in every interleaving of three threads with every value that the
+//! barriers allow a load to return, and finds a lost drain when one of the barriers is removed.
 
 use crate::kext::killable::lock_killable;
 use kernel::{
@@ -125,8 +118,6 @@ impl<T: Unpin> LogLock<T> {
             if !self.owed.load(Relaxed) {
                 return;
             }
-            // ORDERING: Between the load of `owed` and the attempt to take the lock.
-            smp_mb(barrier::Full);
             let Some(mut guard) = self.locked.try_lock() else {
                 // The holder calls this function after it has released the lock.
                 return;
