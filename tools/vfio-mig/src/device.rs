@@ -88,7 +88,7 @@ impl Device {
             }
             _ => Arc::new(VfioContainer::new(None).map_err(advice::no_container)?),
         };
-        let inner = VfioDevice::new(&node.path, Arc::clone(&ops), true).map_err(|e| {
+        let inner = sys::open(&node.path, Arc::clone(&ops)).map_err(|e| {
             let neighbours = sysfs.host_neighbours(node);
             let facts = Facts {
                 node,

@@ -9,6 +9,8 @@
 //! | native kernels  | `native*/<key>`              | fragment, tool versions or, for |
 //! |                 |                              | the patched one, patches change |
 //! | QEMU of trixie  | `old-qemu/<key>`             | the root file system changes    |
+//! | selftests       | `selftests/<key>`            | kernel or root file system      |
+//! |                 |                              | changes                         |
 //! | Debian's kernel | `distro-kernel/<key>`        | the root file system changes    |
 //! | driver          | `trees/<tree>/module`        | `make` says so                  |
 //! | native driver   | `trees/<tree>/module-native*`| `make` says so                  |
@@ -26,6 +28,7 @@ mod old_qemu;
 pub(crate) mod programs;
 mod rootfs;
 pub mod sandbox;
+mod selftests;
 mod upstream;
 
 use std::{
@@ -189,6 +192,17 @@ impl Workshop {
     /// It cannot be fetched.
     pub fn old_qemu(&self) -> Result<PathBuf> {
         old_qemu::ensure(&self.cache, &self.rootfs()?)
+    }
+
+    /// A folder with the kernel's own VFIO selftests, for the box.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be built.
+    pub fn selftests(&self) -> Result<PathBuf> {
+        let kernel = self.kernel()?;
+        let top = kernel.parent().context("a kernel needs a folder")?;
+        selftests::ensure(&self.cache, &self.rootfs()?, top)
     }
 
     /// A folder with a kernel as Debian ships it, for guests: `vmlinuz`, and an initramfs

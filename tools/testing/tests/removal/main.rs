@@ -12,6 +12,7 @@ mod holds;
 mod neighbours;
 mod sleepers;
 mod starved;
+mod starved_life;
 
 use anyhow::{ensure, Context, Result};
 use serde_json::json;

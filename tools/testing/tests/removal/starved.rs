@@ -5,13 +5,13 @@
 //! `Documentation/fault-injection/fault-injection.rst` of Linux), those of vfio-pci-core included.
 
 use anyhow::{ensure, Context, Result};
-use dlr_testing::{drive::outcome, BoxConfig, NicConfig};
+use dlr_testing::drive::outcome;
 use serde_json::{json, Value};
 
 use super::{bench::Bench, ends::session};
 
 /// More allocations than any operation makes.
-const MANY: u32 = 400;
+pub(super) const MANY: u32 = 400;
 /// Pages that the log tracks.
 const PAGES: u64 = 256;
 
@@ -32,7 +32,7 @@ fn set(from: &'static str, to: &str) -> Operation {
     operation(from, false, json!({"cmd": "set", "state": to}))
 }
 
-/// All of them but opening and closing: each arc, each call of a session and of a log, and reset.
+/// All of them but opening and closing, which have a test of their own: each arc, each call of a session and of a log, and reset.
 fn operations() -> Vec<Operation> {
     let plain = |from, call| operation(from, false, call);
     vec![
@@ -67,7 +67,7 @@ fn is_garbage(call: &Value) -> bool {
 
 /// What fails are allocations that may sleep, of slabs and of more than one page: those of single pages
 /// are the page faults of the program, too.
-fn allow_failures(bench: &Bench) -> Result<()> {
+pub(super) fn allow_failures(bench: &Bench) -> Result<()> {
     bench
         .host
         .run(
@@ -93,7 +93,7 @@ fn starve(bench: &mut Bench, call: &Value, nth: u32) -> Result<(Value, String, b
 }
 
 /// The device is closed, and nothing is left over.
-fn finish_round(bench: &mut Bench) -> Result<()> {
+pub(super) fn finish_round(bench: &mut Bench) -> Result<()> {
     let status = bench.drives[0].ok(&json!({"cmd": "status"}))?;
     if status["open"] == true {
         bench.drives[0].close()?;
@@ -193,57 +193,5 @@ fn m5_each_allocation_of_each_operation_fails() -> Result<()> {
     }
     ensure!(all > 50, "{all} allocations failed in all");
     bench.check_works()?;
-    bench.finish()
-}
-
-/// Binding a function: each allocation of its probe fails, and it leaves nothing behind, such as a claim,
-/// that would keep it from binding next (S8, registration that fails).
-#[test]
-fn m5_each_allocation_of_a_bind_fails() -> Result<()> {
-    let nic = NicConfig::new(2).args(["--sriov-like"]);
-    // Linux 7.3 itself warns of two failures that it does not expect: of the IOMMU group of a group of VFIO
-    // that cannot be made (`vfio_create_group()`, `err_put`), and, when a vector is freed, of the files in
-    // /proc/irq that it could not make (`register_irq_proc()`).
-    let config = BoxConfig::for_test()
-        .nic(nic)
-        .expect_complaint("at vfio_group_release+")
-        .expect_complaint("at remove_proc_entry+")
-        .expect_complaint("[ cut here ]");
-    let mut bench = Bench::in_box(config)?;
-    allow_failures(&bench)?;
-    let drives = std::mem::take(&mut bench.drives);
-    for drive in drives {
-        drive.quit()?;
-    }
-    for (address, driver) in [
-        (bench.data[0].clone(), "dlr_vfio_pci"),
-        (bench.management.clone(), "dlr-mgmt"),
-    ] {
-        for nth in 1.. {
-            ensure!(nth < 4 * MANY, "does not end");
-            let ended = (|| {
-                bench.unbind(&address)?;
-                // All of it are builtins, so that what fails are allocations of the shell's own calls.
-                // That of the last line may be the one: then binding made fewer.
-                bench.host.run(&format!(
-                    "echo {nth} > /proc/self/fail-nth; \
-                     echo {address} > /sys/bus/pci/drivers/{driver}/bind; \
-                     read left < /proc/self/fail-nth && [ $left = 0 ] && echo starved; true"
-                ))
-            })()
-            .with_context(|| format!("allocation {nth} of binding {address}"))?;
-            if bench.host.driver(&address)?.as_deref() != Some(driver) {
-                bench
-                    .host
-                    .bind(&address, driver)
-                    .with_context(|| format!("after allocation {nth}"))?;
-            }
-            if !ended.contains("starved") {
-                ensure!(nth > 5, "{} allocations of a bind", nth - 1);
-                break;
-            }
-        }
-    }
-    bench.check_clean()?;
     bench.finish()
 }

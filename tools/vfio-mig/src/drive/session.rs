@@ -225,7 +225,7 @@ impl Session {
             .context("the device is not open")?;
         self.memory.clear();
         let last = Arc::strong_count(&device) == 1;
-        drop(device);
+        sys::close(device);
         Ok(found([("last", last.into())]))
     }
 

@@ -16,6 +16,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd},
+    path::Path,
     sync::Arc,
 };
 
@@ -82,6 +83,21 @@ pub fn read(mut data: &File, bytes: &mut [u8]) -> io::Result<usize> {
 /// The kernel's errno.
 pub fn write(mut data: &File, bytes: &[u8]) -> io::Result<usize> {
     starve::call(|| data.write(bytes))
+}
+
+/// Opens a device at a path, with all calls that `vfio-ioctls` makes for that, and in the address
+/// space of `ops`.
+///
+/// # Errors
+///
+/// Those of [`VfioDevice::new`].
+pub fn open(path: &Path, ops: Arc<dyn VfioOps>) -> Result<VfioDevice, VfioError> {
+    starve::call(|| VfioDevice::new(path, ops, true))
+}
+
+/// Closes a device, if this is the last reference to it.
+pub fn close<D>(device: Arc<D>) {
+    starve::call(|| drop(device));
 }
 
 /// The file of an open device, for as long as the device stays open.
