@@ -78,7 +78,7 @@ impl Pair {
     }
 
     fn ask_all(pdev: PciFunction<'_>, identity: &Identity) -> Result<Result<Self, Missing>> {
-        let mut missing = Missing::Nobody;
+        let mut missing = Missing::Unbound;
         for service in mgmt::candidates(identity.serial)? {
             if !may_own(pf_of(pdev, &service)) {
                 continue;

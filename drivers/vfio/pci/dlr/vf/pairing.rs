@@ -147,7 +147,7 @@ impl Pairing {
         let pair = match Pair::find(pdev, &self.identity, PATIENCE_LATER) {
             Ok(Ok(pair)) => pair,
             // Without a candidate the search costs nothing, so that no pause is needed.
-            Ok(Err(Missing::Nobody)) => return Err(ENOTCONN),
+            Ok(Err(Missing::Unbound)) => return Err(ENOTCONN),
             _ => {
                 current.failed = Some((Instant::now(), ENOTCONN));
                 return Err(ENOTCONN);

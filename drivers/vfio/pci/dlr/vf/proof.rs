@@ -41,7 +41,7 @@ pub(super) fn can_be_nonce(value: u64, before: Look) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Missing {
     /// No management function with the serial is bound.
-    Nobody,
+    Unbound,
     /// A management function with the serial is bound, but has not been proved to be this
     /// function's, or the function of this number is claimed.
     Unproved,
@@ -54,14 +54,14 @@ impl Missing {
     /// has bound.
     pub(super) fn at_probe(self) -> Error {
         match self {
-            Self::Nobody | Self::Unproved => EPROBE_DEFER,
+            Self::Unbound | Self::Unproved => EPROBE_DEFER,
             Self::NotOurs => ENODEV,
         }
     }
 
     pub(super) fn text(self) -> &'static CStr {
         match self {
-            Self::Nobody => c"its management function is not bound",
+            Self::Unbound => c"its management function is not bound",
             Self::Unproved => c"no management function with its serial has proved to be its own",
             Self::NotOurs => c"the management functions of its serial are of other NICs",
         }
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_may_come_is_waited_for() {
-        assert_eq!(Missing::Nobody.at_probe(), EPROBE_DEFER);
+        assert_eq!(Missing::Unbound.at_probe(), EPROBE_DEFER);
         assert_eq!(Missing::Unproved.at_probe(), EPROBE_DEFER);
         assert_eq!(Missing::NotOurs.at_probe(), ENODEV);
     }
