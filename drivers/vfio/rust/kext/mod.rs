@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `anon_file` | anonymous files made by a driver |
 //! | `budget` | a time limit for clean-ups that signals do not interrupt |
+//! | `cmdq` | the parts of a command queue that do not depend on its hardware |
 //! | `completion` | waits that are killable and have a timeout |
 //! | `crc32c` | the CRC-32C library |
 //! | `debugfs` | one debugfs directory for the module |
@@ -19,7 +20,9 @@
 //! | `irq` | threaded MSI-X handlers without `unsafe` at their user |
 //! | `killable` | killable and interruptible locking of a mutex |
 //! | `lease` | access to a bound device for users that sleep |
+//! | `lookup` | a value that a call looks up on first use |
 //! | `memcg` | charging memory to a user's cgroup from another thread |
+//! | `patience` | how long a call waits for a device, and what ends the wait |
 //! | `pci` | capability lookup, ids of any vendor, enabling undone by devres, the PF of a VF |
 //! | `pci_driver` | a PCI driver with error handlers, power management, shutdown and SR-IOV |
 //! | `pm` | runtime PM references |
@@ -29,13 +32,16 @@
 //! | `signal` | `fatal_signal_pending()` |
 //! | `sriov` | enabling and disabling VFs |
 //! | `testing` | a DMA device and user memory for KUnit |
+//! | `throttle` | a rate limit for messages without a lock |
 //! | `trace` | tracepoints of an out-of-tree module |
+//! | `trust` | whether a device was checked since it came back from an outage |
 //! | `user` | user copies of structs that derive zerocopy |
 
 pub(crate) mod anon_file;
 #[cfg(dlr_bench)]
 pub(crate) mod bench;
 pub(crate) mod budget;
+pub(crate) mod cmdq;
 pub(crate) mod completion;
 pub(crate) mod crc32c;
 pub(crate) mod debugfs;
@@ -49,7 +55,9 @@ pub(crate) mod iommu;
 pub(crate) mod irq;
 pub(crate) mod killable;
 pub(crate) mod lease;
+pub(crate) mod lookup;
 pub(crate) mod memcg;
+pub(crate) mod patience;
 pub(crate) mod pci;
 pub(crate) mod pci_driver;
 pub(crate) mod pm;
@@ -60,7 +68,9 @@ pub(crate) mod signal;
 pub(crate) mod sriov;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod testing;
+pub(crate) mod throttle;
 pub(crate) mod trace;
+pub(crate) mod trust;
 pub(crate) mod user;
 
 /// Fails the build if a type implements a trait.

@@ -21,6 +21,7 @@
 
 mod boxed;
 mod driver;
+pub(crate) mod policy;
 mod recovery;
 mod registration;
 

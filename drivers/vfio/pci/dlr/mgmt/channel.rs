@@ -2,12 +2,12 @@
 
 //! Channels: what the service keeps for each data function.
 
-use super::{
-    budget::Budget,
-    log::Log, //
-};
+use super::log::Log;
 use crate::{
-    kext::event::Event,
+    kext::{
+        budget::Budget,
+        event::Event, //
+    },
     proto::admin::Command, //
 };
 use kernel::{

@@ -3,14 +3,16 @@
 //! A command of the admin queue, from its creation to its completion.
 
 use super::{
-    admission::Class,
     channel::Channel,
-    fate::Dropped,
+    class::Class,
     memory::Buffer,
     stats::Stats, //
 };
 use crate::{
-    kext::completion::Completion,
+    kext::{
+        cmdq::fate::Dropped,
+        completion::Completion, //
+    },
     proto::admin::{
         self,
         Command,
@@ -238,12 +240,12 @@ impl Request {
         noted
     }
 
-    /// Describes the command for [`super::fate`]. The caller holds `Queue::state`.
+    /// Describes the command for [`crate::kext::cmdq::fate`]. The caller holds `Queue::state`.
     pub(super) fn dropped(&self) -> Dropped {
         Dropped {
             order: self.order(),
             function: self.function(),
-            kind: self.command.kind(),
+            kind: self.command.kind() as usize,
             idempotent: self.command.is_idempotent(),
             waited_for: !self.left.load(Relaxed) && !self.is_done(),
             late: self.late.load(Relaxed),

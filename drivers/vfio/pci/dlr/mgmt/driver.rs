@@ -13,12 +13,6 @@ use super::{
     },
     interrupt::Handler,
     outage,
-    policy::{
-        self,
-        Change,
-        Damage,
-        Vfs, //
-    },
     queue::Queue,
     service::Service, //
 };
@@ -33,6 +27,12 @@ use crate::{
         lease::Lease,
         pci_driver::{
             self,
+            policy::{
+                self,
+                Change,
+                Damage,
+                Vfs, //
+            },
             ChannelState,
             Verdict, //
         },

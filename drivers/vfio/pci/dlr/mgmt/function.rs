@@ -3,16 +3,12 @@
 //! Handles by which the driver of a data function uses the management function.
 
 use super::{
-    admission::Class,
-    budget::{
-        Budget,
-        Patience, //
-    },
     channel::{
         Channel,
         Claim,
         Client, //
     },
+    class::Class,
     memory::Buffer,
     service::{
         set_up_page,
@@ -20,14 +16,20 @@ use super::{
     },
     ticket::Ticket, //
 };
-use crate::mgmt::ring::Words;
-use crate::proto::{
-    admin::Command,
-    identify::Cap,
-    status_page,
-    FnInfo,
-    FnState,
-    StatusPage, //
+use crate::{
+    kext::{
+        budget::Budget,
+        cmdq::ring::Words,
+        patience::Patience, //
+    },
+    proto::{
+        admin::Command,
+        identify::Cap,
+        status_page,
+        FnInfo,
+        FnState,
+        StatusPage, //
+    },
 };
 use kernel::{
     prelude::*,

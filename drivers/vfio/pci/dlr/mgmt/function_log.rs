@@ -6,7 +6,6 @@
 //! the ring itself is never held across a wait for a command.
 
 use super::{
-    budget::Patience,
     function::Function,
     log::{
         self,
@@ -24,7 +23,8 @@ use super::{
 use crate::{
     kext::{
         completion::Wait,
-        gfp::USER, //
+        gfp::USER,
+        patience::Patience, //
     },
     proto::{
         admin::{
@@ -171,7 +171,7 @@ impl Function {
     }
 
     /// Stops the log and frees the ring; succeeds also if no log is active. Ignores signals and
-    /// takes no longer than one [`Budget`](super::Budget).
+    /// takes no longer than one [`Budget`](crate::kext::budget::Budget).
     pub(crate) fn log_stop(&self) -> Result {
         self.channel.log.lock().active = false;
         self.clean_up(Command::log_stop(self.channel.number), &self.budget())?;

@@ -6,11 +6,9 @@
 //! memory cannot: it is in the pool of the [`Hardware`](super::hardware::Hardware), and after
 //! unbind the calls of the buffer fail with `ENOTCONN`.
 
-use super::{
-    hardware::Guard,
-    ring::Words, //
-};
+use super::hardware::Guard;
 use crate::kext::{
+    cmdq::ring::Words,
     dma_pool::Slice,
     gfp::USER, //
 };

@@ -5,18 +5,17 @@
 //!
 //! # Parts
 //!
-//! * [`driver`]: callbacks of the PCI core. [`policy`]: their decisions. [`outage`]: resets,
-//!   suspend, and the end of DMA.
+//! * [`driver`]: callbacks of the PCI core, with the decisions of
+//!   [`policy`](crate::kext::pci_driver::policy). [`outage`]: resets, suspend, and the end of DMA.
 //! * [`service`]: the service of a bound management function, and the registry of services.
-//!   [`trust`], [`verify`]: whether the device is the same after an outage.
+//!   [`verify`]: whether the device is the same after an outage.
 //! * [`function`], [`function_log`], [`prepared`]: handles through which the driver of a data
 //!   function submits commands.
-//! * [`queue`]: the admin queue. [`command`]: a command. [`ticket`], [`budget`]: waits for
-//!   commands. Without side effects: [`slots`] and [`ring`] for the state of the rings,
-//!   [`admission`] and [`line`] for the division of slots, [`fate`] and [`life`] for recoveries,
-//!   [`throttle`] for messages.
-//! * [`hardware`]: registers and shared rings. [`memory`]: DMA buffers. [`log`], [`piece`]: log
-//!   rings.
+//! * [`queue`]: the admin queue. [`command`]: a command. [`ticket`]: waits for
+//!   commands. [`class`] and [`line`]: which command gets a slot. The parts that do not depend on
+//!   the contract are in [`cmdq`](crate::kext::cmdq).
+//! * [`hardware`]: registers and shared rings. [`memory`]: DMA buffers. [`ring`], [`log`],
+//!   [`piece`]: log rings.
 //! * [`interrupt`]: interrupt handlers. [`channel`]: state of a data function. [`stats`],
 //!   [`debugfs`]: counters and files.
 //!
@@ -47,7 +46,7 @@
 //!
 //! 1. If a command is overdue, the commands of its function in both rows are aborted. The overdue
 //!    command ends with `ETIMEDOUT`; the other commands of the function are submitted again or end
-//!    with `EIO` ([`fate`]). No other function is affected.
+//!    with `EIO` ([`fate`](crate::kext::cmdq::fate)). No other function is affected.
 //! 2. The driver performs the reset handshake if the abort is overdue, a completion matches no
 //!    command, something else has reset the device, or the device has completed nothing between two
 //!    aborts and a third overdue command. Idempotent commands for which a thread waits are
@@ -97,40 +96,32 @@
 
 #![forbid(unsafe_code)]
 
-mod admission;
-mod budget;
 mod channel;
+mod class;
 mod command;
 mod debugfs;
 mod driver;
-mod fate;
 mod function;
 mod function_log;
 mod hardware;
 mod interrupt;
-mod life;
 mod line;
 mod log;
 mod memory;
 mod outage;
 mod piece;
-mod policy;
 mod prepared;
 mod queue;
 mod ring;
 mod service;
-mod slots;
 mod stats;
-mod throttle;
 mod ticket;
-mod trust;
 mod verify;
 
 /// Margin that is added to every deadline of the device for the latency of the driver, in
 /// milliseconds.
 const MARGIN_MS: u32 = 500;
 
-pub(crate) use budget::Budget;
 pub(crate) use channel::{
     Claim,
     Client,

@@ -8,24 +8,22 @@
 //! and status pages: their users get errors at once and can start again after the outage.
 
 use super::{
-    budget::{
-        Budget,
-        Patience, //
-    },
     channel::Channel,
     hardware::{
         self,
         Registers, //
     },
-    policy::{
-        self,
-        LastResort, //
-    },
     queue::Queue,
     service::Service, //
 };
 use crate::kext::{
+    budget::Budget,
     dma,
+    patience::Patience,
+    pci_driver::policy::{
+        self,
+        LastResort, //
+    },
     sriov, //
 };
 use kernel::{

@@ -9,12 +9,8 @@
 //! submitted under it ([`Prepared::submit`]).
 
 use super::{
-    admission::Class,
-    budget::{
-        Budget,
-        Patience, //
-    },
     channel::Reader,
+    class::Class,
     command::{
         Memory,
         Request, //
@@ -24,7 +20,13 @@ use super::{
     queue::Queue,
     ticket::Ticket, //
 };
-use crate::proto::admin::Command;
+use crate::{
+    kext::{
+        budget::Budget,
+        patience::Patience, //
+    },
+    proto::admin::Command, //
+};
 use core::mem::MaybeUninit;
 use kernel::{
     prelude::*,

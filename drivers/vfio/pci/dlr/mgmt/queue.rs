@@ -7,20 +7,27 @@
 //! queue.
 
 use super::{
-    budget::Budget,
     channel::Channel,
     command::Request,
     hardware::{
         self,
         Hardware, //
     },
-    life::{
-        Life,
-        Millis, //
-    },
     stats::Stats, //
 };
-use crate::proto::{admin, regs};
+use crate::{
+    kext::{
+        budget::Budget,
+        cmdq::life::{
+            Life,
+            Millis, //
+        },
+    },
+    proto::{
+        admin,
+        regs, //
+    },
+};
 use desk::Desk;
 use kernel::{
     io::Io,
@@ -168,7 +175,7 @@ impl Queue {
         let mut taken = 0usize;
         let mut room: Functions = 0;
         for place in batch.iter_mut() {
-            let Some(words) = state.cq.pop(&hw.data().cq) else {
+            let Some(words) = state.cq.pop(&hw.data().cq, admin::phase) else {
                 break;
             };
             let answer = admin::Completion::decode(words);

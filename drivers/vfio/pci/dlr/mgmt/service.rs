@@ -3,7 +3,6 @@
 //! The service that a bound management function offers to the drivers of its data functions.
 
 use super::{
-    budget::Patience,
     channel::Channel,
     hardware::Limits,
     memory::Buffer,
@@ -11,18 +10,19 @@ use super::{
         Queue,
         VECTOR, //
     },
-    ring::Words,
-    stats::Stats,
-    trust::Trust, //
+    stats::Stats, //
 };
 use crate::{
     kext::{
         self,
+        cmdq::ring::Words,
         device_link::DeviceLink,
+        patience::Patience,
         registry::{
             Published,
             Registry, //
-        }, //
+        },
+        trust::Trust, //
     },
     proto::{
         admin::Command,

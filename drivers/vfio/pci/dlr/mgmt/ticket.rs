@@ -3,17 +3,17 @@
 //! Waits for submitted commands.
 
 use super::{
-    budget::{
-        Budget,
-        Patience, //
-    },
     command::{
         Reply,
         Request, //
     },
     queue::Queue, //
 };
-use crate::kext::completion::Wait;
+use crate::kext::{
+    budget::Budget,
+    completion::Wait,
+    patience::Patience, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //

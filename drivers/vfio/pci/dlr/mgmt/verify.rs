@@ -7,22 +7,26 @@
 //! callback's budget, the calls that come later check it before they use it.
 
 use super::{
-    budget::Patience,
     hardware::{
         self,
         Limits, //
     },
     memory::Buffer,
-    policy,
     service::{
         ask,
         Service, //
     }, //
 };
-use crate::proto::{
-    admin::Command,
-    identify,
-    FnInfo, //
+use crate::{
+    kext::{
+        patience::Patience,
+        pci_driver::policy, //
+    },
+    proto::{
+        admin::Command,
+        identify,
+        FnInfo, //
+    },
 };
 use kernel::prelude::*;
 

@@ -6,17 +6,17 @@
 
 use super::{
     load::Sink,
-    lookup::Lookup,
     save::{
         pending,
         Source, //
     },
 };
 use crate::{
-    mgmt::{
-        Budget,
-        Function, //
+    kext::{
+        budget::Budget,
+        lookup::Lookup, //
     },
+    mgmt::Function,
     proto::FnState,
     trace,
     vfio::{

@@ -13,9 +13,11 @@ use super::stream::{
     Parser, //
 };
 use crate::{
-    kext::gfp::USER,
+    kext::{
+        budget::Budget,
+        gfp::USER, //
+    },
     mgmt::{
-        Budget,
         Buffer,
         Function,
         Prepared,

@@ -32,7 +32,6 @@ mod driver;
 mod engine;
 mod identity;
 mod load;
-mod lookup;
 mod outgoing;
 mod pair;
 mod pairing;

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     kext::{
         self,
+        budget::Budget,
         device_link::DeviceLink, //
     },
     mgmt::{
         self,
-        Budget,
         Claim,
         Function,
         Service, //

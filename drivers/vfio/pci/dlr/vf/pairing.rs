@@ -44,7 +44,7 @@ use kernel::{
 /// 6.6.2), and a function that leaves D3cold may read as all ones for a second (section 2.3.1).
 const PATIENCE_AT_PROBE: Delta = Delta::from_millis(1200);
 /// The same for a call of a user, who may hold other locks of VFIO. In a round each candidate that
-/// does not answer takes one [`Budget`](crate::mgmt::Budget).
+/// does not answer takes one [`Budget`](crate::kext::budget::Budget).
 const PATIENCE_LATER: Delta = Delta::from_millis(200);
 /// Time for which calls do not search again after a search that asked management functions in vain.
 const BACKOFF: Delta = Delta::from_millis(1000);
@@ -174,8 +174,8 @@ impl Pairing {
     }
 
     /// Notes that the last user begins to close the device. Until [`Self::end_closing`] no call
-    /// searches, and all clean-up shares one [`Budget`](crate::mgmt::Budget). Sleeps while another
-    /// thread searches.
+    /// searches, and all clean-up shares one [`Budget`](crate::kext::budget::Budget). Sleeps
+    /// while another thread searches.
     pub(super) fn begin_closing(&self) {
         let mut current = self.current.lock();
         current.closing = true;

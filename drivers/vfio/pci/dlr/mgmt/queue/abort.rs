@@ -9,16 +9,14 @@ use super::{
     Queue, //
 };
 use crate::{
-    mgmt::{
-        hardware::{
-            self,
-            Guard, //
-        },
-        life::{
-            self,
-            Attempt,
-            Millis, //
-        },
+    kext::cmdq::life::{
+        self,
+        Attempt,
+        Millis, //
+    },
+    mgmt::hardware::{
+        self,
+        Guard, //
     },
     proto::admin,
 };

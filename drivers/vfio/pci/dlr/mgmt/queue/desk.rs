@@ -3,17 +3,22 @@
 //! State of a recovery, which one thread at a time advances under `Queue::desk`.
 
 use super::state::State;
-use crate::mgmt::{
-    command::Request,
-    fate::{
-        Dropped,
-        Judge, //
+use crate::{
+    kext::{
+        cmdq::{
+            fate::{
+                Dropped,
+                Judge, //
+            },
+            life::{
+                Life,
+                Millis, //
+            },
+        },
+        throttle::Throttle, //
     },
-    life::{
-        Life,
-        Millis, //
-    },
-    throttle::Throttle, //
+    mgmt::command::Request,
+    proto::admin::KINDS, //
 };
 use kernel::{
     prelude::*,
@@ -22,7 +27,7 @@ use kernel::{
 
 /// State that the steps of a recovery need.
 pub(super) struct Desk {
-    judge: Judge,
+    judge: Judge<KINDS>,
     /// Commands that were dropped, and their description at that time, because a waiter may leave
     /// while the driver decides about them. Empty between steps.
     pub(super) dropped: KVec<(Arc<Request>, Dropped)>,
@@ -55,7 +60,7 @@ impl Desk {
         let Self { judge, dropped, .. } = self;
         let State {
             slots,
-            admission,
+            shares,
             line,
             ..
         } = state;
@@ -63,7 +68,7 @@ impl Desk {
         slots.remove_if(
             |request| of(request),
             |request| {
-                admission.give(request.function(), request.class());
+                shares.give(request.function(), request.class());
                 let mut what = request.dropped();
                 what.waited_for &= !lost;
                 judge.hear(&what);

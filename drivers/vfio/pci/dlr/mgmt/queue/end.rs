@@ -7,9 +7,9 @@ use super::{
     Queue,
     State, //
 };
-use crate::mgmt::{
-    line::Line,
-    slots::Slots, //
+use crate::{
+    kext::cmdq::slots::Slots,
+    mgmt::line::Line, //
 };
 use kernel::prelude::*;
 

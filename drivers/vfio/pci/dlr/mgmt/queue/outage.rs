@@ -7,9 +7,9 @@ use super::{
     Life,
     Queue, //
 };
-use crate::mgmt::{
-    budget::Budget,
-    hardware::Guard, //
+use crate::{
+    kext::budget::Budget,
+    mgmt::hardware::Guard, //
 };
 use kernel::prelude::*;
 

@@ -7,8 +7,8 @@
 //! queue is reset. [`life`] decides about the steps, [`fate`] about the commands.
 //!
 //! [`abort`]: super::abort
-//! [`life`]: crate::mgmt::life
-//! [`fate`]: crate::mgmt::fate
+//! [`life`]: crate::kext::cmdq::life
+//! [`fate`]: crate::kext::cmdq::fate
 
 use super::{
     desk::Desk,
@@ -18,9 +18,25 @@ use super::{
     VECTOR, //
 };
 use crate::{
-    kext::gfp::DEVICE,
-    mgmt::{
+    kext::{
         budget::Budget,
+        cmdq::{
+            life::{
+                self,
+                Attempt,
+                Millis,
+                Move,
+                Seen, //
+            },
+            ring::{
+                Consumer,
+                Producer,
+                Words, //
+            },
+        },
+        gfp::DEVICE, //
+    },
+    mgmt::{
         command::{
             Memory,
             Request, //
@@ -28,18 +44,6 @@ use crate::{
         hardware::{
             self,
             Guard, //
-        },
-        life::{
-            self,
-            Attempt,
-            Millis,
-            Move,
-            Seen, //
-        },
-        ring::{
-            Consumer,
-            Producer,
-            Words, //
         },
     },
     proto::admin::Command,
@@ -200,8 +204,11 @@ impl Queue {
     }
 
     fn step_life(&self, desk: &mut Desk, hw: &Guard<'_>, life: Life, now: Millis) {
+        let status = hardware::status(hw);
         let seen = Seen {
-            status: hardware::status(hw),
+            ready: status.ready(),
+            fatal: status.fatal(),
+            gone: status.is_gone(),
             resetting: hardware::is_resetting(hw),
         };
         match life::next(life, seen, now) {

@@ -3,22 +3,25 @@
 //! State of the queue under its spin lock.
 
 use crate::{
-    mgmt::{
-        admission::{
-            Admission,
-            Class, //
-        },
-        command::Request,
+    kext::cmdq::{
         life::{
             Life,
             Millis, //
         },
-        line::Line,
         ring::{
             Consumer,
             Producer, //
         },
+        shares::Shares,
         slots::Slots, //
+    },
+    mgmt::{
+        class::{
+            Class,
+            CLASSES, //
+        },
+        command::Request,
+        line::Line, //
     },
     proto::{
         admin,
@@ -44,9 +47,9 @@ pub(super) fn bit(function: u16) -> Functions {
 pub(super) struct State {
     pub(super) life: Life,
     pub(super) sq: Producer,
-    pub(super) cq: Consumer,
+    pub(super) cq: Consumer<{ admin::CQE_WORDS }>,
     pub(super) slots: Slots<Arc<Request>>,
-    pub(super) admission: Admission,
+    pub(super) shares: Shares<CLASSES>,
     pub(super) line: Line<Arc<Request>>,
     /// Functions whose commands are being aborted. The driver submits none of their commands.
     pub(super) aborting: Functions,
@@ -65,7 +68,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// Those of [`Admission::new`].
+    /// Those of [`Shares::new`].
     pub(super) fn new(order: u32, functions: usize) -> Result<Self> {
         let slots = 1usize.checked_shl(order).ok_or(EINVAL)?;
         Ok(Self {
@@ -73,7 +76,7 @@ impl State {
             sq: Producer::new(order),
             cq: Consumer::new(order),
             slots: Slots::new(order)?,
-            admission: Admission::new(order, functions)?,
+            shares: Shares::new(order, functions)?,
             line: Line::new(slots.saturating_add(functions))?,
             aborting: 0,
             submitted: 0,
@@ -99,19 +102,19 @@ impl State {
             Life::Held => return Err(EIO),
             _ => return Ok(false),
         }
-        let scarce = self.admission.is_scarce(class);
+        let scarce = self.shares.is_scarce(class);
         let before = |r: &Arc<Request>| r.class() == class && (scarce || r.function() == function);
         Ok(!self.slots.is_full()
             && self.sq.has_room()
-            && self.admission.fits(function, class)
+            && self.shares.fits(function, class)
             && self.closed() & bit(function) == 0
             && !self.line.any(before))
     }
 
     /// Counts the slot that a command returns. Returns the functions that may find room now.
     pub(super) fn give(&mut self, function: u16, class: Class) -> Functions {
-        self.admission.give(function, class);
-        if self.admission.is_scarce(class) {
+        self.shares.give(function, class);
+        if self.shares.is_scarce(class) {
             Functions::MAX
         } else {
             bit(function)
@@ -135,11 +138,11 @@ impl State {
         if self.slots.is_full() || !self.sq.has_room() {
             return None;
         }
-        let admission = &self.admission;
+        let shares = &self.shares;
         self.line.take(|request| {
             !request.is_done()
                 && closed & bit(request.function()) == 0
-                && admission.fits(request.function(), request.class())
+                && shares.fits(request.function(), request.class())
         })
     }
 }
@@ -168,7 +171,7 @@ mod tests {
     fn v2_each_command_waits_for_room_of_its_own_class() -> Result {
         let mut state = up(4, 16)?;
         for function in 1..=4 {
-            state.admission.take(function, Class::State);
+            state.shares.take(function, Class::State);
         }
         let commit = request(Command::load_commit(0))?;
         let write = request(Command::load_write(0))?;
@@ -185,7 +188,7 @@ mod tests {
     fn room_that_a_function_has_alone_wakes_that_function() -> Result {
         let mut state = up(10, 16)?;
         for class in [Class::Bulk, Class::State] {
-            state.admission.take(5, class);
+            state.shares.take(5, class);
             assert_eq!(state.give(5, class), bit(5));
         }
         Ok(())

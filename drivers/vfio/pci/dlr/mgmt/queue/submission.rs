@@ -8,11 +8,13 @@ use super::{
     State, //
 };
 use crate::{
-    kext::completion::Wait,
+    kext::{
+        completion::Wait,
+        patience::Patience, //
+    },
     mgmt::{
-        admission::Class,
-        budget::Patience,
         channel::Channel,
+        class::Class,
         command::{
             Memory,
             Request, //
@@ -245,7 +247,7 @@ impl Queue {
             .saturating_add(MARGIN_MS);
         state.submitted = state.submitted.wrapping_add(1);
         request.submitted(state.submitted, allowed);
-        state.admission.take(function, request.class());
+        state.shares.take(function, request.class());
         match state.slots.insert(request.clone()) {
             Ok(id) => {
                 let pushed = state.sq.push(&hw.data().sq, &request.encode(id));
@@ -258,7 +260,7 @@ impl Queue {
             // `insert` fails only without a free slot. The submitter has a reference, so this does
             // not drop the last one.
             Err(_) => {
-                state.admission.give(function, request.class());
+                state.shares.give(function, request.class());
                 request.give_back();
                 request.finish(Err(EIO));
             }

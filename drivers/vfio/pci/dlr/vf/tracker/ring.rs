@@ -6,13 +6,15 @@
 //! worst moment. Rules are those of section "Dirty log" in `dlr-contract.rst`.
 
 use super::{
-    super::lookup::Lookup,
     device::LogDevice,
     stale::Stale,
     stats::RingStats, //
 };
 use crate::{
-    kext::gfp,
+    kext::{
+        gfp,
+        lookup::Lookup, //
+    },
     mgmt::{
         Client,
         LogConfig, //

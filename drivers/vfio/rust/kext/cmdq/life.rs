@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! States of the admin queue, and its next state after each observation. Without side effects.
+//! States of a command queue, and its next state after each observation. Without side effects.
+//!
+//! The hardware has a bit READY, which rises when it uses the rings and falls in a reset handshake,
+//! a bit FATAL, and a reset of the whole function that ends all that the function does for its
+//! users.
 //!
 //! ```text
 //!    an abort is overdue or fails, bad completion  READY falls
@@ -12,19 +16,17 @@
 //!                                     second time and later
 //! ```
 //!
-//! A recovery has no thread of its own: each thread that waits for a command advances it by a step,
-//! see [`super::queue::Queue::step`]. If a signal or a budget ends that wait, the next thread that
-//! waits continues the recovery.
+//! A recovery has no thread of its own: each thread that waits for a command advances it by a step.
+//! If a signal or a budget ends that wait, the next thread that waits continues the recovery.
 
-use crate::proto::regs::STATUS;
 use kernel::prelude::*;
 
 /// Time in milliseconds since the queue was created.
-pub(super) type Millis = u64;
+pub(crate) type Millis = u64;
 
-/// State of the admin queue.
+/// State of the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Life {
+pub(crate) enum Life {
     /// The queue accepts commands.
     Up,
     /// A completion was invalid, or the state of the ring is unknown. A reset handshake must come
@@ -61,7 +63,7 @@ pub(super) enum Life {
 
 impl Life {
     /// Returns whether a recovery is under way, which threads advance by steps.
-    pub(super) fn is_moving(self) -> bool {
+    pub(crate) fn is_moving(self) -> bool {
         matches!(
             self,
             Self::Suspect | Self::Quieting { .. } | Self::Resetting { .. } | Self::Enabling { .. }
@@ -71,26 +73,30 @@ impl Life {
 
 /// Contents of the registers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    /// The STATUS register.
-    pub(super) status: STATUS,
-    /// `DLR_CONTROL_RESET` reads as 1.
-    pub(super) resetting: bool,
+pub(crate) struct Seen {
+    /// The device uses the queue.
+    pub(crate) ready: bool,
+    /// The queue needs a reset handshake before the device can use it.
+    pub(crate) fatal: bool,
+    /// The registers read as all ones, as they do if the device is gone.
+    pub(crate) gone: bool,
+    /// A reset of the whole function is under way.
+    pub(crate) resetting: bool,
 }
 
 /// Next action of a recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Move {
+pub(crate) enum Move {
     /// Read the registers again soon.
     Wait,
     /// Enable the queue: the device has let go of rings and buffers.
     Enable {
-        /// Logs, sessions and status pages have ended.
+        /// The reset of the whole function came before.
         reset: bool,
     },
     /// Submit commands: the queue works.
     Run {
-        /// Logs, sessions and status pages have ended.
+        /// As for [`Self::Enable`].
         reset: bool,
     },
     /// Give up: the device has not followed.
@@ -98,28 +104,25 @@ pub(super) enum Move {
 }
 
 /// Returns the next action of a recovery.
-pub(super) fn next(life: Life, seen: Seen, now: Millis) -> Move {
+pub(crate) fn next(life: Life, seen: Seen, now: Millis) -> Move {
     let (until, done) = match life {
         Life::Quieting { until } => {
             // An earlier reset that was overdue may still be under way. Until it ends, the device
             // ignores writes to other registers.
-            let quiet = !seen.status.ready() && !seen.resetting;
+            let quiet = !seen.ready && !seen.resetting;
             (until, quiet.then_some(Move::Enable { reset: false }))
         }
         Life::Resetting { until } => {
             let quiet = !seen.resetting;
             (until, quiet.then_some(Move::Enable { reset: true }))
         }
-        Life::Enabling { until, reset } => {
-            let ready = seen.status.ready();
-            (until, ready.then_some(Move::Run { reset }))
-        }
+        Life::Enabling { until, reset } => (until, seen.ready.then_some(Move::Run { reset })),
         _ => return Move::Wait,
     };
-    if seen.status.is_gone() {
+    if seen.gone {
         return Move::Fail;
     }
-    if matches!(life, Life::Enabling { .. }) && seen.status.fatal() {
+    if matches!(life, Life::Enabling { .. }) && seen.fatal {
         return Move::Fail;
     }
     match done {
@@ -131,25 +134,25 @@ pub(super) fn next(life: Life, seen: Seen, now: Millis) -> Move {
 
 /// Means to recover the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Attempt {
-    /// The reset handshake, which does not affect functions, sessions and logs.
+pub(crate) enum Attempt {
+    /// The reset handshake, which affects the queue only.
     Handshake,
-    /// The reset of the whole function, which ends sessions and logs.
+    /// The reset of the whole function, which ends all that the function does for its users.
     Reset,
 }
 
-/// Returns whether a recovery that begins in the state `from` tells the clients that their logs and
-/// sessions have ended. The outage has told them before, and the recovery must not end a log whose
-/// LOG_START waits for the end of the outage.
-pub(super) fn ends_uses(attempt: Attempt, from: Life) -> bool {
+/// Returns whether a recovery that begins in the state `from` tells the users that the device has
+/// ended what it did for them. An outage has told them before, and the recovery must not end what a
+/// command begins that waits for the end of the outage.
+pub(crate) fn ends_uses(attempt: Attempt, from: Life) -> bool {
     attempt == Attempt::Reset && from != Life::Held
 }
 
 /// Number of failures in a row after which a recovery resets the whole function.
-pub(super) const RESET_AFTER: u32 = 2;
+pub(crate) const RESET_AFTER: u32 = 2;
 
 /// Chooses the means of the next recovery after `failures` failures in a row.
-pub(super) fn attempt(failures: u32) -> Attempt {
+pub(crate) fn attempt(failures: u32) -> Attempt {
     if failures < RESET_AFTER {
         Attempt::Handshake
     } else {
@@ -163,7 +166,7 @@ const SILENT_ABORTS: u32 = 2;
 /// Chooses a recovery instead of an abort if the device has completed nothing during the last
 /// `silent` aborts. Such a device confirms aborts but executes no commands. A recovery costs the
 /// other functions little, because their commands have not been completed either.
-pub(super) fn instead_of_abort(silent: u32, failures: u32) -> Option<Attempt> {
+pub(crate) fn instead_of_abort(silent: u32, failures: u32) -> Option<Attempt> {
     (silent >= SILENT_ABORTS).then(|| attempt(failures))
 }
 
@@ -173,7 +176,7 @@ const PAUSE_MS: Millis = 250;
 const MAX_PAUSE_MS: Millis = 16_000;
 
 /// Returns how long commands fail at once after `failures` failures in a row.
-pub(super) fn pause_ms(failures: u32) -> Millis {
+pub(crate) fn pause_ms(failures: u32) -> Millis {
     let doublings = failures.saturating_sub(1).min(6);
     PAUSE_MS
         .checked_shl(doublings)
@@ -181,7 +184,7 @@ pub(super) fn pause_ms(failures: u32) -> Millis {
         .min(MAX_PAUSE_MS)
 }
 
-#[kunit_tests(dlr_mgmt_life)]
+#[kunit_tests(kext_cmdq_life)]
 mod tests {
     use super::*;
 
@@ -190,7 +193,9 @@ mod tests {
 
     fn seen(status: u32, resetting: bool) -> Seen {
         Seen {
-            status: STATUS::from_raw(status),
+            ready: status & READY != 0,
+            fatal: status & FATAL != 0,
+            gone: status == u32::MAX,
             resetting,
         }
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long a call waits for the device, and what ends the wait.
+//! How long a call waits for a device, and what ends the wait.
 
-pub(crate) use crate::kext::budget::Budget;
-use crate::kext::{
+use super::{
+    budget::Budget,
     completion::{
         Completion,
         Wait, //
@@ -21,10 +21,10 @@ use kernel::{
 
 /// Limit of a wait.
 #[derive(Clone, Copy)]
-pub(super) enum Patience<'a> {
-    /// The deadline of the command; a fatal signal ends the wait.
+pub(crate) enum Patience<'a> {
+    /// No limit but the deadline of a command; a fatal signal ends the wait.
     Killable,
-    /// The deadline of the command; any signal ends the wait.
+    /// As [`Self::Killable`], but any signal ends the wait.
     Interruptible,
     /// What is left of the budget; signals do not end the wait.
     Within(&'a Budget),
@@ -32,7 +32,7 @@ pub(super) enum Patience<'a> {
 
 impl Patience<'_> {
     /// Returns the longest wait that is left, in jiffies.
-    pub(super) fn limit(&self) -> Jiffies {
+    pub(crate) fn limit(&self) -> Jiffies {
         match self {
             Self::Killable | Self::Interruptible => Jiffies::MAX,
             Self::Within(budget) => msecs_to_jiffies(budget.left_ms()),
@@ -45,7 +45,7 @@ impl Patience<'_> {
     /// # Errors
     ///
     /// The error of `allocate`.
-    pub(super) fn allocate<T, E>(&self, allocate: impl Fn(Flags) -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn allocate<T, E>(&self, allocate: impl Fn(Flags) -> Result<T, E>) -> Result<T, E> {
         match (allocate(gfp::USER), self) {
             (Err(_), Self::Within(_)) => allocate(gfp::LAST_RESORT),
             (result, _) => result,
@@ -53,7 +53,7 @@ impl Patience<'_> {
     }
 
     /// Waits for `done` for at most `time`.
-    pub(super) fn wait(&self, done: &Completion, time: Jiffies) -> Wait {
+    pub(crate) fn wait(&self, done: &Completion, time: Jiffies) -> Wait {
         match self {
             Self::Killable => done.wait_killable_timeout(time),
             Self::Interruptible => done.wait_interruptible_timeout(time),
@@ -62,12 +62,12 @@ impl Patience<'_> {
     }
 
     /// Returns whether a budget is used up.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self, Self::Within(budget) if budget.left_ms() == 0)
     }
 }
 
-#[kunit_tests(dlr_mgmt_budget)]
+#[kunit_tests(kext_patience)]
 mod tests {
     use super::*;
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decisions of the driver of the management function. Without side effects.
+//! Decisions of the driver of a management function: one that serves the drivers of other functions
+//! of its device, among them its VFs. Without side effects.
 
-use crate::kext::pci_driver::{
+use super::recovery::{
     ChannelState,
     Verdict, //
 };
 use kernel::prelude::*;
 
-/// Means to stop a device that has not followed `DLR_CONTROL_RESET`.
+/// Means to stop a device that has not followed a reset of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum LastResort {
+pub(crate) enum LastResort {
     /// An FLR, which affects the management function only.
     Flr,
     /// None but to disable bus mastering. An FLR of a PF clears VF Enable (PCIe 6.0, section
@@ -21,7 +22,7 @@ pub(super) enum LastResort {
 
 /// Chooses the means. `gone` means that the registers read as all ones; `vfs` is the number of
 /// enabled VFs.
-pub(super) const fn last_resort(gone: bool, vfs: u16) -> LastResort {
+pub(crate) const fn last_resort(gone: bool, vfs: u16) -> LastResort {
     if vfs == 0 && !gone {
         LastResort::Flr
     } else {
@@ -31,18 +32,18 @@ pub(super) const fn last_resort(gone: bool, vfs: u16) -> LastResort {
 
 /// Treatment of the VFs when the management function is unbound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Vfs {
+pub(crate) enum Vfs {
     /// No VFs are enabled.
     None,
     /// The VFs stay enabled, and the next bind finds them.
     Keep,
-    /// The VFs are removed while the queue is still running.
+    /// The VFs are removed while the management function still serves their drivers.
     Remove,
 }
 
 /// Decides about the VFs. `bound` means that a driver is bound to one of them. `leaving` means that
 /// the module is being unloaded, so that no driver is left for the management function.
-pub(super) const fn vfs_at_unbind(vfs: u16, bound: bool, leaving: bool) -> Vfs {
+pub(crate) const fn vfs_at_unbind(vfs: u16, bound: bool, leaving: bool) -> Vfs {
     match (vfs, bound, leaving) {
         (0, _, _) => Vfs::None,
         (_, true, false) => Vfs::Keep,
@@ -52,7 +53,7 @@ pub(super) const fn vfs_at_unbind(vfs: u16, bound: bool, leaving: bool) -> Vfs {
 
 /// A change of the number of VFs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Nothing to do.
     None,
     /// Enable this number of VFs.
@@ -62,13 +63,14 @@ pub(super) enum Change {
 }
 
 /// Decides what `sriov_configure` does, if `now` VFs are enabled, `wanted` are asked for, and the
-/// NIC has `functions` data functions. `alive` means that the admin queue is not down for good.
+/// device has `functions` functions for them. `alive` means that the management function can serve
+/// their drivers.
 ///
 /// # Errors
 ///
-/// `EBUSY` if another number of VFs is enabled, `ERANGE` if the NIC has fewer functions, `EIO` if
-/// the queue is down: the management function could pair no VF.
-pub(super) fn change_of_vfs(now: u16, wanted: u16, functions: u32, alive: bool) -> Result<Change> {
+/// `EBUSY` if another number of VFs is enabled, `ERANGE` if the device has fewer functions, `EIO`
+/// if it is not `alive`.
+pub(crate) fn change_of_vfs(now: u16, wanted: u16, functions: u32, alive: bool) -> Result<Change> {
     match (now, wanted) {
         (now, wanted) if now == wanted => Ok(Change::None),
         (_, 0) => Ok(Change::Remove),
@@ -81,18 +83,18 @@ pub(super) fn change_of_vfs(now: u16, wanted: u16, functions: u32, alive: bool) 
 
 /// Effect of a PCI error on the management function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     /// None. If the error lost a transaction of this function, the deadline of a command passes,
-    /// and the recovery of the queue deals with it.
+    /// and the driver recovers from that.
     None,
-    /// The bus will be reset, which ends logs and sessions.
+    /// The bus will be reset, which ends all that the device does for the other drivers.
     Reset,
     /// The function will not return.
     Gone,
 }
 
 /// Returns the effect of an error that leaves the channel in `state`.
-pub(super) const fn damage(state: ChannelState) -> Damage {
+pub(crate) const fn damage(state: ChannelState) -> Damage {
     match state {
         ChannelState::Normal => Damage::None,
         ChannelState::Frozen => Damage::Reset,
@@ -100,9 +102,9 @@ pub(super) const fn damage(state: ChannelState) -> Damage {
     }
 }
 
-/// Returns the result of `error_detected`. `alive` is as for [`change_of_vfs`]: a queue that was
-/// down before the error loses nothing, and must not cost the data functions a reset.
-pub(super) const fn verdict(damage: Damage, alive: bool) -> Verdict {
+/// Returns the result of `error_detected`. `alive` is as for [`change_of_vfs`]: a function
+/// that served no driver before the error loses nothing, and must not cost the others a reset.
+pub(crate) const fn verdict(damage: Damage, alive: bool) -> Verdict {
     match (damage, alive) {
         (Damage::None, _) => Verdict::CanRecover,
         (Damage::Reset, true) => Verdict::NeedReset,
@@ -113,7 +115,7 @@ pub(super) const fn verdict(damage: Damage, alive: bool) -> Verdict {
 }
 
 /// Returns the result of `mmio_enabled`. `answers` means that the device answers reads.
-pub(super) const fn verdict_after_look(alive: bool, answers: bool) -> Verdict {
+pub(crate) const fn verdict_after_look(alive: bool, answers: bool) -> Verdict {
     if !alive || answers {
         Verdict::Recovered
     } else {
@@ -129,7 +131,7 @@ pub(super) const fn verdict_after_look(alive: bool, answers: bool) -> Verdict {
 ///
 /// `ENODEV` if it is another device. On any other error that is not known, and the device must not
 /// be used before it is.
-pub(super) fn after_outage(registers: Option<bool>, functions: Result) -> Result {
+pub(crate) fn after_outage(registers: Option<bool>, functions: Result) -> Result {
     match (registers, functions) {
         (Some(false), _) => Err(ENODEV),
         (None, Ok(())) => Err(EIO),
@@ -137,7 +139,7 @@ pub(super) fn after_outage(registers: Option<bool>, functions: Result) -> Result
     }
 }
 
-#[kunit_tests(dlr_mgmt_policy)]
+#[kunit_tests(kext_pci_driver_policy)]
 mod tests {
     use super::*;
 

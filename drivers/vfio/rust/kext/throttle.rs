@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Rate limit for messages, so that a faulty device cannot flood the kernel log. Without side
-//! effects.
+//! Rate limit for messages, so that a faulty device cannot flood the kernel log. Unlike
+//! `struct ratelimit_state` it has no lock: the lock of its owner protects it.
 
-use super::life::Millis;
 use kernel::prelude::*;
 
 /// Number of messages that may be printed at once.
 const BURST: u32 = 10;
 /// Time after which one more message may be printed, in milliseconds.
-const REFILL_MS: Millis = 5_000;
+const REFILL_MS: u64 = 5_000;
 
 /// A token bucket.
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     tokens: u32,
     since: Millis,
     kept_back: u32,
@@ -20,7 +19,7 @@ pub(super) struct Throttle {
 
 impl Throttle {
     /// Creates a full bucket.
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             tokens: BURST,
             since: 0,
@@ -28,9 +27,9 @@ impl Throttle {
         }
     }
 
-    /// Returns `None` if a message must not be printed at `now`, or else the number of messages
+    /// Returns `None` if a message must not be printed at `now`, a time in milliseconds, or else the number of messages
     /// suppressed before it.
-    pub(super) fn allow(&mut self, now: Millis) -> Option<u32> {
+    pub(crate) fn allow(&mut self, now: u64) -> Option<u32> {
         let passed = now.saturating_sub(self.since).checked_div(REFILL_MS);
         let passed = passed.unwrap_or(0);
         if passed != 0 {
@@ -51,7 +50,7 @@ impl Throttle {
     }
 }
 
-#[kunit_tests(dlr_mgmt_throttle)]
+#[kunit_tests(kext_throttle)]
 mod tests {
     use super::*;
 

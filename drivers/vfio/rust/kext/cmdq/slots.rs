@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ids of the commands in flight. This is a data structure only, without a lock.
+//! Ids of commands in flight. This is a data structure only, without a lock.
 
 use kernel::prelude::*;
 
 /// A fixed number of slots. An id is the index of a slot and a generation that changes with each
 /// use, so that a completion that comes twice or too late matches no command until the generation
 /// has wrapped: with 1024 slots after 64 uses of the slot.
-pub(super) struct Slots<T> {
+pub(crate) struct Slots<T> {
     entries: KVec<Slot<T>>,
     /// Index at which the search for a free slot starts.
     next: usize,
@@ -21,7 +21,7 @@ struct Slot<T> {
 
 impl<T> Slots<T> {
     /// Creates `1 << order` free slots.
-    pub(super) fn new(order: u32) -> Result<Self> {
+    pub(crate) fn new(order: u32) -> Result<Self> {
         let count = 1usize.checked_shl(order).ok_or(EINVAL)?;
         let mut entries = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
@@ -41,17 +41,17 @@ impl<T> Slots<T> {
     }
 
     /// Returns whether [`Self::insert`] would fail.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.used >= self.entries.len()
     }
 
     /// Returns the number of slots in use.
-    pub(super) fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used
     }
 
     /// Stores `value` in a free slot and returns its id, or gives `value` back if there is none.
-    pub(super) fn insert(&mut self, value: T) -> Result<u16, T> {
+    pub(crate) fn insert(&mut self, value: T) -> Result<u16, T> {
         let count = self.entries.len();
         if self.is_full() {
             return Err(value);
@@ -73,7 +73,7 @@ impl<T> Slots<T> {
     }
 
     /// Frees the slot of `id` and returns its value, or `None` if no such id is in use.
-    pub(super) fn remove(&mut self, id: u16) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: u16) -> Option<T> {
         let count = self.entries.len();
         let index = usize::from(id) & count.wrapping_sub(1);
         let slot = self.entries.get_mut(index)?;
@@ -87,7 +87,7 @@ impl<T> Slots<T> {
     }
 
     /// Frees the slots whose values `drop` chooses, and hands the values to `sink`.
-    pub(super) fn remove_if(&mut self, drop: impl Fn(&T) -> bool, mut sink: impl FnMut(T)) {
+    pub(crate) fn remove_if(&mut self, drop: impl Fn(&T) -> bool, mut sink: impl FnMut(T)) {
         for slot in self.entries.iter_mut() {
             if let Some(value) = slot.value.take_if(|value| drop(value)) {
                 self.used = self.used.saturating_sub(1);
@@ -97,12 +97,12 @@ impl<T> Slots<T> {
     }
 
     /// Iterates over the values.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|slot| slot.value.as_ref())
     }
 }
 
-#[kunit_tests(dlr_mgmt_slots)]
+#[kunit_tests(kext_cmdq_slots)]
 mod tests {
     use super::*;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Trust in the device after an outage: it may be another one, or have other firmware. `verify.rs`
-//! checks it.
+//! Trust in a device after an outage, that is, a reset or a suspend while it stays bound. The device
+//! that comes back may be another one, or have other firmware. The driver compares it with the one
+//! that it has bound, in the callback that ends the outage or before a later call uses the device.
 
 use kernel::{
     prelude::*,
@@ -13,14 +14,14 @@ use kernel::{
 
 /// The outages from which the device has come back, and the last after which it was found to be the
 /// same.
-pub(super) struct Trust {
+pub(crate) struct Trust {
     returns: Atomic<u32>,
     checked: Atomic<u32>,
 }
 
 impl Trust {
     /// Trusts the device that was bound.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             returns: Atomic::new(0),
             checked: Atomic::new(0),
@@ -28,25 +29,25 @@ impl Trust {
     }
 
     /// Notes that the device comes back from an outage, before a thread may use it.
-    pub(super) fn lose(&self) {
-        // ORDERING: The state of the queue, which changes after this under its lock, tells threads
-        // that they may use the device.
+    pub(crate) fn lose(&self) {
+        // ORDERING: The caller tells threads that they may use the device only after this, under a
+        // lock.
         self.returns.fetch_add(1, Relaxed);
     }
 
     /// Returns the outage after which the device was not checked, if there is one.
-    pub(super) fn doubt(&self) -> Option<u32> {
+    pub(crate) fn doubt(&self) -> Option<u32> {
         let returns = self.returns.load(Relaxed);
         (returns != self.checked.load(Relaxed)).then_some(returns)
     }
 
     /// Notes that a check that began with this `doubt` has found the same device.
-    pub(super) fn regain(&self, doubt: u32) {
+    pub(crate) fn regain(&self, doubt: u32) {
         self.checked.store(doubt, Relaxed);
     }
 }
 
-#[kunit_tests(dlr_mgmt_trust)]
+#[kunit_tests(kext_trust)]
 mod tests {
     use super::*;
 
