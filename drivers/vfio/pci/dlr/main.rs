@@ -102,7 +102,7 @@ impl InPlaceModule for Dlr {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             #[cfg(dlr_bench)]
-            vf::bench();
+            vfio::bench::ring::run::<proto::log::LogWord>();
             params::Config::load()?;
             mgmt::init()?;
             Ok(try_pin_init!(Self {

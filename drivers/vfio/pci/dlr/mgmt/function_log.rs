@@ -9,15 +9,8 @@ use super::{
     function::Function,
     log::{
         self,
-        Drained,
-        Ring,
-        Until, //
+        Ring, //
     },
-    piece::{
-        Flow,
-        Piece, //
-    },
-    ring::CHUNK,
     ticket::Ticket, //
 };
 use crate::{
@@ -35,6 +28,17 @@ use crate::{
         identify::Cap,
         Range,
         SyncScope, //
+    },
+    vfio::dirty::ring::{
+        memory::{
+            Drained,
+            Until, //
+        },
+        piece::{
+            Flow,
+            Piece, //
+        },
+        CHUNK,
     },
 };
 use kernel::{

@@ -1,105 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log ring of a data function, and the driver's consumption of it.
+//! The log ring of a data function, and its registers.
 
-use super::{
-    hardware::Guard,
-    piece::{
-        Flow,
-        Piece,
-        Writes, //
-    },
-    ring::{
-        Chunks,
-        LogConsumer,
-        CHUNK, //
-    }, //
-};
+use super::hardware::Guard;
 use crate::{
-    kext::dma_pool::Slice,
     proto::{
-        log::Entry,
+        log::LogWord,
         regs, //
     },
+    vfio::dirty::ring::memory::LogRing, //
 };
 use kernel::{
-    dma::Coherent,
-    io::{
-        io_project,
-        Io,
-        IoBase, //
-    },
-    prelude::*,
-    sync::barrier::{
-        dma_mb,
-        Full, //
-    },
+    io::Io,
+    prelude::*, //
 };
 
-#[cfg(dlr_bench)]
-mod bench;
-#[cfg(CONFIG_KUNIT = "y")]
-mod tests_of_drains;
-
-/// Number of parts of a ring. A drain returns consumed slots to the device after each part.
-const BATCHES: u32 = 4;
-
-/// End of a drain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Until {
-    /// The drain ends at this value of LOG_POSTED. A missing entry before it is an error.
-    Count(u32),
-    /// The drain ends at the first entry that is not written yet, after one ring at most.
-    Empty,
-}
-
-/// Result of a drain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Drained {
-    /// Number of entries consumed.
-    pub(crate) entries: u32,
-    /// The sink has stopped the drain.
-    pub(crate) stopped: bool,
-}
-
-/// A log ring and its consumer count.
-pub(crate) struct Ring {
-    memory: Slice<[u64; CHUNK]>,
-    consumer: LogConsumer,
-    /// An entry or a count was invalid. All later drains fail ("Dirty log", rule 10, in
-    /// `dlr-contract.rst`).
-    failed: bool,
-}
-
-impl Chunks for Coherent<[[u64; CHUNK]]> {
-    #[inline]
-    fn chunk(&self, index: usize) -> Option<[u64; CHUNK]> {
-        let copy = || -> Result<[u64; CHUNK]> { Ok(io_project!(self, [try: index]).copy_read()) };
-        copy().ok()
-    }
-
-    #[inline(always)]
-    fn read<T>(&self, index: usize, to: &mut [T], mut f: impl FnMut(u64) -> T) -> bool {
-        // Without the DMA address, which would be computed, and checked, for each word.
-        let memory = self.as_view().as_sys_mem();
-        let mut read = || -> Result {
-            for (index, places) in (index..).zip(to.chunks_exact_mut(CHUNK)) {
-                for (offset, place) in places.iter_mut().enumerate() {
-                    *place = f(io_project!(memory, [try: index][try: offset]).read_val());
-                }
-            }
-            Ok(())
-        };
-        read().is_ok()
-    }
-
-    #[inline]
-    fn word(&self, index: usize, offset: usize) -> Option<u64> {
-        let read =
-            || -> Result<u64> { Ok(io_project!(self, [try: index][try: offset]).read_val()) };
-        read().ok()
-    }
-}
+/// A log ring of the contract.
+pub(super) type Ring = LogRing<LogWord>;
 
 /// The log of a data function. It keeps the ring until the device is known not to write it.
 pub(super) struct Log {
@@ -127,142 +44,6 @@ impl Log {
             Some(ring) if self.active => Ok(ring),
             _ => Err(EINVAL),
         }
-    }
-}
-
-impl Ring {
-    /// Creates an empty ring in zeroed memory of `1 << order` words.
-    pub(super) fn new(memory: Slice<[u64; CHUNK]>, order: u32) -> Self {
-        Self {
-            memory,
-            consumer: LogConsumer::new(order),
-            failed: false,
-        }
-    }
-
-    /// Consumes entries up to `until`, or until `sink` stops the drain. `doorbell` returns slots to
-    /// the device, given the consumer count.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` for an entry that the contract does not define, an entry that is missing, or an
-    /// invalid count; all later drains fail, too. `ENOTCONN` after the binding has ended.
-    pub(crate) fn drain(
-        &mut self,
-        until: Until,
-        mut sink: impl FnMut(Piece<'_>) -> Flow,
-        doorbell: impl Fn(u32),
-    ) -> Result<Drained> {
-        if self.failed {
-            return Err(EIO);
-        }
-        let limit = match until {
-            Until::Count(posted) => self
-                .consumer
-                .outstanding(posted)
-                .ok_or_else(|| self.fail())?,
-            Until::Empty => self.consumer.size(),
-        };
-        let mut drained = Drained {
-            entries: 0,
-            stopped: false,
-        };
-        // A report that finds nothing posted, of which VMMs make thousands a second, does not pay
-        // for the empty batch below.
-        if limit == 0 {
-            return Ok(drained);
-        }
-        let batch = self.consumer.size() / BATCHES;
-        let mut writes = Writes::new();
-        let mut given = 0;
-        let end = loop {
-            if drained.entries >= limit || drained.stopped {
-                break Ok(());
-            }
-            if writes.make_room(&mut sink) == Flow::Stop {
-                drained.stopped = true;
-                break Ok(());
-            }
-            let posted = until != Until::Empty;
-            let consumer = &mut self.consumer;
-            // The memory is freed when the binding ends, which waits for this closure.
-            let fetched = self.memory.with(|memory| {
-                let before = drained.entries;
-                // At once, and when that is not possible one chunk after the other.
-                let mut bite = u32::MAX;
-                loop {
-                    // Not longer than slots are kept from the device.
-                    let since = drained.entries.saturating_sub(given);
-                    let left = limit.saturating_sub(drained.entries);
-                    let most = batch.saturating_sub(since).max(CHUNK as u32).min(left);
-                    if since >= batch || most < CHUNK as u32 || !writes.has_room() {
-                        break;
-                    }
-                    let most = most.min(bite) as usize;
-                    match writes.extend(most, |runs| consumer.fetch_writes(memory, runs)) {
-                        0 if bite == CHUNK as u32 => break,
-                        0 => bite = CHUNK as u32,
-                        got => {
-                            // CAST: At most what a batch has.
-                            consumer.advance(got as u32);
-                            drained.entries = drained.entries.saturating_add(got as u32);
-                        }
-                    }
-                }
-                let most = limit.saturating_sub(drained.entries);
-                (drained.entries == before).then(|| consumer.fetch(memory, most, posted))
-            });
-            let fetched = match fetched {
-                Ok(fetched) => fetched,
-                Err(error) => break Err(error),
-            };
-            if let Some(fetched) = fetched {
-                if fetched.words().is_empty() {
-                    break if posted { Err(self.fail()) } else { Ok(()) };
-                }
-                for &word in fetched.words() {
-                    let Some(entry) = Entry::decode(word) else {
-                        self.failed = true;
-                        break;
-                    };
-                    self.consumer.advance(1);
-                    drained.entries = drained.entries.saturating_add(1);
-                    if writes.take(entry, word, &mut sink) == Flow::Stop {
-                        drained.stopped = true;
-                        break;
-                    }
-                }
-                if self.failed {
-                    break Err(EIO);
-                }
-            }
-            if drained.entries.saturating_sub(given) >= batch {
-                given = drained.entries;
-                self.give_back(&doorbell);
-            }
-        };
-        // After an error, too: the pages that consumed entries name stay dirty.
-        if writes.flush(&mut sink) == Flow::Stop {
-            drained.stopped = true;
-        }
-        end?;
-        if drained.entries != given {
-            self.give_back(&doorbell);
-        }
-        Ok(drained)
-    }
-
-    fn give_back(&self, doorbell: &impl Fn(u32)) {
-        // ORDERING: Full, for two reasons. The slots are read before the doorbell returns them to
-        // the device. The pages are read after the entries that name them, by the user who copies
-        // them ("Dirty log", rule 1, in `dlr-contract.rst`).
-        dma_mb(Full);
-        doorbell(self.consumer.head());
-    }
-
-    fn fail(&mut self) -> Error {
-        self.failed = true;
-        EIO
     }
 }
 

@@ -14,8 +14,8 @@
 //! * [`queue`]: the admin queue. [`command`]: a command. [`ticket`]: waits for
 //!   commands. [`class`] and [`line`]: which command gets a slot. The parts that do not depend on
 //!   the contract are in [`cmdq`](crate::kext::cmdq).
-//! * [`hardware`]: registers and shared rings. [`memory`]: DMA buffers. [`ring`], [`log`],
-//!   [`piece`]: log rings.
+//! * [`hardware`]: registers and shared rings. [`memory`]: DMA buffers. [`log`]: log
+//!   rings.
 //! * [`interrupt`]: interrupt handlers. [`channel`]: state of a data function. [`stats`],
 //!   [`debugfs`]: counters and files.
 //!
@@ -109,10 +109,8 @@ mod line;
 mod log;
 mod memory;
 mod outage;
-mod piece;
 mod prepared;
 mod queue;
-mod ring;
 mod service;
 mod stats;
 mod ticket;
@@ -134,14 +132,7 @@ pub(crate) use driver::{
 };
 pub(crate) use function::Function;
 pub(crate) use function_log::LogConfig;
-#[cfg(dlr_bench)]
-pub(crate) use log::Ring;
-pub(crate) use log::Until;
 pub(crate) use memory::Buffer;
-pub(crate) use piece::{
-    Flow,
-    Piece, //
-};
 pub(crate) use prepared::Prepared;
 pub(crate) use service::{
     candidates,

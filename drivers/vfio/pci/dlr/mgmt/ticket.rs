@@ -106,8 +106,8 @@ impl Ticket {
     /// Gives up the reply, and returns how often the command was submitted again after an abort or
     /// a reset of the queue. The command is not submitted again after this call.
     ///
-    /// For a LOG_SYNC, each submission may have posted one more marker, see `Ring::sync_once` in
-    /// `vf/tracker/drain.rs`.
+    /// For a LOG_SYNC, each submission may have posted one more marker, see
+    /// `RingTracker::sync_once` in `vfio/dirty/ring/sync.rs`.
     pub(crate) fn retire(self) -> u32 {
         // ORDERING: A recovery decides and counts under this lock, so the count is final.
         self.queue.with_state(|| {

@@ -1,99 +1,98 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Entries of a dirty-log ring ("Log ring" in `include/uapi/linux/dlr.h`).
+//!
+//! [`bitfield!`] takes literal positions. They are compared with those of the header below.
 
-use super::PAGE_SHIFT;
-use crate::proto::dlr;
-use kernel::prelude::*;
-
-const TYPE_MASK: u64 = (1 << dlr::DLR_LOG_ENTRY_TYPE_BITS) - 1;
-const RUN_MASK: u64 = (1 << dlr::DLR_LOG_ENTRY_RUN_BITS) - 1;
-
-static_assert!(RUN_MASK + 1 == dlr::DLR_LOG_ENTRY_MAX_RUN as u64);
-static_assert!(dlr::DLR_LOG_COOKIE_BITS == 64 - dlr::DLR_LOG_ENTRY_ADDR_SHIFT);
-
-/// A decoded entry of a log ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Entry {
-    /// The function wrote into these granules.
-    Write {
-        /// First byte of the first granule.
-        iova: u64,
-        /// Number of granules, 1 to 256.
-        granules: u32,
+use crate::{
+    proto::dlr,
+    vfio::dirty::{
+        ring::{
+            format::{
+                self,
+                Entry,
+                Format, //
+            },
+            CHUNK, //
+        },
+        run::Run,
     },
-    /// Marker of the SYNC with this cookie.
-    Sync {
-        /// Cookie of the command.
-        cookie: u64,
-    },
-    /// The ring was full. The device logs no writes until a SYNC with `DLR_LOG_SYNC_F_ALL`.
-    Lost,
+};
+use kernel::{
+    bitfield,
+    prelude::*, //
+};
+
+bitfield! {
+    /// An entry, as the device writes it.
+    pub(crate) struct LogWord(u64) {
+        /// WRITE: number of the first page. SYNC: the cookie. LOST: 0.
+        63:12 high;
+        /// WRITE: number of granules less one. Otherwise 0.
+        11:4 run;
+        /// `DLR_LOG_WRITE`, `DLR_LOG_SYNC` or `DLR_LOG_LOST`.
+        3:1 kind;
+        /// Flips with each pass over the ring.
+        0:0 phase => bool;
+    }
 }
 
-impl Entry {
-    /// Decodes an entry that the device has written, according to its phase bit.
-    ///
-    /// Returns `None` for an entry that the contract does not define. After such an entry the log
-    /// cannot be trusted ("Dirty log", rule 10, in `dlr-contract.rst`).
+static_assert!(LogWord::PHASE_SHIFT == dlr::DLR_LOG_ENTRY_PHASE_SHIFT);
+static_assert!(LogWord::KIND_SHIFT == dlr::DLR_LOG_ENTRY_TYPE_SHIFT);
+static_assert!(
+    LogWord::KIND_MASK >> LogWord::KIND_SHIFT == (1 << dlr::DLR_LOG_ENTRY_TYPE_BITS) - 1
+);
+static_assert!(LogWord::RUN_SHIFT == dlr::DLR_LOG_ENTRY_RUN_SHIFT);
+static_assert!(LogWord::RUN_MASK >> LogWord::RUN_SHIFT == dlr::DLR_LOG_ENTRY_MAX_RUN as u64 - 1);
+static_assert!(dlr::DLR_LOG_ENTRY_RUN_BITS == 8);
+static_assert!(LogWord::HIGH_SHIFT == dlr::DLR_LOG_ENTRY_ADDR_SHIFT);
+static_assert!(LogWord::HIGH_SHIFT == format::PAGE_SHIFT);
+static_assert!(dlr::DLR_LOG_COOKIE_BITS == 64 - dlr::DLR_LOG_ENTRY_ADDR_SHIFT);
+// What `Format` requires of a WRITE entry.
+static_assert!(LogWord::KIND_MASK | LogWord::PHASE_MASK == (1 << LogWord::RUN_SHIFT) - 1);
+static_assert!(LogWord::HIGH_SHIFT == LogWord::RUN_SHIFT + 8);
+static_assert!(1 << *crate::proto::LOG_RING_ORDERS.start() == CHUNK);
+static_assert!(dlr::DLR_LOG_POSTED_COUNT_MASK == u32::MAX >> (32 - LogWord::COUNT_BITS));
+
+impl Format for LogWord {
+    const TAG_BITS: u32 = LogWord::RUN_SHIFT;
+    const COUNT_BITS: u32 = 31;
+
     #[inline]
-    pub(crate) fn decode(word: u64) -> Option<Self> {
-        let kind = ((word >> dlr::DLR_LOG_ENTRY_TYPE_SHIFT) & TYPE_MASK) as u32;
-        let run = (word >> dlr::DLR_LOG_ENTRY_RUN_SHIFT) & RUN_MASK;
-        let high = word >> dlr::DLR_LOG_ENTRY_ADDR_SHIFT;
-        match kind {
-            dlr::DLR_LOG_WRITE => Some(Self::Write {
-                iova: high << PAGE_SHIFT,
-                granules: run as u32 + 1,
-            }),
-            dlr::DLR_LOG_SYNC if run == 0 => Some(Self::Sync { cookie: high }),
-            dlr::DLR_LOG_LOST if run == 0 && high == 0 => Some(Self::Lost),
+    fn phase(word: u64) -> bool {
+        Self::from_raw(word).phase()
+    }
+
+    #[inline]
+    fn write_tag(phase: bool) -> u64 {
+        Self::zeroed()
+            .with_const_kind::<{ dlr::DLR_LOG_WRITE as u64 }>()
+            .with_phase(phase)
+            .into_raw()
+    }
+
+    /// Undefined entries are those of "Dirty log", rule 10, in `dlr-contract.rst`.
+    #[inline]
+    fn decode(word: u64) -> Option<Entry> {
+        let entry = Self::from_raw(word);
+        let (run, high) = (entry.run().get(), entry.high().get());
+        match entry.kind().get() as u32 {
+            dlr::DLR_LOG_WRITE => Some(Entry::Write(Run::from_word(word >> Self::TAG_BITS))),
+            dlr::DLR_LOG_SYNC if run == 0 => Some(Entry::Sync { cookie: high }),
+            dlr::DLR_LOG_LOST if run == 0 && high == 0 => Some(Entry::Lost),
             _ => None,
         }
     }
 
-    /// Encodes the entry as a device writes it on a pass with `phase`.
     #[cfg(any(CONFIG_KUNIT = "y", dlr_bench))]
-    pub(crate) fn encode(self, phase: bool) -> u64 {
-        let (kind, run, high) = match self {
-            Self::Write { iova, granules } => (
-                dlr::DLR_LOG_WRITE,
-                u64::from(granules - 1),
-                iova >> PAGE_SHIFT,
-            ),
-            Self::Sync { cookie } => (dlr::DLR_LOG_SYNC, 0, cookie),
-            Self::Lost => (dlr::DLR_LOG_LOST, 0, 0),
+    fn encode(entry: Entry, phase: bool) -> u64 {
+        let (kind, above) = match entry {
+            Entry::Write(run) => (dlr::DLR_LOG_WRITE, run.start() << 8 | run.more()),
+            Entry::Sync { cookie } => (dlr::DLR_LOG_SYNC, cookie << 8),
+            Entry::Lost => (dlr::DLR_LOG_LOST, 0),
         };
-        high << dlr::DLR_LOG_ENTRY_ADDR_SHIFT
-            | run << dlr::DLR_LOG_ENTRY_RUN_SHIFT
-            | u64::from(kind) << dlr::DLR_LOG_ENTRY_TYPE_SHIFT
-            | u64::from(phase) << dlr::DLR_LOG_ENTRY_PHASE_SHIFT
+        above << Self::TAG_BITS | u64::from(kind) << Self::KIND_SHIFT | u64::from(phase)
     }
-}
-
-/// Mask of the type and the phase of an entry.
-pub(crate) const TAG_MASK: u64 =
-    TYPE_MASK << dlr::DLR_LOG_ENTRY_TYPE_SHIFT | 1 << dlr::DLR_LOG_ENTRY_PHASE_SHIFT;
-
-/// Returns type and phase of a WRITE entry.
-#[inline]
-pub(crate) const fn write_tag(phase: bool) -> u64 {
-    (dlr::DLR_LOG_WRITE as u64) << dlr::DLR_LOG_ENTRY_TYPE_SHIFT
-        | (phase as u64) << dlr::DLR_LOG_ENTRY_PHASE_SHIFT
-}
-
-/// Position of the payload of a WRITE entry: 8 bits with the number of granules less one, and the
-/// page number above them.
-pub(crate) const WRITE_SHIFT: u32 = dlr::DLR_LOG_ENTRY_RUN_SHIFT;
-
-static_assert!(TAG_MASK == (1 << WRITE_SHIFT) - 1);
-static_assert!(dlr::DLR_LOG_ENTRY_RUN_BITS == 8);
-static_assert!(dlr::DLR_LOG_ENTRY_ADDR_SHIFT == WRITE_SHIFT + 8);
-
-/// Returns the phase bit of an entry.
-#[inline]
-pub(crate) const fn phase(word: u64) -> bool {
-    (word >> dlr::DLR_LOG_ENTRY_PHASE_SHIFT) & 1 != 0
 }
 
 #[kunit_tests(dlr_proto_log)]
@@ -103,14 +102,8 @@ mod tests {
     #[test]
     fn round_trip() {
         for entry in [
-            Entry::Write {
-                iova: 0x1000,
-                granules: 1,
-            },
-            Entry::Write {
-                iova: 0xffff_ffff_ffff_f000,
-                granules: 256,
-            },
+            Entry::Write(Run::from_word(1 << 8)),
+            Entry::Write(Run::from_word(u64::MAX >> 4)),
             Entry::Sync { cookie: 0 },
             Entry::Sync {
                 cookie: (1 << 52) - 1,
@@ -118,9 +111,9 @@ mod tests {
             Entry::Lost,
         ] {
             for p in [false, true] {
-                let word = entry.encode(p);
-                assert_eq!(phase(word), p);
-                assert_eq!(Entry::decode(word), Some(entry));
+                let word = LogWord::encode(entry, p);
+                assert_eq!(<LogWord as Format>::phase(word), p);
+                assert_eq!(LogWord::decode(word), Some(entry));
             }
         }
     }
@@ -128,30 +121,27 @@ mod tests {
     #[test]
     fn known_words() {
         assert_eq!(
-            Entry::decode(0x0000_0000_0000_5023),
-            Some(Entry::Write {
-                iova: 0x5000,
-                granules: 3
-            })
+            LogWord::decode(0x0000_0000_0000_5023),
+            Some(Entry::Write(Run::from_word(5 << 8 | 2)))
         );
         assert_eq!(
-            Entry::decode(0x0000_0000_0000_7005),
+            LogWord::decode(0x0000_0000_0000_7005),
             Some(Entry::Sync { cookie: 7 })
         );
-        assert_eq!(Entry::decode(0x7), Some(Entry::Lost));
+        assert_eq!(LogWord::decode(0x7), Some(Entry::Lost));
     }
 
     #[test]
     fn garbage_is_refused() {
-        assert_eq!(Entry::decode(0), None);
-        assert_eq!(Entry::decode(1), None);
-        assert_eq!(Entry::decode(u64::MAX), None);
+        assert_eq!(LogWord::decode(0), None);
+        assert_eq!(LogWord::decode(1), None);
+        assert_eq!(LogWord::decode(u64::MAX), None);
         // A SYNC with a run, a LOST with a run, and a LOST with an address.
-        assert_eq!(Entry::decode(0x7015), None);
-        assert_eq!(Entry::decode(0x17), None);
-        assert_eq!(Entry::decode(0x1007), None);
+        assert_eq!(LogWord::decode(0x7015), None);
+        assert_eq!(LogWord::decode(0x17), None);
+        assert_eq!(LogWord::decode(0x1007), None);
         for kind in 4..8u64 {
-            assert_eq!(Entry::decode(kind << 1), None);
+            assert_eq!(LogWord::decode(kind << 1), None);
         }
     }
 }

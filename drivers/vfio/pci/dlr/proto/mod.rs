@@ -33,7 +33,6 @@ pub(crate) use identify::{
     FnInfo,
     NicInfo, //
 };
-pub(crate) use log::Entry;
 pub(crate) use status_page::StatusPage;
 
 static_assert!(cfg!(target_endian = "little"));

@@ -14,11 +14,8 @@ use super::{
     pairing::Pairing,
     shared::Shared,
     tracker::{
-        Context,
         FunctionRing,
-        LogParams,
-        Logging,
-        RingShared, //
+        Logging, //
     },
 };
 use crate::{
@@ -27,6 +24,11 @@ use crate::{
     proto::identify::Cap,
     vfio::{
         config_space::ConfigRange,
+        dirty::ring::tracker::{
+            Context,
+            RingParams,
+            RingShared, //
+        },
         dma_logging::{
             self,
             Logged, //
@@ -107,8 +109,8 @@ impl Operations for Vf {
             };
             let name = pdev.name();
             let config = Config::get();
-            let params = LogParams {
-                ring_order: config.log_ring_order.into(),
+            let params = RingParams {
+                order: config.log_ring_order.into(),
             };
             let logging = Logging::new(config.log_memory_mib)?;
             let rings = RingShared::new(name, params)?;

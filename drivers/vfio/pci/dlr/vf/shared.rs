@@ -4,12 +4,12 @@
 
 use super::{
     engine::DlrEngine,
-    tracker::{
-        Logging,
-        RingShared, //
-    },
+    tracker::Logging, //
 };
-use crate::vfio::migration::view::View;
+use crate::vfio::{
+    dirty::ring::tracker::RingShared,
+    migration::view::View, //
+};
 use kernel::sync::Arc;
 
 /// Log and migration of a function, for readers that do not hold their locks.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `make bench` needs that is not safe: the C baselines and user memory.
+//! The native part of `make bench`. This file has what is not safe: the C baselines and user memory.
 //!
 //! Built only with `DLR_BENCH=y` (see Kbuild), never into the driver that users load.
+
+pub(crate) mod ring;
 
 use super::iova_bitmap::{
     IovaBitmap,

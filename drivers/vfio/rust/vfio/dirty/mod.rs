@@ -24,6 +24,7 @@
 //! | `session` | an active log |
 //! | `lock` | the log lock |
 //! | `log` | the log of one function: START, STOP and REPORT |
+//! | `ring` | a tracker for hardware with a log ring |
 
 pub(crate) mod bitmap;
 #[cfg(CONFIG_KUNIT = "y")]
@@ -47,6 +48,7 @@ pub(super) mod random;
 #[cfg(CONFIG_KUNIT = "y")]
 mod random_spans;
 pub(crate) mod ranges;
+pub(crate) mod ring;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod span;

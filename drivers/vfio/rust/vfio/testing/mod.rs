@@ -14,4 +14,5 @@ mod streams;
 mod tracker;
 mod tracker_error_tests;
 mod tracker_tests;
+mod tracker_user_tests;
 mod user;

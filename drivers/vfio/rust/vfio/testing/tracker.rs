@@ -47,6 +47,8 @@ type Event = fn(&Hw);
 /// The state of the fake hardware.
 pub(super) struct State {
     pub(super) limits: Limits,
+    /// Number of the first page that the function can write.
+    pub(super) base: u64,
     /// How often each page was written.
     pub(super) memory: [u32; PAGES],
     /// Pages that were written and not collected since.
@@ -75,6 +77,7 @@ impl Hw {
     pub(super) fn new(limits: Limits) -> Result<Arc<Self>> {
         let state = State {
             limits,
+            base: 0,
             memory: [0; PAGES],
             logged: [false; PAGES],
             ranges: KVec::new(),
@@ -102,7 +105,7 @@ impl Hw {
     pub(super) fn write(&self, page: usize) {
         self.with(|s| {
             s.memory[page] += 1;
-            let at = (page as u64) << SHIFT;
+            let at = (s.base + page as u64) << SHIFT;
             let tracked = s.ranges.iter().any(|(from, to)| (*from..*to).contains(&at));
             s.logged[page] |= s.running && tracked;
         });
@@ -139,10 +142,11 @@ impl Hw {
     }
 
     fn mark(&self, dirty: &mut Dirty<'_>) -> Result {
-        let logged = self.with(|s| core::mem::replace(&mut s.logged, [false; PAGES]));
-        for (page, logged) in logged.into_iter().enumerate() {
+        let take = |s: &mut State| core::mem::replace(&mut s.logged, [false; PAGES]);
+        let (base, logged) = self.with(|s| (s.base, take(s)));
+        for (page, logged) in (base..).zip(logged) {
             if logged {
-                dirty.mark((page as u64) << SHIFT, 1 << SHIFT)?;
+                dirty.mark(page << SHIFT, 1 << SHIFT)?;
             }
         }
         Ok(())

@@ -105,11 +105,13 @@ mod tests {
         for page in [1, 3, 5] {
             hw.write(page);
         }
-        for room in 0..3 {
-            let mut vmm = Vmm::new(&hw);
-            vmm.room = (room, ENOMEM);
-            let range = vmm.ask(0, 32 * P)?;
-            assert_eq!(log.report(&hw, range, &mut vmm), Err(ENOMEM));
+        for error in [EINTR, EFAULT, ENOMEM] {
+            for room in 0..3 {
+                let mut vmm = Vmm::new(&hw);
+                vmm.room = (room, error);
+                let range = vmm.ask(0, 32 * P)?;
+                assert_eq!(log.report(&hw, range, &mut vmm), Err(error));
+            }
         }
         assert_eq!(&*pages(&log, &hw)?, &[1, 3, 5]);
         log.stop(&hw)

@@ -3,34 +3,29 @@
 //! The driver's end of a log ring. Accesses no device and takes no lock.
 
 #[cfg(CONFIG_KUNIT = "y")]
-mod tests_of_rings;
+mod tests_of_consumers;
 
+use super::format::Format;
 use crate::{
     kext::cmdq::ring::{
         phase_of,
         slot, //
     },
-    proto::log::{
-        TAG_MASK,
-        WRITE_SHIFT, //
-    },
     vfio::dirty::run::Run, //
 };
 
-/// Number of log entries that are copied at once: the size of the smallest ring.
-pub(super) const CHUNK: usize = 16;
-
-static_assert!(CHUNK == 1 << *crate::proto::LOG_RING_ORDERS.start());
+/// Number of entries that are copied at once. A ring has at least as many.
+pub(crate) const CHUNK: usize = 16;
 
 /// Memory of a log ring, in chunks of [`CHUNK`] words.
 pub(super) trait Chunks {
-    /// Copies a chunk, not word by word: a word that the device writes meanwhile may be torn, and
-    /// the caller must not use it.
+    /// Copies a chunk, not word by word: the copy of a word that the device writes meanwhile may be
+    /// torn, so the caller must not use it.
     fn chunk(&self, index: usize) -> Option<[u64; CHUNK]>;
-    /// Fills `to`, which is whole chunks, with what `f` makes of the words from a chunk on, each
-    /// read in one access; `false` out of bounds.
+    /// Calls `f` with each word from a chunk on, loaded in one access, and stores the results in
+    /// `to`, whose length is a multiple of [`CHUNK`]. Returns `false` out of bounds.
     fn read<T>(&self, index: usize, to: &mut [T], f: impl FnMut(u64) -> T) -> bool;
-    /// One word of it, in one access.
+    /// Loads one word of a chunk in one access.
     fn word(&self, index: usize, offset: usize) -> Option<u64>;
 }
 
@@ -72,10 +67,10 @@ impl LogConsumer {
         self.head
     }
 
-    /// Returns how many unconsumed entries the ring holds if LOG_POSTED reads as `posted`, or
-    /// `None` if that is more than fit.
-    pub(super) fn outstanding(&self, posted: u32) -> Option<u32> {
-        let count = posted.wrapping_sub(self.head) & 0x7fff_ffff;
+    /// Returns how many unconsumed entries the ring holds if the device has posted `posted`
+    /// entries so far, or `None` if that is more than fit.
+    pub(super) fn outstanding<F: Format>(&self, posted: u32) -> Option<u32> {
+        let count = posted.wrapping_sub(self.head) & u32::MAX >> (32 - F::COUNT_BITS);
         (count <= self.size()).then_some(count)
     }
 
@@ -84,7 +79,12 @@ impl LogConsumer {
     /// If the device has `posted` all of them, they are copied at once. Otherwise each is loaded in
     /// one access: an entry is one word, so a load that sees its phase sees all of it.
     #[inline]
-    pub(super) fn fetch(&self, ring: &impl Chunks, most: u32, posted: bool) -> Fetched {
+    pub(super) fn fetch<F: Format>(
+        &self,
+        ring: &impl Chunks,
+        most: u32,
+        posted: bool,
+    ) -> Fetched {
         // CAST: Within the ring.
         let place = slot(self.head, self.order, 1);
         let (chunk, first) = (place / CHUNK, place % CHUNK);
@@ -105,7 +105,7 @@ impl LogConsumer {
             if !posted {
                 *word = ring.word(chunk, i).unwrap_or(0);
             }
-            if crate::proto::log::phase(*word) != phase {
+            if F::phase(*word) != phase {
                 break;
             }
             fetched.end = i.wrapping_add(1);
@@ -113,14 +113,14 @@ impl LogConsumer {
         fetched
     }
 
-    /// As many of the next entries as are whole chunks and fit into `runs`, if all of them have
-    /// been written and are of type WRITE: decoded. Returns how many; 0, and anything in `runs`,
-    /// otherwise.
+    /// Decodes as many of the next entries into `runs` as are whole chunks and fit, provided that
+    /// the device has written all of them and all are of type WRITE. Returns their number, or else
+    /// 0, and then the contents of `runs` are of no use.
     ///
     /// This is one pass over the words without a branch for each. Each is loaded in one access: an
     /// entry is one word, so a load that sees its phase sees all of it.
     #[inline(always)]
-    pub(super) fn fetch_writes(&self, ring: &impl Chunks, runs: &mut [Run]) -> usize {
+    pub(super) fn fetch_writes<F: Format>(&self, ring: &impl Chunks, runs: &mut [Run]) -> usize {
         // CAST: Within the ring.
         let place = slot(self.head, self.order, 1);
         let above = (self.size() as usize).saturating_sub(place);
@@ -129,13 +129,13 @@ impl LogConsumer {
             Some(runs) if place % CHUNK == 0 => runs,
             _ => return 0,
         };
-        let tag = crate::proto::log::write_tag(phase_of(self.head, self.order));
+        let tag = F::write_tag(phase_of(self.head, self.order));
         let mut wrong = 0;
         let read = ring.read(place / CHUNK, runs, |word| {
             wrong |= word ^ tag;
-            Run::from_word(word >> WRITE_SHIFT)
+            Run::from_word(word >> F::TAG_BITS)
         });
-        if read && wrong & TAG_MASK == 0 {
+        if read && wrong & ((1 << F::TAG_BITS) - 1) == 0 {
             count
         } else {
             0

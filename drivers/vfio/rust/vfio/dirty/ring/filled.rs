@@ -3,13 +3,17 @@
 //! Rings for benchmarks, in memory that no device writes.
 
 use super::{
-    Ring,
-    CHUNK, //
+    consumer::{
+        LogConsumer,
+        CHUNK, //
+    },
+    format::{
+        Entry,
+        Format, //
+    },
+    memory::LogRing,
 };
-use crate::{
-    kext::bench::DmaDevice,
-    proto::Entry, //
-};
+use crate::kext::bench::DmaDevice;
 use kernel::{
     dma::Coherent,
     io::{
@@ -19,7 +23,7 @@ use kernel::{
     prelude::*,
 };
 
-impl Ring {
+impl<F: Format> LogRing<F> {
     /// Creates a ring of `1 << order` words that holds `entries`, or as many of them as fit.
     /// Returns their number, too.
     ///
@@ -36,7 +40,7 @@ impl Ring {
         let mut posted = 0u32;
         memory.with(|memory| -> Result {
             for (place, entry) in entries.take(size).enumerate() {
-                let word = entry.encode(true);
+                let word = F::encode(entry, true);
                 io_project!(memory, [try: place / CHUNK][try: place % CHUNK]).write_val(word);
                 posted = posted.wrapping_add(1);
             }
@@ -47,7 +51,7 @@ impl Ring {
 
     /// Resets the consumer, as if nothing had been consumed.
     pub(crate) fn rewind(&mut self) {
-        self.consumer = super::LogConsumer::new(self.consumer.size().trailing_zeros());
+        self.consumer = LogConsumer::new(self.consumer.size().trailing_zeros());
     }
 
     /// Calls `f` with the memory of the ring.

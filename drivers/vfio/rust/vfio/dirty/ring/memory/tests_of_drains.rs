@@ -4,11 +4,20 @@
 
 use kernel::prelude::*;
 
-#[kunit_tests(dlr_mgmt_log)]
+#[kunit_tests(vfio_ring_drain)]
 mod tests {
     use super::super::*;
-    use crate::kext::testing::DmaDevice;
+    use super::super::super::format::{
+        Entry,
+        Plain, //
+    };
+    use crate::{
+        kext::testing::DmaDevice,
+        vfio::dirty::run::Run, //
+    };
     use core::cell::Cell;
+
+    type Ring = LogRing<Plain>;
 
     /// Writes entries as the device does.
     struct Poster<'a> {
@@ -27,7 +36,7 @@ mod tests {
     impl Poster<'_> {
         fn post(&mut self, entry: Entry) {
             let size = self.ring.consumer.size();
-            let word = entry.encode(self.count / size % 2 == 0);
+            let word = Plain::encode(entry, self.count / size % 2 == 0);
             let place = (self.count % size) as usize;
             set(self.ring, place, word);
             self.count += 1;
@@ -35,10 +44,7 @@ mod tests {
     }
 
     fn write(n: u64) -> Entry {
-        Entry::Write {
-            iova: n << 12,
-            granules: 1,
-        }
+        Entry::Write(Run::one(n))
     }
 
     /// Makes a sink that passes the entries of each piece to `f`.
@@ -46,9 +52,7 @@ mod tests {
         move |piece| match piece {
             Piece::Writes(runs) => {
                 for run in runs {
-                    let granules = run.more() as u32 + 1;
-                    let iova = run.start() << 12;
-                    if f(Entry::Write { iova, granules }) == Flow::Stop {
+                    if f(Entry::Write(*run)) == Flow::Stop {
                         return Flow::Stop;
                     }
                 }
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn drains_to_the_count_and_rings() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-drain")?;
+        let dev = DmaDevice::new(c"vfio-kunit-drain")?;
         let mut ring = ring(&dev, 4)?;
         let bell = Cell::new(0);
         for pass in 0..5u32 {
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn stops_behind_the_marker() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-marker")?;
+        let dev = DmaDevice::new(c"vfio-kunit-marker")?;
         let mut ring = ring(&dev, 4)?;
         let mut poster = Poster {
             ring: &ring,
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn full_ring() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-full")?;
+        let dev = DmaDevice::new(c"vfio-kunit-full")?;
         let mut ring = ring(&dev, 6)?;
         let mut poster = Poster {
             ring: &ring,
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn more_writes_than_a_batch_has() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-batch")?;
+        let dev = DmaDevice::new(c"vfio-kunit-batch")?;
         for until in [Until::Count(509), Until::Empty] {
             let mut ring = ring(&dev, 9)?;
             let mut poster = Poster {
@@ -190,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_was_posted_later_waits() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-later")?;
+        let dev = DmaDevice::new(c"vfio-kunit-later")?;
         let mut ring = ring(&dev, 9)?;
         let mut poster = Poster {
             ring: &ring,
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn errors_stay() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-errors")?;
+        let dev = DmaDevice::new(c"vfio-kunit-errors")?;
         // A missing entry, a count that exceeds the ring, and an undefined entry.
         for case in 0..3 {
             let mut ring = ring(&dev, 4)?;

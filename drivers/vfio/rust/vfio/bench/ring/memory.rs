@@ -16,6 +16,7 @@ use super::{
         GIB, //
     },
 };
+use crate::vfio::dirty::ring::format::Format;
 use kernel::prelude::*;
 
 /// Bits of memory for each of `pages`, in thousandths.
@@ -24,8 +25,8 @@ fn bits(bytes: usize, pages: u64) -> u64 {
 }
 
 /// Memory with these pages dirty, of `tracked`.
-fn taken(bed: &Bed, tracked: u64, pages: &[u64]) -> Result<usize> {
-    let stub = Stub::new(&bed.dma, pages.len(), |i| {
+fn taken<F: Format>(bed: &Bed, tracked: u64, pages: &[u64]) -> Result<usize> {
+    let stub = Stub::<F>::new(&bed.dma, pages.len(), |i| {
         page(pages.get(i).copied().unwrap_or(0))
     })?;
     let mut log = Log::start(bed, &stub, tracked)?;
@@ -34,9 +35,9 @@ fn taken(bed: &Bed, tracked: u64, pages: &[u64]) -> Result<usize> {
 }
 
 /// All of `memory.*`.
-pub(super) fn all(bed: &Bed) -> Result {
+pub(super) fn all<F: Format>(bed: &Bed) -> Result {
     let few = distinct(1024 * GIB, 2 << 20)?;
-    let bytes = taken(bed, 1024 * GIB, &few)?;
+    let bytes = taken::<F>(bed, 1024 * GIB, &few)?;
     value("memory.sparse", bits(bytes, few.len() as u64));
     drop(few);
 
@@ -51,7 +52,7 @@ pub(super) fn all(bed: &Bed) -> Result {
                 list.push(number, GFP_KERNEL)?;
             }
         }
-        let bytes = taken(bed, tracked, &list)?;
+        let bytes = taken::<F>(bed, tracked, &list)?;
         let share = bits(bytes, tracked);
         if shift == 1 {
             value("memory.dense", share);
@@ -60,7 +61,7 @@ pub(super) fn all(bed: &Bed) -> Result {
     }
     value("memory.peak", peak);
 
-    let stub = Stub::new(&bed.dma, 1, |_| page(0))?;
+    let stub = Stub::<F>::new(&bed.dma, 1, |_| page(0))?;
     let clean = Log::start(bed, &stub, 1024 * GIB)?.memory();
     value("memory.clean", bits(clean, 1));
     Ok(())

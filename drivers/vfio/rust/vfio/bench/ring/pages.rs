@@ -3,14 +3,20 @@
 //! The pages that the device wrote, and what is said of a pass.
 
 use super::device::Stub;
-use crate::{
-    proto::Entry,
-    vfio::bench::{
+use crate::vfio::{
+    bench::{
         Flat,
         User,
         Words, //
     },
-    vfio::iova_bitmap::IovaRange, //
+    dirty::{
+        ring::format::{
+            Entry,
+            Format, //
+        },
+        run::Run,
+    },
+    iova_bitmap::IovaRange,
 };
 use kernel::prelude::*;
 
@@ -59,10 +65,12 @@ pub(super) fn distinct(pages: u64, count: usize) -> Result<KVVec<u64>> {
 
 /// One single page.
 pub(super) fn page(number: u64) -> Entry {
-    Entry::Write {
-        iova: number << 12,
-        granules: 1,
-    }
+    run(number, 1)
+}
+
+/// `count` pages from `first`, at most 256.
+pub(super) fn run(first: u64, count: u64) -> Entry {
+    Entry::Write(Run::from_word(first << 8 | count.saturating_sub(1)))
 }
 
 /// A range from 0.
@@ -71,7 +79,7 @@ pub(super) fn whole(pages: u64) -> Result<IovaRange> {
 }
 
 /// The rings, as C reads them.
-pub(super) fn each_words(stub: &Stub, mut f: impl FnMut(Words<'_>)) {
+pub(super) fn each_words<F: Format>(stub: &Stub<F>, mut f: impl FnMut(Words<'_>)) {
     stub.with_words(|ring, count| ring.with_memory(|memory| f(Words::of(memory, count))));
 }
 

@@ -2,15 +2,13 @@
 
 //! What the device of the model is like, and the sizes of all that it has.
 
-use crate::{
-    proto::{
-        identify::Cap,
-        FnInfo, //
+use super::device::RingLimits;
+use crate::vfio::{
+    dirty::{
+        chunk::CHUNK_GRANULES,
+        tracker::Limits, //
     },
-    vfio::{
-        dirty::chunk::CHUNK_GRANULES,
-        iova_bitmap::IovaRange, //
-    },
+    iova_bitmap::IovaRange,
 };
 use kernel::prelude::*;
 
@@ -36,7 +34,7 @@ pub(super) struct Setup {
     /// Granules that the device has address bits for, of those of the model.
     pub(super) reach: usize,
     /// Ranges that it can track.
-    pub(super) max_ranges: u32,
+    pub(super) max_ranges: usize,
     /// Address bits when `reach` is all granules.
     pub(super) iova_bits: u32,
     /// How many SYNCs it answers BUSY.
@@ -65,19 +63,16 @@ impl Setup {
         IovaRange::new((2 * BASE + first) << half, count << half)
     }
 
-    pub(super) fn info(&self) -> FnInfo {
-        FnInfo {
-            caps: Cap::Log.into(),
-            page_shift_min: self.shift,
-            page_shift_max: self.shift,
-            ring_order_min: 4,
-            ring_order_max: 4,
-            max_ranges: self.max_ranges,
-            iova_bits: self.iova_bits,
-            compat: [0; 16],
-            state_version_min: 0,
-            state_version: 0,
-            max_state_bytes: 0,
+    pub(super) fn limits(&self) -> RingLimits {
+        RingLimits {
+            log: Limits {
+                page_shift_min: self.shift,
+                page_shift_max: self.shift,
+                max_ranges: self.max_ranges,
+                iova_bits: self.iova_bits,
+            },
+            order_min: 4,
+            order_max: 4,
         }
     }
 }
@@ -92,6 +87,8 @@ pub(super) enum Broken {
     NoFlush,
     /// LOST is not posted.
     SilentLoss,
+    /// A SYNC completes and posts no marker.
+    NoMarker,
     /// No rule: each SYNC is given again, and is executed for the second time so many moments after
     /// the first time, or when there is room.
     Again(u32),

@@ -4,10 +4,13 @@
 
 use kernel::prelude::*;
 
-#[kunit_tests(dlr_mgmt_ring)]
+#[kunit_tests(vfio_ring_consumer)]
 mod tests {
     use super::super::*;
-    use crate::proto::Entry;
+    use super::super::super::format::{
+        Entry,
+        Plain, //
+    };
 
     struct TestLog([core::cell::Cell<u64>; 2 * CHUNK]);
 
@@ -38,14 +41,14 @@ mod tests {
         let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
         let mut consumer = LogConsumer::new(5);
         for count in 0..300u64 {
-            let word = Entry::Sync { cookie: count }.encode(count >> 5 & 1 == 0);
+            let word = Plain::encode(Entry::Sync { cookie: count }, count >> 5 & 1 == 0);
             for posted in [false, true] {
-                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[]);
+                assert_eq!(consumer.fetch::<Plain>(&ring, 99, posted).words(), &[]);
             }
             ring.0[(count & 31) as usize].set(word);
             for posted in [false, true] {
-                assert_eq!(consumer.fetch(&ring, 99, posted).words(), &[word]);
-                assert_eq!(consumer.fetch(&ring, 0, posted).words(), &[]);
+                assert_eq!(consumer.fetch::<Plain>(&ring, 99, posted).words(), &[word]);
+                assert_eq!(consumer.fetch::<Plain>(&ring, 0, posted).words(), &[]);
             }
             consumer.advance(1);
         }
@@ -55,11 +58,11 @@ mod tests {
     fn nothing_behind_a_gap_is_taken() {
         let ring = TestLog([const { core::cell::Cell::new(0) }; 2 * CHUNK]);
         let consumer = LogConsumer::new(5);
-        let word = Entry::Lost.encode(true);
+        let word = Plain::encode(Entry::Lost, true);
         ring.0[0].set(word);
         ring.0[2].set(word);
         for posted in [false, true] {
-            assert_eq!(consumer.fetch(&ring, 3, posted).words(), &[word]);
+            assert_eq!(consumer.fetch::<Plain>(&ring, 3, posted).words(), &[word]);
         }
     }
 
@@ -69,12 +72,12 @@ mod tests {
         let consumer = LogConsumer::new(5);
         let mut runs = [Run::FIRST; 3 * CHUNK];
         for (i, word) in ring.0.iter().enumerate() {
-            let (iova, granules) = ((i as u64) << 12, i as u32 + 1);
-            word.set(Entry::Write { iova, granules }.encode(true));
+            let run = Run::from_word((i << 8 | i) as u64);
+            word.set(Plain::encode(Entry::Write(run), true));
         }
         // As much as there is room for, in whole chunks, and up to the end of the ring.
         for (room, want) in [(15, 0), (16, 16), (31, 16), (32, 32), (48, 32)] {
-            assert_eq!(consumer.fetch_writes(&ring, &mut runs[..room]), want);
+            assert_eq!(consumer.fetch_writes::<Plain>(&ring, &mut runs[..room]), want);
         }
         for (run, i) in runs.iter().take(32).zip(0..) {
             assert_eq!((run.start(), run.more()), (i, i));
@@ -84,21 +87,21 @@ mod tests {
             for wrong in [1, 2, 4, 8] {
                 let word = ring.0[place].get();
                 ring.0[place].set(word ^ wrong);
-                assert_eq!(consumer.fetch_writes(&ring, &mut runs), 0);
-                let first = consumer.fetch_writes(&ring, &mut runs[..CHUNK]);
+                assert_eq!(consumer.fetch_writes::<Plain>(&ring, &mut runs), 0);
+                let first = consumer.fetch_writes::<Plain>(&ring, &mut runs[..CHUNK]);
                 assert_eq!(first, if place < CHUNK { 0 } else { CHUNK });
                 ring.0[place].set(word);
             }
         }
         let mut later = consumer;
         later.advance(1);
-        assert_eq!(later.fetch_writes(&ring, &mut runs), 0);
+        assert_eq!(later.fetch_writes::<Plain>(&ring, &mut runs), 0);
         // The second half, and then nothing of the next pass.
         later.advance(15);
-        assert_eq!(later.fetch_writes(&ring, &mut runs), 16);
+        assert_eq!(later.fetch_writes::<Plain>(&ring, &mut runs), 16);
         assert_eq!((runs[0].start(), runs[15].start()), (16, 31));
         later.advance(16);
-        assert_eq!(later.fetch_writes(&ring, &mut runs), 0);
+        assert_eq!(later.fetch_writes::<Plain>(&ring, &mut runs), 0);
     }
 
     #[test]
@@ -107,16 +110,16 @@ mod tests {
             order: 4,
             head: 0x7fff_fffe,
         };
-        assert_eq!(consumer.outstanding(0x7fff_fffe), Some(0));
-        assert_eq!(consumer.outstanding(0x7fff_ffff), Some(1));
-        assert_eq!(consumer.outstanding(14), Some(16));
-        assert_eq!(consumer.outstanding(15), None);
-        assert_eq!(consumer.outstanding(0x7fff_fffd), None);
+        assert_eq!(consumer.outstanding::<Plain>(0x7fff_fffe), Some(0));
+        assert_eq!(consumer.outstanding::<Plain>(0x7fff_ffff), Some(1));
+        assert_eq!(consumer.outstanding::<Plain>(14), Some(16));
+        assert_eq!(consumer.outstanding::<Plain>(15), None);
+        assert_eq!(consumer.outstanding::<Plain>(0x7fff_fffd), None);
         let later = LogConsumer {
             order: 4,
             head: 0x8000_0001,
         };
-        assert_eq!(later.outstanding(1), Some(0));
-        assert_eq!(later.outstanding(3), Some(2));
+        assert_eq!(later.outstanding::<Plain>(1), Some(0));
+        assert_eq!(later.outstanding::<Plain>(3), Some(2));
     }
 }

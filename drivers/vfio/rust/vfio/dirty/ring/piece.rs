@@ -2,17 +2,13 @@
 
 //! Pieces: what a drain of a log ring passes to its sink.
 
-use super::ring::CHUNK;
-use crate::{
-    proto::log::{
-        Entry,
-        WRITE_SHIFT, //
-    },
-    vfio::dirty::run::Run,
+use super::{
+    consumer::CHUNK,
+    format::Entry, //
 };
-use kernel::prelude::*;
+use crate::vfio::dirty::run::Run;
 
-/// Runs that are handed on together, at most. On the stack: two kilobytes.
+/// Maximum number of runs that are passed on together. They take two kilobytes of the stack.
 const BATCH: usize = 256;
 
 static_assert!(BATCH % CHUNK == 0);
@@ -27,7 +23,7 @@ pub(crate) enum Piece<'a> {
         /// Cookie of the command.
         cookie: u64,
     },
-    /// The ring was full. The device logs no writes until a SYNC with `DLR_LOG_SYNC_F_ALL`.
+    /// The ring was full. The device logs no writes until a SYNC of everything.
     Lost,
 }
 
@@ -60,13 +56,12 @@ impl Writes {
     pub(super) fn take(
         &mut self,
         entry: Entry,
-        word: u64,
         sink: &mut impl FnMut(Piece<'_>) -> Flow,
     ) -> Flow {
         let piece = match entry {
-            Entry::Write { .. } => {
+            Entry::Write(run) => {
                 if let Some(place) = self.runs.get_mut(self.len) {
-                    *place = Run::from_word(word >> WRITE_SHIFT);
+                    *place = run;
                     self.len = self.len.saturating_add(1);
                 }
                 return Flow::Continue;
@@ -89,13 +84,14 @@ impl Writes {
         Flow::Continue
     }
 
-    /// Whether there is room for a chunk.
+    /// Returns whether there is room for a chunk.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
         self.len.saturating_add(CHUNK) <= BATCH
     }
 
-    /// Adds what `fill` fetches into the room for at most `most` runs; how many that are.
+    /// Passes the free room, for at most `most` runs, to `fill`, which returns how many it has
+    /// filled. Returns that number.
     #[inline(always)]
     pub(super) fn extend(&mut self, most: usize, fill: impl FnOnce(&mut [Run]) -> usize) -> usize {
         let room = self.runs.get_mut(self.len..).unwrap_or_default();

@@ -3,29 +3,34 @@
 //! The log that is measured: the driver's own, on a device that only has a ring.
 
 use super::{
-    super::ring::{
-        Context,
-        LogParams,
-        Ring,
-        RingShared, //
-    },
     device::Stub,
     pages::whole, //
 };
 use crate::{
     kext::bench::DmaDevice,
-    vfio::bench::User,
-    vfio::dirty::{
-        session::{
-            Session,
-            Told, //
+    vfio::{
+        bench::User,
+        dirty::{
+            ring::{
+                format::Format,
+                tracker::{
+                    Context,
+                    RingParams,
+                    RingShared,
+                    RingTracker, //
+                },
+            },
+            session::{
+                Session,
+                Told, //
+            },
+            stats::LogStats,
+            tracker::Tracker, //
         },
-        stats::LogStats,
-        tracker::Tracker, //
-    },
-    vfio::iova_bitmap::{
-        DirtySink,
-        IovaRange, //
+        iova_bitmap::{
+            DirtySink,
+            IovaRange, //
+        },
     },
 };
 use kernel::{
@@ -34,21 +39,21 @@ use kernel::{
 };
 
 /// A log on the stub.
-pub(super) struct Log<'a> {
-    stub: &'a Stub,
-    session: Session<Ring<&'a Stub>>,
+pub(super) struct Log<'a, F: Format> {
+    stub: &'a Stub<F>,
+    session: Session<RingTracker<&'a Stub<F>>>,
     shared: Arc<RingShared>,
     stats: LogStats,
 }
 
-impl<'a> Log<'a> {
+impl<'a, F: Format> Log<'a, F> {
     /// START of `pages` pages from 0.
-    pub(super) fn start(bed: &'a Bed, stub: &'a Stub, pages: u64) -> Result<Self> {
+    pub(super) fn start(bed: &'a Bed, stub: &'a Stub<F>, pages: u64) -> Result<Self> {
         let shared = bed.shared.clone();
         let find = || Ok(stub);
         let session = {
             let cx = Context::new(&find, &shared);
-            let limits = Ring::limits(&cx)?;
+            let limits = RingTracker::limits(&cx)?;
             Session::start(&cx, &limits, &[whole(pages)?], 4096, 0, None)?
         };
         Ok(Self {
@@ -100,9 +105,9 @@ pub(super) struct Bed {
 impl Bed {
     /// Makes the device that DMA memory is allocated for.
     pub(super) fn new() -> Result<Self> {
-        let params = LogParams { ring_order: 16 };
+        let params = RingParams { order: 16 };
         Ok(Self {
-            dma: DmaDevice::new(c"dlr-bench")?,
+            dma: DmaDevice::new(c"vfio-bench")?,
             shared: RingShared::new(c"bench", params)?,
         })
     }

@@ -1,36 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log ring as a [`Tracker`] of the layer's log.
+//! A log ring as a [`Tracker`].
 //!
 //! All calls are made under the log lock. The comments follow a DMA write W that happens at the
-//! worst moment. Rules are those of section "Dirty log" in `dlr-contract.rst`.
+//! worst moment, and cite the rules of the [module](super).
 
 use super::{
-    device::LogDevice,
+    device::{
+        Config,
+        Event,
+        LogDevice,
+        SyncScope, //
+    },
     stale::Stale,
     stats::RingStats, //
 };
 use crate::{
-    kext::{
-        gfp,
-        lookup::Lookup, //
-    },
-    mgmt::{
-        Client,
-        LogConfig, //
-    },
-    proto::{
-        identify::Cap,
-        Range,
-        SyncScope, //
-    },
-    trace,
+    kext::lookup::Lookup,
     vfio::{
         dirty::{
             marks::Dirty,
             tracker::{
                 Limits,
-                Notify,
                 Start,
                 Tracker, //
             },
@@ -43,18 +34,18 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Module parameters of a log.
+/// What the driver wants of its rings.
 #[derive(Clone, Copy)]
-pub(crate) struct LogParams {
+pub(crate) struct RingParams {
     /// Log2 of the number of entries of a ring, limited to what the device supports.
-    pub(crate) ring_order: u32,
+    pub(crate) order: u32,
 }
 
 /// State that all log rings of a function share, one after the other.
 pub(crate) struct RingShared {
     /// Name of the function, for tracing.
     name: KVec<u8>,
-    params: LogParams,
+    params: RingParams,
     /// Counters since the function was bound.
     pub(crate) stats: RingStats,
 }
@@ -65,7 +56,7 @@ impl RingShared {
     /// # Errors
     ///
     /// `ENOMEM` if the allocation fails.
-    pub(crate) fn new(name: &CStr, params: LogParams) -> Result<Arc<Self>> {
+    pub(crate) fn new(name: &CStr, params: RingParams) -> Result<Arc<Self>> {
         let mut copy = KVec::new();
         copy.extend_from_slice(name.to_bytes_with_nul(), GFP_KERNEL)?;
         let shared = Self {
@@ -109,7 +100,7 @@ pub(crate) struct Snapshot {
 }
 
 /// An active log ring.
-pub(crate) struct Ring<D: LogDevice> {
+pub(crate) struct RingTracker<D: LogDevice> {
     pub(super) device: D,
     pub(super) shift: u32,
     order: u32,
@@ -121,7 +112,7 @@ pub(crate) struct Ring<D: LogDevice> {
     pub(super) shared: Arc<RingShared>,
 }
 
-impl<D: LogDevice> Tracker for Ring<D> {
+impl<D: LogDevice> Tracker for RingTracker<D> {
     type Context<'a>
         = Context<'a, D>
     where
@@ -129,51 +120,26 @@ impl<D: LogDevice> Tracker for Ring<D> {
     type Snapshot = Snapshot;
 
     fn limits(cx: &Context<'_, D>) -> Result<Limits> {
-        let info = cx.device.get()?.info();
-        if !info.caps.contains(Cap::Log) {
-            return Err(EOPNOTSUPP);
-        }
-        Ok(Limits {
-            page_shift_min: info.page_shift_min,
-            page_shift_max: info.page_shift_max,
-            max_ranges: info.max_ranges as usize,
-            iova_bits: info.iova_bits,
-        })
+        Ok(cx.device.get()?.limits()?.log)
     }
 
     fn start(cx: &Context<'_, D>, start: &Start<'_>) -> Result<Self> {
         let device = cx.device.get()?.clone();
-        let info = *device.info();
+        let limits = device.limits()?;
         let order = cx
             .shared
             .params
-            .ring_order
-            .min(info.ring_order_max)
-            .max(info.ring_order_min);
-        let mut ranges = KVec::with_capacity(start.ranges.len(), gfp::USER)?;
-        for range in start.ranges {
-            ranges.push(to_device(*range), gfp::USER)?;
-        }
-        let client = match &start.notify {
-            Some(notify) => {
-                let client: Arc<dyn Client> = Arc::new(Events(notify.clone()), gfp::USER)?;
-                Some(client)
-            }
-            None => None,
-        };
-        // The client must be set before the device starts, so that the first interrupt finds it.
-        device.set_client(client);
-        let config = LogConfig {
-            ranges: &ranges,
+            .order
+            .min(limits.order_max)
+            .max(limits.order_min);
+        let config = Config {
+            ranges: start.ranges,
             ring_order: order,
             // At a quarter the rest of the ring lasts until the interrupt thread has woken up.
             irq_threshold: 1u32.checked_shl(order).unwrap_or(0) / 4,
             page_shift: start.page_shift,
         };
-        if let Err(error) = device.log_start(&config) {
-            device.set_client(None);
-            return Err(error);
-        }
+        device.start(&config, start.notify.clone())?;
         Ok(Self {
             device,
             shift: start.page_shift,
@@ -186,7 +152,7 @@ impl<D: LogDevice> Tracker for Ring<D> {
     }
 
     fn add(&mut self, _cx: &Context<'_, D>, range: IovaRange) -> Result {
-        self.device.log_add(to_device(range))
+        self.device.add(range)
     }
 
     fn collect(&mut self, _cx: &Context<'_, D>, range: IovaRange, dirty: &mut Dirty<'_>) -> Result {
@@ -214,7 +180,7 @@ impl<D: LogDevice> Tracker for Ring<D> {
         //
         // A report that ends early has cleared the filter all the same, which costs one more entry
         // for each granule that is written again.
-        self.sync(SyncScope::Range(to_device(range)), dirty)?;
+        self.sync(SyncScope::Range(range), dirty)?;
         // The ring has filled up before the marker.
         if self.lost {
             self.rearm(dirty)?;
@@ -229,9 +195,8 @@ impl<D: LogDevice> Tracker for Ring<D> {
     }
 
     fn stop(self, _cx: &Context<'_, D>) -> Result {
-        self.device.set_client(None);
-        match self.device.log_stop() {
-            // The log has ended with the management function.
+        match self.device.stop() {
+            // The log has ended with the device.
             Err(error) if error == ENOTCONN => Ok(()),
             result => result,
         }
@@ -239,10 +204,10 @@ impl<D: LogDevice> Tracker for Ring<D> {
 
     fn settle(cx: &Context<'_, D>) -> Result {
         match cx.device.get() {
-            Ok(device) => device.log_settle(),
+            Ok(device) => device.settle(),
             // A fatal signal, before anything was done.
             Err(error) if error == EINTR => Err(error),
-            // The log has ended with the management function.
+            // The log has ended with the device.
             Err(_) => Ok(()),
         }
     }
@@ -255,7 +220,7 @@ impl<D: LogDevice> Tracker for Ring<D> {
     }
 }
 
-impl<D: LogDevice> Ring<D> {
+impl<D: LogDevice> RingTracker<D> {
     /// Re-arms the log after LOST was consumed (rule 6): submits a SYNC of all ranges, drains to
     /// its marker, and only then marks all ranges dirty.
     ///
@@ -263,37 +228,11 @@ impl<D: LogDevice> Ring<D> {
     /// are set, so the report that takes the marks covers it. If W comes after the marker, it is
     /// logged again. Marks that were set before the SYNC would miss a W in between.
     fn rearm(&mut self, dirty: &mut Dirty<'_>) -> Result {
-        trace::log_lost(self.shared.name(), self.shared.stats.lost());
+        let count = self.shared.stats.lost();
+        self.device.trace(self.shared.name(), Event::Lost { count });
         self.sync(SyncScope::All, dirty)?;
         self.lost = false;
         dirty.mark_all();
         Ok(())
-    }
-}
-
-/// Passes the callbacks of the management function to the log.
-struct Events(Arc<dyn Notify>);
-
-impl Client for Events {
-    /// Called in the interrupt thread when the ring has entries. Does not wait for a report.
-    fn log_ready(&self) {
-        self.0.ready();
-    }
-
-    /// Called when the management function was reset or suspended, which has ended the log.
-    fn ended(&self) {
-        self.0.poison();
-    }
-
-    /// Called when the management function is gone. There is nothing to do: the handle fails with
-    /// `ENOTCONN`, and a report that was sleeping in it has been woken with the same error.
-    fn lost(&self) {}
-}
-
-/// Converts a range of the layer to a range of the contract.
-fn to_device(range: IovaRange) -> Range {
-    Range {
-        iova: range.iova(),
-        length: range.length(),
     }
 }

@@ -13,26 +13,31 @@ use super::{
         each_words,
         holds,
         page,
+        run,
         sample,
         whole,
         FEW,
         GIB, //
     },
 };
-use crate::{
-    mgmt::{
-        Flow,
-        Piece, //
-    },
-    proto::Entry,
-    vfio::bench::{
+use crate::vfio::{
+    bench::{
         now,
         passes,
         Flat,
         User, //
     },
-    vfio::dirty::session::Told,
-    vfio::iova_bitmap::{
+    dirty::{
+        ring::{
+            format::Format,
+            piece::{
+                Flow,
+                Piece, //
+            },
+        },
+        session::Told,
+    },
+    iova_bitmap::{
         DirtySink,
         IovaRange, //
     },
@@ -48,7 +53,7 @@ fn time(f: impl FnOnce() -> Result) -> Result<u64> {
 }
 
 /// Ring to tracker, over `__set_bit()` in a flat bitmap.
-fn mark(bed: &Bed, name: &str, stub: &Stub, pages: u64, count: usize) -> Result {
+fn mark<F: Format>(bed: &Bed, name: &str, stub: &Stub<F>, pages: u64, count: usize) -> Result {
     let mut flat = Flat::new(pages)?;
     let mut bounded = true;
     each_words(stub, |words| bounded &= flat.bound(words));
@@ -72,17 +77,17 @@ fn mark(bed: &Bed, name: &str, stub: &Stub, pages: u64, count: usize) -> Result 
 
 /// Ring to the user's bitmap, over one call of the core for each of `base`'s entries. `runs` are
 /// the entries of ours. At most `few` entries of the baseline are timed, and its time is scaled.
-struct Path<'a> {
+struct Path<'a, F: Format> {
     bed: &'a Bed,
     name: &'a str,
-    ours: &'a Stub,
-    base: &'a Stub,
+    ours: &'a Stub<F>,
+    base: &'a Stub<F>,
     pages: u64,
     dirty: usize,
     few: usize,
 }
 
-impl Path<'_> {
+impl<F: Format> Path<'_, F> {
     fn run(&self) -> Result {
         let user = User::new(self.pages)?;
         let range = whole(self.pages)?;
@@ -122,9 +127,9 @@ impl Path<'_> {
 }
 
 /// Random pages: `names` of the mark and of the path.
-fn random(bed: &Bed, names: [&str; 2], pages: u64, count: usize) -> Result {
+fn random<F: Format>(bed: &Bed, names: [&str; 2], pages: u64, count: usize) -> Result {
     let list = distinct(pages, count)?;
-    let stub = Stub::new(&bed.dma, count, |i| page(list.get(i).copied().unwrap_or(0)))?;
+    let stub = Stub::<F>::new(&bed.dma, count, |i| page(list.get(i).copied().unwrap_or(0)))?;
     drop(list);
     let [of_mark, of_path] = names;
     mark(bed, of_mark, &stub, pages, count)?;
@@ -145,10 +150,10 @@ fn random(bed: &Bed, names: [&str; 2], pages: u64, count: usize) -> Result {
 }
 
 /// Pages in order, one by one and as runs of 256 with a gap of as many.
-fn ordered(bed: &Bed) -> Result {
+fn ordered<F: Format>(bed: &Bed) -> Result {
     const COUNT: usize = 2 << 20;
     let pages = 16 * GIB;
-    let single = Stub::new(&bed.dma, COUNT, |i| page(i as u64))?;
+    let single = Stub::<F>::new(&bed.dma, COUNT, |i| page(i as u64))?;
     mark(bed, "mark.sequential", &single, pages, COUNT)?;
     let path = Path {
         bed,
@@ -161,14 +166,11 @@ fn ordered(bed: &Bed) -> Result {
     };
     path.run()?;
     drop(single);
-    let apart = Stub::new(&bed.dma, COUNT, |i| {
+    let apart = Stub::<F>::new(&bed.dma, COUNT, |i| {
         let i = i as u64;
         page(i / 256 * 512 + i % 256)
     })?;
-    let runs = Stub::new(&bed.dma, COUNT / 256, |i| Entry::Write {
-        iova: (i as u64 * 512) << 12,
-        granules: 256,
-    })?;
+    let runs = Stub::<F>::new(&bed.dma, COUNT / 256, |i| run(i as u64 * 512, 256))?;
     Path {
         bed,
         name: "path.runs",
@@ -182,11 +184,11 @@ fn ordered(bed: &Bed) -> Result {
 }
 
 /// Ours over the way of pds.
-fn xor(bed: &Bed) -> Result {
+fn xor<F: Format>(bed: &Bed) -> Result {
     const COUNT: usize = 2 << 20;
     let pages = 64 * GIB;
     let list = distinct(pages, COUNT)?;
-    let stub = Stub::new(&bed.dma, COUNT, |i| page(list.get(i).copied().unwrap_or(0)))?;
+    let stub = Stub::<F>::new(&bed.dma, COUNT, |i| page(list.get(i).copied().unwrap_or(0)))?;
     let mut seq = Flat::new(pages)?;
     for page in &list {
         seq.insert(*page);
@@ -214,11 +216,11 @@ fn xor(bed: &Bed) -> Result {
 }
 
 /// Ring to checked, decoded entries, over a copy of the bytes.
-fn copy(bed: &Bed) -> Result {
+fn copy<F: Format>(bed: &Bed) -> Result {
     const COUNT: usize = 64 << 10;
     const TIMES: usize = 20;
     let list = distinct(GIB, COUNT)?;
-    let stub = Stub::new(&bed.dma, COUNT, |i| page(list.get(i).copied().unwrap_or(0)))?;
+    let stub = Stub::<F>::new(&bed.dma, COUNT, |i| page(list.get(i).copied().unwrap_or(0)))?;
     let mut to = Flat::new(64 * COUNT as u64)?;
     for _ in 0..passes() {
         let ours = time(|| {
@@ -247,9 +249,9 @@ fn copy(bed: &Bed) -> Result {
 }
 
 /// What does not grow with the memory: a REPORT of clean memory, and START.
-fn idle(bed: &Bed) -> Result {
+fn idle<F: Format>(bed: &Bed) -> Result {
     const TIMES: usize = 20_000;
-    let stub = Stub::new(&bed.dma, 1, |_| page(0))?;
+    let stub = Stub::<F>::new(&bed.dma, 1, |_| page(0))?;
     let user = User::new(1)?;
     let clean = |pages: u64| -> Result<u64> {
         stub.rewind();
@@ -289,29 +291,29 @@ fn idle(bed: &Bed) -> Result {
 }
 
 /// All cases.
-pub(super) fn all(bed: &Bed) -> Result {
-    idle(bed)?;
-    copy(bed)?;
-    random(bed, ["mark.random.1g", "path.random.1g"], GIB, 128 << 10)?;
-    random(
+pub(super) fn all<F: Format>(bed: &Bed) -> Result {
+    idle::<F>(bed)?;
+    copy::<F>(bed)?;
+    random::<F>(bed, ["mark.random.1g", "path.random.1g"], GIB, 128 << 10)?;
+    random::<F>(
         bed,
         ["mark.random.64g", "path.random.64g"],
         64 * GIB,
         2 << 20,
     )?;
-    random(
+    random::<F>(
         bed,
         ["mark.random.1t", "path.random.1t"],
         1024 * GIB,
         2 << 20,
     )?;
-    ordered(bed)?;
-    xor(bed)?;
+    ordered::<F>(bed)?;
+    xor::<F>(bed)?;
     if passes() >= 9 {
         // Further points of the plot, of one count as far as it fits.
-        random(bed, ["mark.plot.4g", "path.plot.4g"], 4 * GIB, 512 << 10)?;
-        random(bed, ["mark.plot.16g", "path.plot.16g"], 16 * GIB, 2 << 20)?;
-        random(
+        random::<F>(bed, ["mark.plot.4g", "path.plot.4g"], 4 * GIB, 512 << 10)?;
+        random::<F>(bed, ["mark.plot.16g", "path.plot.16g"], 16 * GIB, 2 << 20)?;
+        random::<F>(
             bed,
             ["mark.plot.256g", "path.plot.256g"],
             256 * GIB,

@@ -13,10 +13,12 @@ use super::{
         NEVER, //
     },
     model_vmm::Vmm,
-    Context,
-    LogParams,
-    Ring,
-    RingShared, //
+    tracker::{
+        Context,
+        RingParams,
+        RingShared,
+        RingTracker, //
+    },
 };
 use crate::vfio::{
     dirty::{
@@ -36,7 +38,7 @@ use kernel::{
 
 /// What all logs of one model share.
 fn shared() -> Result<Arc<RingShared>> {
-    RingShared::new(c"model", LogParams { ring_order: 4 })
+    RingShared::new(c"model", RingParams { order: 4 })
 }
 
 /// START.
@@ -44,8 +46,8 @@ fn start<'a>(
     cx: &Context<'_, &'a Model>,
     ranges: &[IovaRange],
     page_size: u64,
-) -> Result<Session<Ring<&'a Model>>> {
-    Session::start(cx, &Ring::limits(cx)?, ranges, page_size, 0, None)
+) -> Result<Session<RingTracker<&'a Model>>> {
+    Session::start(cx, &RingTracker::limits(cx)?, ranges, page_size, 0, None)
 }
 
 /// How a run goes.
@@ -133,7 +135,7 @@ fn losses(setup: Setup, course: Course, sample: u32) -> Result<u32> {
     Ok(0)
 }
 
-#[kunit_tests(dlr_vf_log_model)]
+#[kunit_tests(vfio_ring_model)]
 mod tests {
     use super::*;
 
@@ -302,6 +304,11 @@ mod tests {
             assert_eq!(broken(Broken::Unasked(later)), Err(EIO));
             assert_eq!(broken(Broken::TooOften(later)), Err(EIO));
         }
+    }
+
+    #[test]
+    fn a_sync_that_posts_no_marker_ends_the_log() {
+        assert_eq!(broken(Broken::NoMarker), Err(EIO));
     }
 
     #[test]

@@ -2,23 +2,36 @@
 
 //! A device that only has a log, already written.
 
-use super::super::device::LogDevice;
 use crate::{
     kext::bench::DmaDevice,
-    mgmt::{
-        Client,
-        Flow,
-        LogConfig,
-        Piece,
-        Ring,
-        Until, //
-    },
-    proto::{
-        identify::Cap,
-        Entry,
-        FnInfo,
-        Range,
-        SyncScope, //
+    vfio::{
+        dirty::{
+            ring::{
+                device::{
+                    Config,
+                    LogDevice,
+                    RingLimits,
+                    SyncScope, //
+                },
+                format::{
+                    Entry,
+                    Format, //
+                },
+                memory::{
+                    LogRing,
+                    Until, //
+                },
+                piece::{
+                    Flow,
+                    Piece, //
+                },
+            },
+            tracker::{
+                Limits,
+                Notify, //
+            },
+        },
+        iova_bitmap::IovaRange,
     },
 };
 use core::cell::{
@@ -35,16 +48,15 @@ const MAX_ORDER: u32 = 19;
 
 /// The stub. Its log is longer than a ring may be, so it has several, which are drained one after
 /// the other.
-pub(super) struct Stub {
-    info: FnInfo,
-    rings: RefCell<KVec<Ring>>,
+pub(super) struct Stub<F: Format> {
+    rings: RefCell<KVec<LogRing<F>>>,
     posted: KVec<u32>,
     current: Cell<usize>,
     /// Cookie of the SYNC whose marker comes next.
     marker: Cell<Option<u64>>,
 }
 
-impl Stub {
+impl<F: Format> Stub<F> {
     /// A log of `count` entries, made by `entry`.
     ///
     /// # Errors
@@ -61,25 +73,12 @@ impl Stub {
         let mut left = count;
         while left != 0 {
             let size = left.next_power_of_two().clamp(1 << 4, 1 << MAX_ORDER);
-            let (ring, done) = Ring::filled(device, size.trailing_zeros(), &mut entries)?;
+            let (ring, done) = LogRing::filled(device, size.trailing_zeros(), &mut entries)?;
             left = left.saturating_sub(done as usize);
             rings.push(ring, GFP_KERNEL)?;
             posted.push(done, GFP_KERNEL)?;
         }
         Ok(Self {
-            info: FnInfo {
-                caps: Cap::Log.into(),
-                page_shift_min: 12,
-                page_shift_max: 12,
-                ring_order_min: 4,
-                ring_order_max: MAX_ORDER,
-                max_ranges: 256,
-                iova_bits: 52,
-                compat: [0; 16],
-                state_version_min: 0,
-                state_version: 0,
-                max_state_bytes: 0,
-            },
             rings: RefCell::new(rings),
             posted,
             current: Cell::new(0),
@@ -89,7 +88,7 @@ impl Stub {
 
     /// As if nothing had been consumed.
     pub(super) fn rewind(&self) {
-        self.rings.borrow_mut().iter_mut().for_each(Ring::rewind);
+        self.rings.borrow_mut().iter_mut().for_each(LogRing::rewind);
         self.current.set(0);
     }
 
@@ -104,7 +103,7 @@ impl Stub {
     }
 
     /// Its rings, as C reads them; `count` words of each.
-    pub(super) fn with_words(&self, mut f: impl FnMut(&Ring, usize)) {
+    pub(super) fn with_words(&self, mut f: impl FnMut(&LogRing<F>, usize)) {
         for (ring, posted) in self.rings.borrow().iter().zip(&self.posted) {
             f(ring, *posted as usize);
         }
@@ -131,25 +130,34 @@ impl Stub {
     }
 }
 
-impl LogDevice for &Stub {
+impl<F: Format> LogDevice for &Stub<F> {
     type Ticket = ();
 
-    fn info(&self) -> &FnInfo {
-        &self.info
+    const COOKIE_BITS: u32 = 52;
+
+    fn limits(&self) -> Result<RingLimits> {
+        Ok(RingLimits {
+            log: Limits {
+                page_shift_min: 12,
+                page_shift_max: 12,
+                max_ranges: 256,
+                iova_bits: 52,
+            },
+            order_min: 4,
+            order_max: MAX_ORDER,
+        })
     }
 
-    fn set_client(&self, _client: Option<Arc<dyn Client>>) {}
-
-    fn log_start(&self, config: &LogConfig<'_>) -> Result {
+    fn start(&self, config: &Config<'_>, _notify: Option<Arc<dyn Notify>>) -> Result {
         core::hint::black_box(config.ranges);
         Ok(())
     }
 
-    fn log_stop(&self) -> Result {
+    fn stop(&self) -> Result {
         Ok(())
     }
 
-    fn log_settle(&self) -> Result {
+    fn settle(&self) -> Result {
         Ok(())
     }
 
@@ -167,7 +175,7 @@ impl LogDevice for &Stub {
         }
     }
 
-    fn log_add(&self, _range: Range) -> Result {
+    fn add(&self, _range: IovaRange) -> Result {
         Ok(())
     }
 

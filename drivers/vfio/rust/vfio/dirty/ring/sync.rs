@@ -3,26 +3,23 @@
 //! SYNC and drain: the driver's side of the log ring, under the log lock.
 
 use super::{
-    device::LogDevice,
-    ring::Ring,
-    stale::Stale, //
-};
-use crate::{
-    mgmt::{
+    device::{
+        Event,
+        LogDevice,
+        SyncScope, //
+    },
+    format::PAGE_SHIFT,
+    memory::Until,
+    piece::{
         Flow,
-        Piece,
-        Until, //
+        Piece, //
     },
-    proto::{
-        SyncScope,
-        COOKIE_BITS,
-        PAGE_SHIFT, //
-    },
-    trace,
-    vfio::dirty::{
-        marks::Dirty,
-        run::Run, //
-    },
+    stale::Stale,
+    tracker::RingTracker, //
+};
+use crate::vfio::dirty::{
+    marks::Dirty,
+    run::Run, //
 };
 use kernel::{
     prelude::*,
@@ -45,8 +42,8 @@ enum Found {
     Marker,
 }
 
-impl<D: LogDevice> Ring<D> {
-    /// Consumes entries up to the count `posted` of LOG_POSTED (rule 5).
+impl<D: LogDevice> RingTracker<D> {
+    /// Consumes entries up to the number `posted` of entries (rule 5).
     pub(super) fn drain_to(&mut self, posted: u32, dirty: &mut Dirty<'_>) -> Result {
         self.consume(Until::Count(posted), None, dirty, false)?;
         Ok(())
@@ -62,9 +59,9 @@ impl<D: LogDevice> Ring<D> {
 
     /// Submits a SYNC and drains exactly to its marker.
     ///
-    /// A device that answers BUSY had no room for the marker and has changed nothing ("Counts and
-    /// interrupts" in `dlr-contract.rst`). The entries in the ring then belong to the old filter.
-    /// They are drained, and the SYNC is submitted again with another cookie.
+    /// A device that answers BUSY had no room for the marker and has changed nothing. The entries in
+    /// the ring then belong to the old filter. They are drained, and the SYNC is submitted again
+    /// with another cookie.
     ///
     /// # Errors
     ///
@@ -102,7 +99,7 @@ impl<D: LogDevice> Ring<D> {
     /// order.
     fn sync_once(&mut self, scope: SyncScope, dirty: &mut Dirty<'_>) -> Result {
         let begin = Instant::<Monotonic>::now();
-        self.cookie = self.cookie.wrapping_add(1) & ((1 << COOKIE_BITS) - 1);
+        self.cookie = self.cookie.wrapping_add(1) & ((1 << D::COOKIE_BITS) - 1);
         let ticket = self.device.sync_submit(scope, self.cookie)?;
         loop {
             // The order matters: when the command is complete, its marker has been posted, so a
@@ -125,11 +122,9 @@ impl<D: LogDevice> Ring<D> {
         let ns = begin.elapsed().as_nanos();
         let ns = u64::try_from(ns).unwrap_or(0);
         self.shared.stats.sync(ns);
-        let (iova, length, all) = match scope {
-            SyncScope::All => (0, 0, true),
-            SyncScope::Range(range) => (range.iova, range.length, false),
-        };
-        trace::log_sync(self.shared.name(), iova, length, all, ns);
+        let latency_ns = ns;
+        self.device
+            .trace(self.shared.name(), Event::Sync { scope, latency_ns });
         Ok(())
     }
 
@@ -187,7 +182,12 @@ impl<D: LogDevice> Ring<D> {
         let entries = drained?;
         if entries != 0 {
             shared.stats.drained(entries, granules);
-            trace::log_drain(shared.name(), entries, granules, irq);
+            let event = Event::Drain {
+                entries,
+                granules,
+                irq,
+            };
+            device.trace(shared.name(), event);
         }
         if bad {
             return Err(EIO);

@@ -9,27 +9,31 @@
 //!
 //! Memory is counted in halves of granules, because a report may begin or end in the middle of one.
 
-use super::device::LogDevice;
-pub(super) use super::model_setup::{Broken, Setup, Write, BASE, GRANULES, HALVES, NEVER, RING};
-use crate::{
-    mgmt::{
-        Client,
-        Flow,
-        LogConfig,
-        Piece,
-        Until, //
+use super::{
+    device::{
+        Config,
+        LogDevice,
+        RingLimits,
+        SyncScope, //
     },
-    proto::{
+    format::{
         Entry,
-        FnInfo,
-        Range,
-        SyncScope,
         PAGE_SHIFT, //
     },
-    vfio::dirty::{
-        chunk::CHUNK_GRANULES,
-        run::Run, //
+    memory::Until,
+    piece::{
+        Flow,
+        Piece, //
     },
+};
+pub(super) use super::model_setup::{Broken, Setup, Write, BASE, GRANULES, HALVES, NEVER, RING};
+use crate::vfio::{
+    dirty::{
+        chunk::CHUNK_GRANULES,
+        run::Run,
+        tracker::Notify, //
+    },
+    iova_bitmap::IovaRange,
 };
 use core::cell::RefCell;
 use kernel::{
@@ -67,7 +71,7 @@ pub(super) struct State {
 /// See the module's page.
 pub(super) struct Model {
     pub(super) setup: Setup,
-    info: FnInfo,
+    limits: RingLimits,
     pub(super) state: RefCell<State>,
 }
 
@@ -76,11 +80,11 @@ impl Model {
     pub(super) fn new(setup: Setup, writes: [Write; 2]) -> Self {
         let mut tracked = [false; GRANULES];
         tracked[1..setup.reach].fill(true);
-        let mut info = setup.info();
+        let mut limits = setup.limits();
         if setup.reach < GRANULES {
             // The only reach that is a power of two with this base.
             assert_eq!(setup.reach, 2);
-            info.iova_bits = setup.shift + CHUNK_GRANULES.trailing_zeros();
+            limits.log.iova_bits = setup.shift + CHUNK_GRANULES.trailing_zeros();
         }
         let state = RefCell::new(State {
             memory: [0; HALVES],
@@ -98,20 +102,26 @@ impl Model {
             moment: 0,
             writes,
         });
-        Self { setup, info, state }
+        Self {
+            setup,
+            limits,
+            state,
+        }
     }
 
-    /// The granules of a range, as numbers in the model.
+    /// Returns the granules of a range, as numbers in the model.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: not of whole granules, empty, or beyond the address bits.
-    fn granules(&self, range: Range) -> Result<core::ops::Range<u64>> {
-        if !range.is_valid(self.setup.shift, self.info.iova_bits) {
+    /// `EINVAL` if the range has a part of a granule, or reaches beyond the address bits.
+    fn granules(&self, range: IovaRange) -> Result<core::ops::Range<u64>> {
+        let part = (1 << self.setup.shift) - 1;
+        let last = (range.end() - 1).checked_shr(self.limits.log.iova_bits);
+        if (range.iova() | range.length()) & part != 0 || last.unwrap_or(0) != 0 {
             return Err(EINVAL);
         }
-        let first = range.iova >> self.setup.shift;
-        let end = first + (range.length >> self.setup.shift);
+        let first = range.iova() >> self.setup.shift;
+        let end = first + (range.length() >> self.setup.shift);
         let end = end.saturating_sub(BASE).min(GRANULES as u64);
         Ok(first.saturating_sub(BASE)..end)
     }
@@ -153,10 +163,8 @@ impl Model {
             return;
         };
         if s.free() > 1 {
-            s.post(Entry::Write {
-                iova: (BASE + first as u64) << self.setup.shift,
-                granules: run as u32,
-            });
+            let page = (BASE + first as u64) << (self.setup.shift - PAGE_SHIFT);
+            s.post(Entry::Write(Run::from_word(page << 8 | (run as u64 - 1))));
         } else {
             s.lost = true;
             if self.setup.broken != Broken::SilentLoss {
@@ -208,7 +216,9 @@ impl Model {
             self.moment(s);
             self.flush(s);
         }
-        s.post(Entry::Sync { cookie });
+        if self.setup.broken != Broken::NoMarker {
+            s.post(Entry::Sync { cookie });
+        }
     }
 }
 
@@ -226,10 +236,7 @@ impl State {
 /// An entry as a drain hands it on.
 fn hand_on(entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
     match entry {
-        Entry::Write { iova, granules } => {
-            let word = (iova >> PAGE_SHIFT) << 8 | u64::from(granules - 1);
-            sink(Piece::Writes(&[Run::from_word(word)]))
-        }
+        Entry::Write(run) => sink(Piece::Writes(&[run])),
         Entry::Sync { cookie } => sink(Piece::Sync { cookie }),
         Entry::Lost => sink(Piece::Lost),
     }
@@ -238,21 +245,21 @@ fn hand_on(entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
 impl LogDevice for &Model {
     type Ticket = ();
 
-    fn info(&self) -> &FnInfo {
-        &self.info
+    const COOKIE_BITS: u32 = 52;
+
+    fn limits(&self) -> Result<RingLimits> {
+        Ok(self.limits)
     }
 
-    fn set_client(&self, _client: Option<Arc<dyn Client>>) {}
-
-    fn log_start(&self, _config: &LogConfig<'_>) -> Result {
+    fn start(&self, _config: &Config<'_>, _notify: Option<Arc<dyn Notify>>) -> Result {
         Ok(())
     }
 
-    fn log_stop(&self) -> Result {
+    fn stop(&self) -> Result {
         Ok(())
     }
 
-    fn log_settle(&self) -> Result {
+    fn settle(&self) -> Result {
         Ok(())
     }
 
@@ -296,7 +303,7 @@ impl LogDevice for &Model {
         }
     }
 
-    fn log_add(&self, range: Range) -> Result {
+    fn add(&self, range: IovaRange) -> Result {
         let mut s = self.state.borrow_mut();
         self.moment(&mut s);
         for granule in self.granules(range)? {
