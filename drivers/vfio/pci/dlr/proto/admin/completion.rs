@@ -4,14 +4,53 @@
 
 use crate::proto::dlr;
 use core::mem::offset_of;
-use kernel::prelude::*;
+use kernel::{
+    bitfield,
+    prelude::*, //
+};
 
 /// Length of a completion entry in words of eight bytes.
 pub(crate) const CQE_WORDS: usize = size_of::<dlr::dlr_cqe>() / 8;
 
 static_assert!(size_of::<dlr::dlr_cqe>() == 16);
-// The device writes the second half of an entry last, so the phase bit must be in that half.
-static_assert!(offset_of!(dlr::dlr_cqe, phase) >= 8);
+
+bitfield! {
+    /// Flags of a completion (`DLR_CQE_F_*`).
+    struct Flags(u32) {
+        /// SAVE_READ: the device has delivered the last byte of the stream.
+        1:1 end => bool;
+        /// SAVE_READ: the device has nothing more to deliver for now.
+        0:0 empty => bool;
+    }
+}
+
+bitfield! {
+    /// The second word of an entry. The device writes it last, so it has the phase bit.
+    struct SecondWord(u64) {
+        /// Flips with each pass over the ring.
+        48:48 phase => bool;
+        /// `enum dlr_status`.
+        47:32 status;
+        /// Id of the command.
+        31:16 id;
+        /// Low 16 bits of the device's consumer count of the submission ring.
+        15:0 sq_head;
+    }
+}
+
+/// Returns the position in the second word of the field at `offset` of the entry.
+const fn second(offset: usize) -> u32 {
+    // CAST: Less than 64.
+    8 * (offset - 8) as u32
+}
+
+static_assert!(Flags::EMPTY_MASK == dlr::DLR_CQE_F_EMPTY);
+static_assert!(Flags::END_MASK == dlr::DLR_CQE_F_END);
+static_assert!(SecondWord::PHASE_SHIFT == second(offset_of!(dlr::dlr_cqe, phase)));
+static_assert!(SecondWord::PHASE_MASK >> SecondWord::PHASE_SHIFT == dlr::DLR_CQE_PHASE as u64);
+static_assert!(SecondWord::STATUS_SHIFT == second(offset_of!(dlr::dlr_cqe, status)));
+static_assert!(SecondWord::ID_SHIFT == second(offset_of!(dlr::dlr_cqe, id)));
+static_assert!(SecondWord::SQ_HEAD_SHIFT == second(offset_of!(dlr::dlr_cqe, sq_head)));
 
 /// A decoded completion entry (`struct dlr_cqe`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,10 +73,11 @@ impl Completion {
     /// Decodes the words of an entry.
     pub(crate) fn decode(words: [u64; CQE_WORDS]) -> Self {
         let raw: dlr::dlr_cqe = zerocopy::transmute!(words);
+        let flags = Flags::from_raw(raw.flags);
         Self {
             result: raw.result,
-            empty: raw.flags & dlr::DLR_CQE_F_EMPTY != 0,
-            end: raw.flags & dlr::DLR_CQE_F_END != 0,
+            empty: flags.empty(),
+            end: flags.end(),
             sq_head: raw.sq_head,
             id: raw.id,
             status: raw.status,
@@ -47,8 +87,7 @@ impl Completion {
 
 /// Returns the phase bit, given the second word of a completion entry.
 pub(crate) fn phase(second: u64) -> bool {
-    const SHIFT: usize = 8 * (offset_of!(dlr::dlr_cqe, phase) - 8);
-    second >> SHIFT & u64::from(dlr::DLR_CQE_PHASE) != 0
+    SecondWord::from_raw(second).phase()
 }
 
 /// Converts the status of a completion to the errno that `enum dlr_status` names for it. A status

@@ -79,12 +79,7 @@ impl LogConsumer {
     /// If the device has `posted` all of them, they are copied at once. Otherwise each is loaded in
     /// one access: an entry is one word, so a load that sees its phase sees all of it.
     #[inline]
-    pub(super) fn fetch<F: Format>(
-        &self,
-        ring: &impl Chunks,
-        most: u32,
-        posted: bool,
-    ) -> Fetched {
+    pub(super) fn fetch<F: Format>(&self, ring: &impl Chunks, most: u32, posted: bool) -> Fetched {
         // CAST: Within the ring.
         let place = slot(self.head, self.order, 1);
         let (chunk, first) = (place / CHUNK, place % CHUNK);

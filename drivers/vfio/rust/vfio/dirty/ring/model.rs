@@ -9,6 +9,7 @@
 //!
 //! Memory is counted in halves of granules, because a report may begin or end in the middle of one.
 
+pub(super) use super::model_setup::{Broken, Setup, Write, BASE, GRANULES, HALVES, NEVER, RING};
 use super::{
     device::{
         Config,
@@ -26,7 +27,6 @@ use super::{
         Piece, //
     },
 };
-pub(super) use super::model_setup::{Broken, Setup, Write, BASE, GRANULES, HALVES, NEVER, RING};
 use crate::vfio::{
     dirty::{
         chunk::CHUNK_GRANULES,

@@ -53,11 +53,7 @@ impl Writes {
 
     /// Adds a WRITE entry, for which the caller has made room. Any other entry is passed to the
     /// sink, after all runs before it.
-    pub(super) fn take(
-        &mut self,
-        entry: Entry,
-        sink: &mut impl FnMut(Piece<'_>) -> Flow,
-    ) -> Flow {
+    pub(super) fn take(&mut self, entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
         let piece = match entry {
             Entry::Write(run) => {
                 if let Some(place) = self.runs.get_mut(self.len) {

@@ -6,11 +6,11 @@ use kernel::prelude::*;
 
 #[kunit_tests(vfio_ring_consumer)]
 mod tests {
-    use super::super::*;
     use super::super::super::format::{
         Entry,
         Plain, //
     };
+    use super::super::*;
 
     struct TestLog([core::cell::Cell<u64>; 2 * CHUNK]);
 
@@ -77,7 +77,10 @@ mod tests {
         }
         // As much as there is room for, in whole chunks, and up to the end of the ring.
         for (room, want) in [(15, 0), (16, 16), (31, 16), (32, 32), (48, 32)] {
-            assert_eq!(consumer.fetch_writes::<Plain>(&ring, &mut runs[..room]), want);
+            assert_eq!(
+                consumer.fetch_writes::<Plain>(&ring, &mut runs[..room]),
+                want
+            );
         }
         for (run, i) in runs.iter().take(32).zip(0..) {
             assert_eq!((run.start(), run.more()), (i, i));

@@ -6,11 +6,11 @@ use kernel::prelude::*;
 
 #[kunit_tests(vfio_ring_drain)]
 mod tests {
-    use super::super::*;
     use super::super::super::format::{
         Entry,
         Plain, //
     };
+    use super::super::*;
     use crate::{
         kext::testing::DmaDevice,
         vfio::dirty::run::Run, //
