@@ -16,23 +16,12 @@ use std::{
 use dlr_core::{Delivery, DmaMemory, FlowSink, FunctionEvents, Sabotage, WireRx, WireTx};
 use dlr_net::{pci_config, Addresses, NetConfig, NetFunction};
 use dlr_pci::{FileCache, PciFunction, Port, ResetKind};
-use rustix::fs::{memfd_create, MemfdFlags, SealFlags};
 use vm_memory::Permissions;
 
-/// Where the guest's memory lies for the function, and how long it is.
-pub(crate) const BASE: u64 = 0x10_0000;
-pub(crate) const SIZE: u64 = 0x4_0000;
-/// Behind the rings.
-pub(crate) const BUFFERS: u64 = BASE + 0x1_0000;
-/// Entries of each queue.
-pub(crate) const RING: u16 = 16;
-/// Receive, transmit, control.
-pub(crate) const QUEUES: u16 = 3;
+use crate::guest::{desc, memory_file, Guest, BAR, BASE, BUFFERS, RING};
 
-/// The only BAR, and its pages: common configuration and doorbells (the function's capabilities say so).
-pub(crate) const BAR: u8 = 0;
-const COMMON: u64 = 0;
-const NOTIFY: u64 = 0x3000;
+/// Length of the guest's memory, from [`BASE`].
+pub(crate) const SIZE: u64 = 0x4_0000;
 
 /// All that is offered but event indices, by their bits (virtio 1.3, 5.1.3 and 6).
 pub(crate) const FEATURES: u64 = {
@@ -68,16 +57,7 @@ impl FunctionEvents for Outside {
     fn reconfigured(&self) {}
 }
 
-/// A sealed memory file of this length.
-pub(crate) fn memory_file(len: u64) -> File {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = File::from(memfd_create("fuzz", flags).unwrap());
-    file.set_len(len).unwrap();
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
-    file
-}
-
-/// See the module.
+/// A data function with a driver.
 pub(crate) struct Function {
     pub(crate) net: Arc<NetFunction>,
     pub(crate) port: Arc<Port>,
@@ -131,61 +111,6 @@ impl Function {
         self.port.memory().map(BASE, SIZE, fd, 0, perm).unwrap();
     }
 
-    /// Writes into the guest's memory as its processor does; what is not mapped is left alone.
-    pub(crate) fn poke(&self, at: u64, data: &[u8]) {
-        // Not mapped is no error of the function.
-        let _ = self.port.memory().write(at, data);
-    }
-
-    pub(crate) fn put(&self, offset: u64, data: &[u8]) {
-        self.net.bar_write(BAR, offset, data);
-    }
-
-    fn get16(&self, at: u64) -> u16 {
-        let mut bytes = [0; 2];
-        let _ = self.port.memory().read(at, &mut bytes);
-        u16::from_le_bytes(bytes)
-    }
-
-    /// The driver sets its device up.
-    pub(crate) fn start(&self, features: u64) {
-        for status in [0, 3] {
-            self.put(COMMON + 0x14, &[status]);
-        }
-        for half in 0..2u32 {
-            self.put(COMMON + 0x08, &half.to_le_bytes());
-            self.put(
-                COMMON + 0x0c,
-                &((features >> (32 * half)) as u32).to_le_bytes(),
-            );
-        }
-        self.put(COMMON + 0x14, &[0x0b]);
-        for queue in 0..QUEUES {
-            self.put(COMMON + 0x16, &queue.to_le_bytes());
-            self.put(COMMON + 0x18, &RING.to_le_bytes());
-            self.put(COMMON + 0x1a, &(queue + 1).to_le_bytes());
-            let areas = [
-                (0x20, desc(queue)),
-                (0x28, avail(queue)),
-                (0x30, used(queue)),
-            ];
-            for (register, address) in areas {
-                self.put(COMMON + register, &(address as u32).to_le_bytes());
-                self.put(COMMON + register + 4, &0u32.to_le_bytes());
-            }
-            self.put(COMMON + 0x1c, &1u16.to_le_bytes());
-        }
-        self.put(COMMON + 0x14, &[0x0f]);
-    }
-
-    /// Makes `head` available.
-    pub(crate) fn offer(&self, queue: u16, head: u16) {
-        let index = self.get16(avail(queue) + 2);
-        let slot = avail(queue) + 4 + 2 * u64::from(index % RING);
-        self.poke(slot, &head.to_le_bytes());
-        self.poke(avail(queue) + 2, &index.wrapping_add(1).to_le_bytes());
-    }
-
     /// Writes a descriptor into the table of `queue`.
     pub(crate) fn describe(
         &self,
@@ -196,15 +121,7 @@ impl Function {
         flags: u16,
         next: u16,
     ) {
-        let mut raw = addr.to_le_bytes().to_vec();
-        raw.extend_from_slice(&len.to_le_bytes());
-        raw.extend_from_slice(&flags.to_le_bytes());
-        raw.extend_from_slice(&next.to_le_bytes());
-        self.poke(desc(queue) + 16 * u64::from(index % RING), &raw);
-    }
-
-    pub(crate) fn ring(&self, queue: u16) {
-        self.put(NOTIFY + 4 * u64::from(queue), &queue.to_le_bytes());
+        self.desc_at(desc(queue), index % RING, addr, len, flags, next);
     }
 
     /// Whatever has happened: after a reset a driver can use the function, and its thread lives.
@@ -234,14 +151,19 @@ impl Function {
     }
 }
 
-pub(crate) fn desc(queue: u16) -> u64 {
-    BASE + u64::from(queue) * 0x3000
-}
+impl Guest for Function {
+    fn put(&self, offset: u64, data: &[u8]) {
+        self.net.bar_write(BAR, offset, data);
+    }
 
-pub(crate) fn avail(queue: u16) -> u64 {
-    desc(queue) + 0x1000
-}
+    /// Leaves memory alone that is not mapped: that is no error of the function.
+    fn poke(&self, iova: u64, data: &[u8]) {
+        let _ = self.port.memory().write(iova, data);
+    }
 
-pub(crate) fn used(queue: u16) -> u64 {
-    desc(queue) + 0x2000
+    fn peek16(&self, iova: u64) -> u16 {
+        let mut bytes = [0; 2];
+        let _ = self.port.memory().read(iova, &mut bytes);
+        u16::from_le_bytes(bytes)
+    }
 }

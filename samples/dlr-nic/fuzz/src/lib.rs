@@ -12,6 +12,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod function;
+#[path = "../../net/src/testing/guest.rs"]
+mod guest;
 mod message;
 mod queues;
 mod state;

@@ -22,7 +22,7 @@ use rustix::{
     net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags},
 };
 
-use crate::function::{memory_file, Function};
+use crate::{function::Function, guest::memory_file};
 
 /// Messages of one string, and bytes of one: all of them fit into the socket, whose other end does not read
 /// before the last one is sent.

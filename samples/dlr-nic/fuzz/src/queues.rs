@@ -6,7 +6,10 @@ use arbitrary::{Arbitrary, Unstructured};
 use dlr_core::{DataFunction, FnState, WireRx};
 use dlr_pci::{PciFunction, ResetKind};
 
-use crate::function::{Function, BAR, BASE, BUFFERS, FEATURES, QUEUES, SIZE};
+use crate::{
+    function::{Function, FEATURES, SIZE},
+    guest::{desc, Guest, BAR, BASE, BUFFERS, QUEUES},
+};
 
 /// Steps of one string.
 const STEPS: usize = 100;
@@ -56,9 +59,7 @@ impl Place {
     fn address(&self) -> u64 {
         match self {
             Self::Buffer(at) => BUFFERS + u64::from(*at),
-            Self::Table(queue, index) => {
-                crate::function::desc(u16::from(*queue) % QUEUES) + 16 * u64::from(*index)
-            }
+            Self::Table(queue, index) => desc(u16::from(*queue) % QUEUES) + 16 * u64::from(*index),
             Self::Anywhere(at) => *at,
         }
     }

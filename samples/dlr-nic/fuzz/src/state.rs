@@ -9,7 +9,10 @@ use dlr_abi::abi;
 use dlr_core::{DataFunction, FnState};
 use zerocopy::IntoBytes;
 
-use crate::function::{Function, FEATURES};
+use crate::{
+    function::{Function, FEATURES},
+    guest::Guest,
+};
 
 /// Bytes of the flow table: one block.
 const FLOW_TABLE: u64 = 4096;

@@ -20,13 +20,13 @@ use vm_memory::Permissions;
 
 use crate::{regs::*, Addresses, NetConfig, NetFunction};
 
+mod guest;
+
+pub(crate) use guest::{avail, desc, memory_file, used, Guest, BASE, BUFFERS, RING};
+
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-/// Where the test's memory lies for the function, and how long it is.
-pub(crate) const BASE: u64 = 0x10_0000;
+/// Length of the guest's memory, from [`BASE`].
 pub(crate) const SIZE: u64 = 0x10_0000;
-/// Free for buffers.
-pub(crate) const BUFFERS: u64 = BASE + 0x1_0000;
-pub(crate) const RING: u16 = 16;
 
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
@@ -114,11 +114,7 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn memory() -> File {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
-    let file = File::from(rustix::fs::memfd_create("test", flags).unwrap());
-    file.set_len(SIZE).unwrap();
-    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::SHRINK).unwrap();
-    file
+    memory_file(SIZE)
 }
 
 fn map(space: &DmaSpace, file: &File) {
@@ -185,40 +181,6 @@ impl Rig {
         rig
     }
 
-    pub(crate) fn start(&self, features: u64) {
-        self.put(COMMON + 0x14, &[0]);
-        self.put(COMMON + 0x14, &[3]);
-        for half in 0..2u32 {
-            self.put(COMMON + 0x08, &half.to_le_bytes());
-            let word = (features >> (32 * half)) as u32;
-            self.put(COMMON + 0x0c, &word.to_le_bytes());
-        }
-        self.put(COMMON + 0x14, &[0x0b]);
-        self.put(COMMON + 0x10, &0u16.to_le_bytes());
-        for queue in 0..QUEUES as u16 {
-            self.put(COMMON + 0x16, &queue.to_le_bytes());
-            self.put(COMMON + 0x18, &RING.to_le_bytes());
-            self.put(COMMON + 0x1a, &(queue + 1).to_le_bytes());
-            for (register, address) in [
-                (0x20, desc(queue)),
-                (0x28, avail(queue)),
-                (0x30, used(queue)),
-            ] {
-                self.put(COMMON + register, &(address as u32).to_le_bytes());
-                self.put(
-                    COMMON + register + 4,
-                    &((address >> 32) as u32).to_le_bytes(),
-                );
-            }
-            self.put(COMMON + 0x1c, &1u16.to_le_bytes());
-        }
-        self.put(COMMON + 0x14, &[0x0f]);
-    }
-
-    pub(crate) fn put(&self, offset: u64, data: &[u8]) {
-        self.net.bar_write(BAR, offset, data);
-    }
-
     pub(crate) fn get<const N: usize>(&self, offset: u64) -> [u8; N] {
         let mut data = [0; N];
         self.net.bar_read(BAR, offset, &mut data);
@@ -229,45 +191,10 @@ impl Rig {
         self.get::<1>(COMMON + 0x14)[0]
     }
 
-    pub(crate) fn poke(&self, iova: u64, data: &[u8]) {
-        self.guest.write(iova, data).unwrap();
-    }
-
     pub(crate) fn peek(&self, iova: u64, len: usize) -> Vec<u8> {
         let mut data = vec![0; len];
         self.guest.read(iova, &mut data).unwrap();
         data
-    }
-
-    fn peek16(&self, iova: u64) -> u16 {
-        u16::from_le_bytes(self.peek(iova, 2).try_into().unwrap())
-    }
-
-    /// Writes a descriptor into a table at `table`.
-    pub(crate) fn desc_at(
-        &self,
-        table: u64,
-        index: u16,
-        addr: u64,
-        len: u32,
-        flags: u16,
-        next: u16,
-    ) {
-        let mut raw = addr.to_le_bytes().to_vec();
-        raw.extend_from_slice(&len.to_le_bytes());
-        raw.extend_from_slice(&flags.to_le_bytes());
-        raw.extend_from_slice(&next.to_le_bytes());
-        self.poke(table + 16 * u64::from(index), &raw);
-    }
-
-    /// Makes `head` available.
-    pub(crate) fn offer(&self, queue: u16, head: u16) {
-        let index = self.peek16(avail(queue) + 2);
-        self.poke(
-            avail(queue) + 4 + 2 * u64::from(index % RING),
-            &head.to_le_bytes(),
-        );
-        self.poke(avail(queue) + 2, &index.wrapping_add(1).to_le_bytes());
     }
 
     /// Makes a chain of (address, length, device writes) available, its head at `head`.
@@ -293,26 +220,24 @@ impl Rig {
             .collect()
     }
 
-    pub(crate) fn ring(&self, queue: u16) {
-        self.put(NOTIFY + 4 * u64::from(queue), &queue.to_le_bytes());
-    }
-
     pub(crate) fn stats(&self) -> serde_json::Value {
         use dlr_core::DataFunction;
         serde_json::from_str(&self.net.stats_json()).unwrap()
     }
 }
 
-pub(crate) fn desc(queue: u16) -> u64 {
-    BASE + u64::from(queue) * 0x3000
-}
+impl Guest for Rig {
+    fn put(&self, offset: u64, data: &[u8]) {
+        self.net.bar_write(BAR, offset, data);
+    }
 
-pub(crate) fn avail(queue: u16) -> u64 {
-    desc(queue) + 0x1000
-}
+    fn poke(&self, iova: u64, data: &[u8]) {
+        self.guest.write(iova, data).unwrap();
+    }
 
-pub(crate) fn used(queue: u16) -> u64 {
-    desc(queue) + 0x2000
+    fn peek16(&self, iova: u64) -> u16 {
+        u16::from_le_bytes(self.peek(iova, 2).try_into().unwrap())
+    }
 }
 
 /// Waits for the engine.
@@ -347,3 +272,10 @@ pub(crate) fn datagram(good: bool) -> Vec<u8> {
 
 /// All that the device offers but event indices, which most tests do without.
 pub(crate) const PLAIN: u64 = FEATURES & !F_EVENT_IDX;
+
+#[test]
+fn the_guest_finds_the_registers_where_they_are() {
+    assert_eq!((guest::BAR, guest::QUEUES), (BAR, QUEUES as u16));
+    let rig = Rig::started(PLAIN);
+    assert_eq!(rig.status(), 0x0f);
+}
