@@ -230,7 +230,7 @@ impl<T: Send + Sync + 'static, const SIZE: usize> Drop for Revoker<T, SIZE> {
     }
 }
 
-/// A user of a [`Lease`], who leaves when this is dropped.
+/// An access of one user to a [`Lease`], which ends when this is dropped.
 pub(crate) struct Guard<'a, T: Send + Sync + 'static, const SIZE: usize> {
     lease: &'a Lease<T, SIZE>,
     hardware: &'a Hardware<T, SIZE>,

@@ -161,7 +161,7 @@ impl Channel {
     }
 
     /// Tells client and reader that the device has lost the log and the session of the function,
-    /// and wakes all who wait for news of them. Sleeps.
+    /// and wakes the threads that wait for them. Sleeps.
     pub(super) fn ended(&self) {
         if let Some(client) = self.client() {
             client.ended();

@@ -39,24 +39,24 @@ mod c {
     }
 }
 
-/// How often each case is measured.
+/// Returns the number of passes of each case.
 pub(crate) fn passes() -> u32 {
     // SAFETY: A plain read of a parameter that does not change.
     unsafe { c::dlr_bench_passes() }
 }
 
-/// Nanoseconds of a clock that only rises.
+/// Returns the time of a monotonic clock in nanoseconds.
 pub(crate) fn now() -> u64 {
     // SAFETY: `ktime_get_ns()` may be called from everywhere.
     unsafe { c::dlr_bench_now() }
 }
 
-/// Words of a log ring, as C reads them. Nothing writes them meanwhile.
+/// Words of a log ring, as C reads them. No device or thread writes them meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a>(&'a [u64]);
 
 impl<'a> Words<'a> {
-    /// The first `count` words of `memory`, or all.
+    /// Returns the first `count` words of `memory`, or all if there are fewer.
     pub(crate) fn of<const N: usize>(memory: &'a Coherent<[[u64; N]]>, count: usize) -> Self {
         let ptr: *const [[u64; N]] = memory.as_ptr();
         let count = count.min(ptr.len().saturating_mul(N));
@@ -65,12 +65,12 @@ impl<'a> Words<'a> {
         Self(unsafe { core::slice::from_raw_parts(ptr.cast::<u64>(), count) })
     }
 
-    /// The first `count` of them, or all.
+    /// Returns the first `count` of the words, or all if there are fewer.
     pub(crate) fn first(self, count: usize) -> Self {
         Self(self.0.get(..count).unwrap_or(self.0))
     }
 
-    /// How many.
+    /// Returns the number of words.
     pub(crate) fn len(self) -> usize {
         self.0.len()
     }
@@ -80,7 +80,7 @@ impl<'a> Words<'a> {
 pub(crate) struct Flat(KVVec<u64>);
 
 impl Flat {
-    /// For `pages` pages; touched.
+    /// Creates a bitmap for `pages` pages, with all its memory touched.
     ///
     /// # Errors
     ///
@@ -90,12 +90,12 @@ impl Flat {
         Ok(Self(KVVec::from_elem(0, words, GFP_KERNEL)?))
     }
 
-    /// All bits clear.
+    /// Clears all bits.
     pub(crate) fn clear(&mut self) {
         self.0.fill(0);
     }
 
-    /// Sets one bit; whether it was clear. `false` out of bounds.
+    /// Sets one bit. Returns whether it was clear, and `false` out of bounds.
     pub(crate) fn insert(&mut self, page: u64) -> bool {
         let bit = 1u64 << (page % 64);
         match self.0.get_mut((page / 64) as usize) {
@@ -107,7 +107,7 @@ impl Flat {
         }
     }
 
-    /// The limit: `__set_bit()` for the page of each word.
+    /// Calls `__set_bit()` for the page of each word: the limit of what is possible.
     ///
     /// # Safety
     ///
@@ -117,14 +117,14 @@ impl Flat {
         unsafe { c::dlr_bench_flat(self.0.as_mut_ptr(), words.0.as_ptr(), words.0.len()) }
     }
 
-    /// As above, for words whose pages are checked here, outside of what is measured: `false` and
-    /// nothing done when one lies outside.
+    /// Returns whether the pages of all `words` are within the bitmap. Called outside of the
+    /// measurement, before [`Self::run`].
     pub(crate) fn bound(&self, words: Words<'_>) -> bool {
         let pages = self.0.len() as u64 * 64;
         words.0.iter().all(|word| word >> 12 < pages)
     }
 
-    /// Runs the limit; `bounded` is the answer of [`Self::bound`].
+    /// Calls `__set_bit()` for the page of each word if `bounded`, the result of [`Self::bound`].
     pub(crate) fn run(&mut self, words: Words<'_>, bounded: bool) {
         if bounded {
             // SAFETY: `bound` has looked at the same words, which do not change.
@@ -132,7 +132,7 @@ impl Flat {
         }
     }
 
-    /// A plain copy of the words into this memory, as far as they fit.
+    /// Copies the words into this memory, as far as they fit.
     pub(crate) fn copy(&mut self, words: Words<'_>) {
         let count = words.0.len().min(self.0.len());
         // SAFETY: Both slices have `count` words and do not overlap, as one is borrowed mutably.
@@ -140,14 +140,14 @@ impl Flat {
     }
 }
 
-/// A bitmap in memory of the process that loads the module, and how REPORT gets at it.
+/// A bitmap in memory of the process that loads the module, for reports.
 pub(crate) struct User {
     address: usize,
     bytes: usize,
 }
 
 impl User {
-    /// For `pages` pages; touched.
+    /// Creates a bitmap for `pages` pages, with all its memory touched.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl User {
         Ok(this)
     }
 
-    /// Zeroes it.
+    /// Clears all bits.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl User {
         cleared.then_some(()).ok_or(EFAULT)
     }
 
-    /// Bits that are set.
+    /// Returns the number of bits that are set.
     pub(crate) fn count(&self) -> u64 {
         // SAFETY: `get_user()` checks the address.
         unsafe { c::dlr_bench_user_count(self.address, self.bytes) }
@@ -215,7 +215,7 @@ impl User {
     }
 }
 
-/// The core's object.
+/// A report of the core into the bitmap of a [`User`].
 pub(crate) struct Report<'a> {
     raw: NonNull<bindings::iova_bitmap>,
     range: IovaRange,
@@ -224,19 +224,20 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// As the driver sees it.
+    /// Returns the report as a driver gets it.
     pub(crate) fn sink(&mut self) -> IovaBitmap<'_> {
         // SAFETY: Valid for as long as `self`, and for this range.
         unsafe { IovaBitmap::from_raw(self.raw.as_ptr(), self.range) }
     }
 
-    /// The C way: one call a word.
+    /// Calls `iova_bitmap_set()` for the page of each word, as a C driver does.
     pub(crate) fn each(&mut self, words: Words<'_>) {
         // SAFETY: The object is valid; it checks addresses itself.
         unsafe { c::dlr_bench_each(self.raw.as_ptr(), words.0.as_ptr(), words.0.len()) }
     }
 
-    /// The way of pds: `seq` against `ack`, which is `seq` afterwards.
+    /// Reports the bits in which `seq` differs from `ack`, as the pds driver does. `ack` equals
+    /// `seq` afterwards.
     pub(crate) fn xor(&mut self, seq: &Flat, ack: &mut Flat) {
         let dwords = seq.0.len().min(ack.0.len());
         // SAFETY: As above; both bitmaps have `dwords` words.

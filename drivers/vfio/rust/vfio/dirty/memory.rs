@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the bitmap of one log may take of kernel memory, and who pays for it.
+//! Limit of the kernel memory of the bitmap of one log, and the cgroup that is charged for it.
 //!
 //! The caller holds the log lock.
 

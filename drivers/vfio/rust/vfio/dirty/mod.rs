@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `span` | an interval of granules; joining neighbours |
 //! | `run` | a short run of granules in one word, as a log has them |
-//! | `memory` | how much memory a bitmap may take, and who pays for it |
+//! | `memory` | how much memory a bitmap may take, and the cgroup that is charged |
 //! | `words` | bit arithmetic |
 //! | `chunk` | which of 8192 granules are dirty: a list or a bitmap |
 //! | `node`, `tree` | the tree of chunks |

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is timed.
+//! Cases that are timed.
 
 use super::{
     device::Stub,
@@ -45,14 +45,14 @@ use crate::vfio::{
 use core::hint::black_box;
 use kernel::prelude::*;
 
-/// Nanoseconds that `f` takes.
+/// Returns the time that `f` takes, in nanoseconds.
 fn time(f: impl FnOnce() -> Result) -> Result<u64> {
     let begin = now();
     f()?;
     Ok(now().saturating_sub(begin))
 }
 
-/// Ring to tracker, over `__set_bit()` in a flat bitmap.
+/// Measures a drain from the ring to the layer's bitmap, against `__set_bit()` in a flat bitmap.
 fn mark<F: Format>(bed: &Bed, name: &str, stub: &Stub<F>, pages: u64, count: usize) -> Result {
     let mut flat = Flat::new(pages)?;
     let mut bounded = true;
@@ -75,8 +75,9 @@ fn mark<F: Format>(bed: &Bed, name: &str, stub: &Stub<F>, pages: u64, count: usi
     Ok(())
 }
 
-/// Ring to the user's bitmap, over one call of the core for each of `base`'s entries. `runs` are
-/// the entries of ours. At most `few` entries of the baseline are timed, and its time is scaled.
+/// Measurement from the ring to the user's bitmap, against one call of the core for each entry of
+/// `base`. `ours` has the same pages in its entries. At most `few` entries of the baseline are
+/// timed, and its time is scaled.
 struct Path<'a, F: Format> {
     bed: &'a Bed,
     name: &'a str,
@@ -126,7 +127,7 @@ impl<F: Format> Path<'_, F> {
     }
 }
 
-/// Random pages: `names` of the mark and of the path.
+/// Measures random pages. `names` are those of the drain and of the whole path.
 fn random<F: Format>(bed: &Bed, names: [&str; 2], pages: u64, count: usize) -> Result {
     let list = distinct(pages, count)?;
     let stub = Stub::<F>::new(&bed.dma, count, |i| page(list.get(i).copied().unwrap_or(0)))?;
@@ -149,7 +150,7 @@ fn random<F: Format>(bed: &Bed, names: [&str; 2], pages: u64, count: usize) -> R
     .run()
 }
 
-/// Pages in order, one by one and as runs of 256 with a gap of as many.
+/// Measures pages in order: one by one, and as runs of 256 with gaps of 256.
 fn ordered<F: Format>(bed: &Bed) -> Result {
     const COUNT: usize = 2 << 20;
     let pages = 16 * GIB;
@@ -183,7 +184,7 @@ fn ordered<F: Format>(bed: &Bed) -> Result {
     .run()
 }
 
-/// Ours over the way of pds.
+/// Measures the whole path against a comparison of two flat bitmaps, as the pds driver does it.
 fn xor<F: Format>(bed: &Bed) -> Result {
     const COUNT: usize = 2 << 20;
     let pages = 64 * GIB;
@@ -215,7 +216,7 @@ fn xor<F: Format>(bed: &Bed) -> Result {
     Ok(())
 }
 
-/// Ring to checked, decoded entries, over a copy of the bytes.
+/// Measures the ring alone, to checked and decoded entries, against a copy of the bytes.
 fn copy<F: Format>(bed: &Bed) -> Result {
     const COUNT: usize = 64 << 10;
     const TIMES: usize = 20;
@@ -248,7 +249,7 @@ fn copy<F: Format>(bed: &Bed) -> Result {
     Ok(())
 }
 
-/// What does not grow with the memory: a REPORT of clean memory, and START.
+/// Measures calls whose time does not depend on the memory: START, and a report of clean memory.
 fn idle<F: Format>(bed: &Bed) -> Result {
     const TIMES: usize = 20_000;
     let stub = Stub::<F>::new(&bed.dma, 1, |_| page(0))?;
@@ -290,7 +291,7 @@ fn idle<F: Format>(bed: &Bed) -> Result {
     Ok(())
 }
 
-/// All cases.
+/// Runs all cases.
 pub(super) fn all<F: Format>(bed: &Bed) -> Result {
     idle::<F>(bed)?;
     copy::<F>(bed)?;
@@ -310,7 +311,7 @@ pub(super) fn all<F: Format>(bed: &Bed) -> Result {
     ordered::<F>(bed)?;
     xor::<F>(bed)?;
     if passes() >= 9 {
-        // Further points of the plot, of one count as far as it fits.
+        // More points for the plot, with one number of pages as far as it fits.
         random::<F>(bed, ["mark.plot.4g", "path.plot.4g"], 4 * GIB, 512 << 10)?;
         random::<F>(bed, ["mark.plot.16g", "path.plot.16g"], 16 * GIB, 2 << 20)?;
         random::<F>(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device that only has a log, already written.
+//! A device that has posted all its entries.
 
 use crate::{
     kext::bench::DmaDevice,
@@ -43,10 +43,11 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Largest ring: 4 MiB, which the page allocator gives in one piece.
+/// Log2 of the number of entries of the largest ring: 4 MiB, the largest block of the page
+/// allocator.
 const MAX_ORDER: u32 = 19;
 
-/// The stub. Its log is longer than a ring may be, so it has several, which are drained one after
+/// The device. Its log may be longer than one ring, so it has several, which are drained one after
 /// the other.
 pub(super) struct Stub<F: Format> {
     rings: RefCell<KVec<LogRing<F>>>,
@@ -57,7 +58,7 @@ pub(super) struct Stub<F: Format> {
 }
 
 impl<F: Format> Stub<F> {
-    /// A log of `count` entries, made by `entry`.
+    /// Creates a log of `count` entries, which `entry` returns.
     ///
     /// # Errors
     ///
@@ -86,23 +87,23 @@ impl<F: Format> Stub<F> {
         })
     }
 
-    /// As if nothing had been consumed.
+    /// Makes all entries unconsumed again.
     pub(super) fn rewind(&self) {
         self.rings.borrow_mut().iter_mut().for_each(LogRing::rewind);
         self.current.set(0);
     }
 
-    /// Number of rings.
+    /// Returns the number of rings.
     pub(super) fn len(&self) -> usize {
         self.posted.len()
     }
 
-    /// From here on the log is ring `index`.
+    /// Makes ring `index` the one that is drained.
     pub(super) fn choose(&self, index: usize) {
         self.current.set(index);
     }
 
-    /// Its rings, as C reads them; `count` words of each.
+    /// Calls `f` with each ring and the number of its entries.
     pub(super) fn with_words(&self, mut f: impl FnMut(&LogRing<F>, usize)) {
         for (ring, posted) in self.rings.borrow().iter().zip(&self.posted) {
             f(ring, *posted as usize);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log that is measured: the driver's own, on a device that only has a ring.
+//! The log that is measured.
 
 use super::{
     device::Stub,
@@ -38,7 +38,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// A log on the stub.
+/// A log on a [`Stub`].
 pub(super) struct Log<'a, F: Format> {
     stub: &'a Stub<F>,
     session: Session<RingTracker<&'a Stub<F>>>,
@@ -47,7 +47,7 @@ pub(super) struct Log<'a, F: Format> {
 }
 
 impl<'a, F: Format> Log<'a, F> {
-    /// START of `pages` pages from 0.
+    /// Starts a log of `pages` pages from address 0.
     pub(super) fn start(bed: &'a Bed, stub: &'a Stub<F>, pages: u64) -> Result<Self> {
         let shared = bed.shared.clone();
         let find = || Ok(stub);
@@ -73,7 +73,7 @@ impl<'a, F: Format> Log<'a, F> {
         Ok(())
     }
 
-    /// REPORT.
+    /// Reports `range` to `user`.
     pub(super) fn report(&mut self, range: IovaRange, user: &User) -> Result {
         let told = user.with(range, |report| self.report_to(range, &mut report.sink()))??;
         (told == Told::All).then_some(()).ok_or(EIO)
@@ -90,20 +90,20 @@ impl<'a, F: Format> Log<'a, F> {
         self.session.report(&cx, range, sink, &self.stats)
     }
 
-    /// Bytes that the bitmap takes.
+    /// Returns the memory of the bitmap in bytes.
     pub(super) fn memory(&self) -> usize {
         self.session.snapshot().memory
     }
 }
 
-/// What all cases share.
+/// State that all cases share.
 pub(super) struct Bed {
     pub(super) dma: DmaDevice,
     shared: Arc<RingShared>,
 }
 
 impl Bed {
-    /// Makes the device that DMA memory is allocated for.
+    /// Creates the device for which DMA memory is allocated.
     pub(super) fn new() -> Result<Self> {
         let params = RingParams { order: 16 };
         Ok(Self {

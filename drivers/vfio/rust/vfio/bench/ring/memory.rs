@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the bitmap takes. The bitmap counts what the slab hands out, nodes included.
+//! Memory of the bitmap. It counts the sizes that the slab allocator returns, nodes included.
 
 use super::{
     device::Stub,
@@ -19,12 +19,12 @@ use super::{
 use crate::vfio::dirty::ring::format::Format;
 use kernel::prelude::*;
 
-/// Bits of memory for each of `pages`, in thousandths.
+/// Returns the bits of memory for each of `pages`, in thousandths.
 fn bits(bytes: usize, pages: u64) -> u64 {
     (bytes as u64 * 8 * 1000).checked_div(pages).unwrap_or(0)
 }
 
-/// Memory with these pages dirty, of `tracked`.
+/// Returns the memory in bytes if these pages of `tracked` are dirty.
 fn taken<F: Format>(bed: &Bed, tracked: u64, pages: &[u64]) -> Result<usize> {
     let stub = Stub::<F>::new(&bed.dma, pages.len(), |i| {
         page(pages.get(i).copied().unwrap_or(0))
@@ -34,14 +34,14 @@ fn taken<F: Format>(bed: &Bed, tracked: u64, pages: &[u64]) -> Result<usize> {
     Ok(log.memory())
 }
 
-/// All of `memory.*`.
+/// Runs all cases named `memory.*`.
 pub(super) fn all<F: Format>(bed: &Bed) -> Result {
     let few = distinct(1024 * GIB, 2 << 20)?;
     let bytes = taken::<F>(bed, 1024 * GIB, &few)?;
     value("memory.sparse", bits(bytes, few.len() as u64));
     drop(few);
 
-    // Every page of the tracked memory is dirty with the same chance.
+    // Each page of the tracked memory is dirty with the same probability.
     let tracked = 8 * GIB;
     let mut peak = 0;
     for shift in 0..=10 {

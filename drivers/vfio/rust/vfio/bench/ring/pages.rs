@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pages that the device wrote, and what is said of a pass.
+//! Pages that the device wrote, and messages with the results.
 
 use super::device::Stub;
 use crate::vfio::{
@@ -20,22 +20,22 @@ use crate::vfio::{
 };
 use kernel::prelude::*;
 
-/// Pages of 4 KiB in a GiB.
+/// Number of pages of 4 KiB in a GiB.
 pub(super) const GIB: u64 = 1 << 18;
-/// Entries of the C loop beyond 64 GiB, where each pins pages of the user.
+/// Number of entries of the C loop beyond 64 GiB, where each entry pins pages of the user.
 pub(super) const FEW: usize = 20_000;
 
-/// Says what a pass took.
+/// Prints the times of a pass.
 pub(super) fn sample(name: &str, ours: u64, base: u64, count: usize) {
     pr_info!("bench: sample {} {} {} {}\n", name, ours, base, count);
 }
 
-/// Says what was counted, in thousandths.
+/// Prints a value in thousandths.
 pub(super) fn value(name: &str, thousandths: u64) {
     pr_info!("bench: value {} {}\n", name, thousandths);
 }
 
-/// Numbers that look random and are the same in every run (xorshift64*).
+/// A pseudo-random generator with a fixed seed (xorshift64*).
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -49,7 +49,7 @@ impl Random {
     }
 }
 
-/// `count` distinct pages of `pages`, in random order.
+/// Returns `count` distinct pages of `pages`, in random order.
 pub(super) fn distinct(pages: u64, count: usize) -> Result<KVVec<u64>> {
     let mut seen = Flat::new(pages)?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -63,27 +63,27 @@ pub(super) fn distinct(pages: u64, count: usize) -> Result<KVVec<u64>> {
     Ok(list)
 }
 
-/// One single page.
+/// Returns the entry of one page.
 pub(super) fn page(number: u64) -> Entry {
     run(number, 1)
 }
 
-/// `count` pages from `first`, at most 256.
+/// Returns the entry of `count` pages from `first`, at most 256.
 pub(super) fn run(first: u64, count: u64) -> Entry {
     Entry::Write(Run::from_word(first << 8 | count.saturating_sub(1)))
 }
 
-/// A range from 0.
+/// Returns the range of `pages` pages from address 0.
 pub(super) fn whole(pages: u64) -> Result<IovaRange> {
     IovaRange::new(0, pages << 12)
 }
 
-/// The rings, as C reads them.
+/// Calls `f` with the words of each ring.
 pub(super) fn each_words<F: Format>(stub: &Stub<F>, mut f: impl FnMut(Words<'_>)) {
     stub.with_words(|ring, count| ring.with_memory(|memory| f(Words::of(memory, count))));
 }
 
-/// Fails when the user's bitmap does not have `pages` bits.
+/// Checks that `pages` bits of the user's bitmap are set.
 pub(super) fn holds(user: &User, pages: u64) -> Result {
     let found = user.count();
     if found != pages {

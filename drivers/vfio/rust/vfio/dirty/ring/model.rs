@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A model of the device and of the VMM, for tests of the log session.
+//! A model of a device with a log ring and of the VMM, for tests of a log session.
 //!
-//! The model is the contract in its simplest form. Each call of the session into it is a row of
-//! *moments*; a test runs the same sequence of reports again and again, with writes at other
-//! moments each time. The VMM of the model copies what a report says, and nothing outside of what
-//! it asked. After a last report with the function stopped its copy must equal the memory.
+//! The model implements the rules of the module's page in their simplest form. Each call of the
+//! session into the model has several *moments* at which the function may write. A test runs the
+//! same sequence of reports many times, with the writes at other moments each time. The VMM of the
+//! model copies the granules that a report names, within the range that it asked about. After a
+//! last report, with the function stopped, its copy must equal the memory.
 //!
 //! Memory is counted in halves of granules, because a report may begin or end in the middle of one.
 
@@ -41,34 +42,34 @@ use kernel::{
     sync::Arc, //
 };
 
-/// A SYNC: granules, everything, cookie.
+/// A SYNC: the granules that it covers, whether that is all of them, and the cookie.
 type Given = ([bool; GRANULES], bool, u64);
 
-/// The model's state.
+/// State of the model.
 pub(super) struct State {
-    /// How often each half granule was written: what is in memory.
+    /// Number of writes to each half granule: the contents of the memory.
     pub(super) memory: [u32; HALVES],
     tracked: [bool; GRANULES],
-    /// Logged since the last SYNC of it.
+    /// Whether the device has logged a granule since the last SYNC that covered it.
     filtered: [bool; GRANULES],
     ring: [Option<Entry>; RING],
     posted: u32,
     consumed: u32,
     lost: bool,
-    /// The entry on its way to the ring: first granule and how many.
+    /// The entry that is not posted yet: its first granule and the number of granules.
     on_its_way: Option<(usize, usize)>,
     /// The SYNC that waits for room.
     sync: Option<Given>,
-    /// The SYNC that will be executed once more, the moment, and how often from then on.
+    /// The SYNC that will be executed again, the earliest moment, and the number of times.
     again: Option<(Given, u32, u32)>,
     busy: u32,
     starved: u32,
-    /// Moments so far, and when to write what.
+    /// Number of moments so far, and the writes of the function.
     pub(super) moment: u32,
     pub(super) writes: [Write; 2],
 }
 
-/// See the module's page.
+/// The device of the model.
 pub(super) struct Model {
     pub(super) setup: Setup,
     limits: RingLimits,
@@ -76,7 +77,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Tracks all granules but the first, as far as the device reaches.
+    /// Creates a device that tracks all granules that it reaches, except for the first.
     pub(super) fn new(setup: Setup, writes: [Write; 2]) -> Self {
         let mut tracked = [false; GRANULES];
         tracked[1..setup.reach].fill(true);
@@ -126,7 +127,7 @@ impl Model {
         Ok(first.saturating_sub(BASE)..end)
     }
 
-    /// A moment at which the function may write.
+    /// Passes a moment: the function makes the writes that are due.
     fn moment(&self, s: &mut State) {
         let now = s.moment;
         s.moment += 1;
@@ -138,7 +139,7 @@ impl Model {
         self.try_again(s, now);
     }
 
-    /// The function writes to this half granule.
+    /// Writes to a half granule, as the function does.
     pub(super) fn write(&self, s: &mut State, half: usize) {
         s.memory[half] += 1;
         let granule = half / 2;
@@ -173,7 +174,7 @@ impl Model {
         }
     }
 
-    /// Executes a SYNC for the second time if it is time, and there is room for its marker.
+    /// Executes a SYNC again if it is due at `now` and there is room for its marker.
     fn try_again(&self, s: &mut State, now: u32) {
         let Some((sync, due, times)) = s.again else {
             return;
@@ -233,7 +234,7 @@ impl State {
     }
 }
 
-/// An entry as a drain hands it on.
+/// Passes an entry to the sink of a drain.
 fn hand_on(entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
     match entry {
         Entry::Write(run) => sink(Piece::Writes(&[run])),

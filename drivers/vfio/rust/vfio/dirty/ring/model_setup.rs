@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the device of the model is like, and the sizes of all that it has.
+//! Properties of the device of the model, and the sizes of its parts.
 
 use super::device::RingLimits;
 use crate::vfio::{
@@ -12,41 +12,41 @@ use crate::vfio::{
 };
 use kernel::prelude::*;
 
-/// Granules of the model's memory.
+/// Number of granules of the model's memory.
 pub(super) const GRANULES: usize = 4;
-/// The same memory in halves of granules.
+/// Number of half granules of that memory.
 pub(super) const HALVES: usize = 2 * GRANULES;
-/// Slots of the model's ring: two entries and LOST.
+/// Number of slots of the model's ring: two for entries, one for LOST.
 pub(super) const RING: usize = 3;
 /// Number of the first granule: the memory lies in two chunks of the bitmap.
 pub(super) const BASE: u64 = CHUNK_GRANULES - 2;
 
-/// A write: at which moment, to which half granule.
+/// A write: its moment, and the half granule.
 pub(super) type Write = (u32, usize);
 /// No writes.
 pub(super) const NEVER: [Write; 2] = [(u32::MAX, 0); 2];
 
-/// What a device is like, and what is broken about it.
+/// Properties of a device.
 #[derive(Clone, Copy)]
 pub(super) struct Setup {
     /// Log2 of the granule.
     pub(super) shift: u32,
-    /// Granules that the device has address bits for, of those of the model.
+    /// Number of granules of the model that are within the device's address bits.
     pub(super) reach: usize,
-    /// Ranges that it can track.
+    /// Number of ranges that the device can track.
     pub(super) max_ranges: usize,
-    /// Address bits when `reach` is all granules.
+    /// Number of address bits, if `reach` is all granules.
     pub(super) iova_bits: u32,
-    /// How many SYNCs it answers BUSY.
+    /// Number of SYNCs that the device answers with BUSY.
     pub(super) busy: u32,
-    /// How many SYNCs the driver has no memory for.
+    /// Number of SYNCs for which the driver has no memory.
     pub(super) starved: u32,
-    /// Which rule it breaks, to see that the tests notice.
+    /// The rule that the device breaks, to show that the tests notice.
     pub(super) broken: Broken,
 }
 
 impl Setup {
-    /// Granules of 4 KiB, nothing missing, nothing broken.
+    /// A device with granules of 4 KiB that keeps all rules.
     pub(super) const PLAIN: Self = Self {
         shift: 12,
         reach: GRANULES,
@@ -57,7 +57,7 @@ impl Setup {
         broken: Broken::Nothing,
     };
 
-    /// Bytes from half granule `first` of the model's memory, `count` halves.
+    /// Returns the range of `count` half granules from `first`.
     pub(super) fn halves(&self, first: u64, count: u64) -> Result<IovaRange> {
         let half = self.shift - 1;
         IovaRange::new((2 * BASE + first) << half, count << half)
@@ -77,25 +77,25 @@ impl Setup {
     }
 }
 
-/// Which rule a device breaks.
+/// The rule that a device breaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
     Nothing,
-    /// The SYNC posts its marker a moment after it has cleared the filter.
+    /// The SYNC posts its marker a moment after it has cleared the filter (rule 3).
     LateMarker,
-    /// POSTED is answered without looking at writes on their way.
+    /// The number of posted entries leaves out an entry that is not posted yet (rule 5).
     NoFlush,
-    /// LOST is not posted.
+    /// The device posts no LOST entry (rule 6).
     SilentLoss,
     /// A SYNC completes and posts no marker.
     NoMarker,
-    /// No rule: each SYNC is given again, and is executed for the second time so many moments after
-    /// the first time, or when there is room.
+    /// No rule: the driver submits each SYNC again, and the device executes it for the second time
+    /// this number of moments after the first, or when there is room.
     Again(u32),
-    /// As [`Broken::Again`], but executed once more than it was given: a marker too many.
+    /// As [`Broken::Again`], but the device executes it once more than it was submitted.
     TooOften(u32),
-    /// As [`Broken::Again`], but the driver did not give it again.
+    /// As [`Broken::Again`], but the driver has not submitted it again.
     Unasked(u32),
-    /// The management function is gone.
+    /// The device is gone.
     Gone,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the log session against the model of the device: a write at each moment of each call,
-//! in particular the worst ones, and then every half granule compared.
+//! Tests of a log session against the model of the device: with a write at each moment of each call,
+//! the copy of the VMM must equal the memory in the end.
 
 use super::{
     model::{
@@ -36,12 +36,12 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What all logs of one model share.
+/// Returns the state that all logs of one model share.
 fn shared() -> Result<Arc<RingShared>> {
     RingShared::new(c"model", RingParams { order: 4 })
 }
 
-/// START.
+/// Starts a log.
 fn start<'a>(
     cx: &Context<'_, &'a Model>,
     ranges: &[IovaRange],
@@ -50,7 +50,7 @@ fn start<'a>(
     Session::start(cx, &RingTracker::limits(cx)?, ranges, page_size, 0, None)
 }
 
-/// How a run goes.
+/// Variation of a run.
 #[derive(Clone, Copy)]
 struct Course {
     /// An interrupt drains between two reports.
@@ -59,7 +59,7 @@ struct Course {
     cut: Option<u32>,
 }
 
-/// A course without anything special.
+/// No interrupts, and no report is cut short.
 const STRAIGHT: Course = Course {
     interrupt: false,
     cut: None,
@@ -68,7 +68,7 @@ const STRAIGHT: Course = Course {
 /// Reports while the function writes at the moments of `writes`, then the last one. Returns the
 /// number of moments and whether the copy is complete.
 ///
-/// The first granule is not in START's ranges: a report has to add it (rule 9).
+/// The first granule is not in the ranges of START: a report has to add it.
 fn run(setup: Setup, writes: [Write; 2], course: Course) -> Result<(u32, bool)> {
     let model = Model::new(setup, writes);
     let all = setup.halves(0, 2 * GRANULES as u64)?;
@@ -83,10 +83,10 @@ fn run(setup: Setup, writes: [Write; 2], course: Course) -> Result<(u32, bool)> 
     let (find, shared) = (|| Ok(&model), shared()?);
     let cx = Context::new(&find, &shared);
     let mut log = start(&cx, &started, 1 << setup.shift)?;
-    // Sections as VMMs ask for them, some of them not aligned to granules.
+    // Ranges as VMMs ask for them, some of them not aligned to granules.
     let asked = [(0, 4), (4, 4), (1, 5), (3, 4), (0, 8)];
     for (n, (first, count)) in asked.into_iter().enumerate() {
-        // Work for the log in any case, so that there is something to sync.
+        // At least these granules are dirty, so that each report needs a SYNC.
         {
             let mut s = model.state.borrow_mut();
             model.write(&mut s, 2);
@@ -100,7 +100,7 @@ fn run(setup: Setup, writes: [Write; 2], course: Course) -> Result<(u32, bool)> 
             log.checked(Session::drain)?;
         }
     }
-    // The function writes no more.
+    // The function is stopped.
     let moments = model.state.borrow().moment;
     model.state.borrow_mut().writes = NEVER;
     vmm.asked = all;
@@ -114,9 +114,9 @@ fn run(setup: Setup, writes: [Write; 2], course: Course) -> Result<(u32, bool)> 
 /// processor is emulated one of `sample`.
 fn losses(setup: Setup, course: Course, sample: u32) -> Result<u32> {
     let (moments, _) = run(setup, NEVER, course)?;
-    // A few more: writes make for more entries and so for more moments.
+    // A few more moments, because writes cause entries, and entries have moments.
     for first in 0..moments + 8 {
-        // Near each other: what is far apart is in different calls.
+        // Writes that are further apart fall into different calls.
         for second in first..first + 10 {
             if !cfg!(CONFIG_UML) && (first + second) % sample != 0 {
                 continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The VMM of the model: it copies what a report names.
+//! The VMM of the model: it copies the granules that a report names.
 
 use super::{
     model::{
@@ -15,13 +15,13 @@ use crate::vfio::iova_bitmap::{
 };
 use kernel::prelude::*;
 
-/// What the VMM does with a report: copies. Not more than it asked.
+/// A VMM that copies the granules that a report names, within the range that it asked about.
 pub(super) struct Vmm<'a> {
     pub(super) model: &'a Model,
     pub(super) copy: [u32; HALVES],
-    /// What the current report is about.
+    /// Range of the current report.
     pub(super) asked: IovaRange,
-    /// Runs that the user's memory takes until it fails.
+    /// Number of runs until `set_run` fails.
     pub(super) room: u32,
 }
 
