@@ -79,6 +79,27 @@ pub(crate) trait DmaLogging: Operations {
 }
 
 /// A device whose DMA writes a [`Tracker`] logs and a [`Log`] keeps. Implements [`DmaLogging`].
+///
+/// # Examples
+///
+/// From `samples/vfio/edu.rs`:
+///
+/// ```ignore
+/// impl Logged for Edu {
+///     type Tracker = EduLog;
+///
+///     fn log(&self) -> &Arc<Log<EduLog>> {
+///         &self.log
+///     }
+///
+///     fn with_context<R>(
+///         dev: &OpenDevice<'_, Self>,
+///         f: impl FnOnce(&OpenDevice<'_, Self>) -> R,
+///     ) -> R {
+///         f(dev)
+///     }
+/// }
+/// ```
 pub(crate) trait Logged: Operations {
     /// The tracker of the hardware.
     type Tracker: Tracker + Send + 'static;

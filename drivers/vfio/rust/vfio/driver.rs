@@ -214,6 +214,28 @@ impl<T: Operations> Driver<T> {
 }
 
 /// Registers the driver of `T` with the PCI core, as `kernel::driver::Registration<Adapter<T>>`.
+///
+/// # Examples
+///
+/// From `samples/vfio/main.rs`:
+///
+/// ```ignore
+/// #[pin_data]
+/// struct Samples {
+///     #[pin]
+///     _bochs: Registration<vfio::Adapter<bochs::Bochs>>,
+///     // …
+/// }
+///
+/// impl kernel::InPlaceModule for Samples {
+///     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+///         try_pin_init!(Self {
+///             _bochs <- Registration::new(c"bochs_vfio_pci", module),
+///             // …
+///         })
+///     }
+/// }
+/// ```
 pub(crate) type Adapter<T> = crate::kext::pci_driver::Registered<Driver<T>>;
 
 #[kunit_tests(vfio_driver)]

@@ -179,6 +179,24 @@ impl<T: Operations> Files for DeviceFiles<'_, '_, T> {
 }
 
 /// A device whose migration is a [`Machine`] of an [`Engine`]. Implements [`Migration`].
+///
+/// # Examples
+///
+/// From `samples/vfio/bochs.rs`:
+///
+/// ```ignore
+/// impl Migratable for Bochs {
+///     type Engine = BochsEngine;
+///
+///     fn machine(&self) -> &Machine<BochsEngine> {
+///         &self.machine
+///     }
+///
+///     fn with_engine<R>(dev: &OpenDevice<'_, Self>, f: impl FnOnce(&OpenDevice<'_, Self>) -> R) -> R {
+///         f(dev)
+///     }
+/// }
+/// ```
 pub(crate) trait Migratable: Operations {
     /// The engine of the device.
     type Engine: Engine;

@@ -8,6 +8,12 @@
 //!
 //! C header: [`include/linux/vfio_pci_core.h`](srctree/include/linux/vfio_pci_core.h)
 //!
+//! # Examples
+//!
+//! The examples of the traits are excerpts of the drivers in `samples/vfio`, which are built and
+//! tested. As the layer is a part of each driver's crate, rustdoc cannot compile them; a test
+//! compares them with the samples (`tools/testing/src/layers/examples.rs`).
+//!
 //! # Lifetimes
 //!
 //! * The **registration data** is the type that implements [`pci::Operations`]. It is created in

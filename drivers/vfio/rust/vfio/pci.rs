@@ -47,20 +47,38 @@ pub(crate) struct Capabilities {
 ///
 /// # Examples
 ///
-/// A driver that binds to one device and changes nothing of what vfio-pci-core does:
+/// The least that a driver implements. The device can migrate. From `samples/vfio/bochs.rs`:
 ///
 /// ```ignore
-/// kernel::module_device_table!("pci", DeviceId, TABLE, (), [(DeviceId::new(0x1234, 0x11e8), ())]);
+/// kernel::module_device_table!(
+///     "pci",
+///     DeviceId,
+///     TABLE,
+///     (),
+///     [(DeviceId::new(0x1234, 0x1111), ())]
+/// );
 ///
-/// struct Edu;
-///
-/// impl Operations for Edu {
+/// impl Operations for Bochs {
 ///     type OpenData = ();
+///
 ///     const ID_TABLE: IdTable = &TABLE;
-///     const NAME: &'static CStr = c"edu-vfio-pci";
+///     const NAME: &'static CStr = c"bochs-vfio-pci";
+///     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new());
 ///
 ///     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
-///         Ok::<_, Error>(Self)
+///         try_pin_init!(Self {
+///             machine <- Machine::new(BochsEngine),
+///         })
+///     }
+///
+///     fn capabilities(&self) -> Capabilities {
+///         Capabilities {
+///             migration: Some(Flags {
+///                 p2p: true,
+///                 pre_copy: false,
+///             }),
+///             dma_logging: false,
+///         }
 ///     }
 ///
 ///     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
@@ -71,7 +89,30 @@ pub(crate) struct Capabilities {
 /// }
 /// ```
 ///
-/// The module registers it as `kernel::driver::Registration<Adapter<Edu>>`.
+/// A hook that sees the writes to some registers of a trapped BAR and forwards all others. From
+/// `samples/vfio/edu.rs`:
+///
+/// ```ignore
+///     fn trapped_bars(&self) -> BarSet {
+///         BarSet::only(BAR)
+///     }
+///
+///     fn write(dev: &OpenDevice<'_, Self>, write: Write<'_>) -> Result<usize> {
+///         let end = write.offset().saturating_add(write.len() as u64);
+///         if write.region() != BAR
+///             || end <= transfer::REGISTERS.start
+///             || write.offset() >= transfer::REGISTERS.end
+///         {
+///             return write.forward();
+///         }
+///         // …
+///         let done = write.take(bytes)?;
+///         Self::write_register(dev, offset, bytes)?;
+///         Ok(done)
+///     }
+/// ```
+///
+/// The module registers the driver by [`Adapter`](crate::vfio::Adapter).
 pub(crate) trait Operations: Sized + Send + Sync + 'static {
     /// Data that exists from the first open to the last close, or `()`.
     type OpenData: Send + Sync + 'static;

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cargo;
+mod examples;
 mod imports;
 mod kunit;
 mod loops;

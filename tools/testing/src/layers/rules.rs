@@ -57,6 +57,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
     files.sort();
     let loops = super::loops::loops(tree, &files)?;
     let missing = super::names::missing(tree, &files)?;
+    let strangers = super::examples::strangers(tree, &files)?;
     let (mut licence, mut unsafe_code, mut unfinished) = (vec![], vec![], vec![]);
     let (mut wide, mut long) = (vec![], vec![]);
     for path in files {
@@ -100,6 +101,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
         ("files of kernel code have 350 lines at most", long),
         ("no files take names from each other", loops),
         ("tests that documents name are there", missing),
+        ("examples are excerpts of what is built", strangers),
     ])
 }
 

@@ -56,6 +56,40 @@ pub(crate) trait Notify: Send + Sync {
 /// `VFIO_DEVICE_FEATURE_DMA_LOGGING_*` (`include/uapi/linux/vfio.h`). It merges the ranges of the
 /// user to the number that the hardware supports, keeps what was logged until it is reported, adds
 /// ranges that only a report asks for, and keeps an error until STOP.
+///
+/// # Examples
+///
+/// A tracker that names the memory of each copy that the device has begun since the last report.
+/// From `samples/vfio/edu.rs`:
+///
+/// ```ignore
+///     fn collect(
+///         &mut self,
+///         cx: &OpenDevice<'_, Edu>,
+///         _range: IovaRange,
+///         dirty: &mut Dirty<'_>,
+///     ) -> Result {
+///         let bar = cx.bar(BAR)?;
+///         let mut copies = cx.data().get_ref().copies.lock();
+///         // Read before the marks are set: a copy that ends later is reported once more.
+///         let is_running = is_running(&bar.hold()?)?;
+///         if copies.overflow {
+///             dirty.mark_all();
+///         }
+///         for range in Iterator::chain(copies.earlier.iter(), &copies.last) {
+///             dirty.mark_tracked(range.iova(), range.length());
+///         }
+///         copies.forget(is_running);
+///         Ok(())
+///     }
+///
+///     fn stop(self, cx: &OpenDevice<'_, Edu>) -> Result {
+///         let mut copies = cx.data().get_ref().copies.lock();
+///         copies.logging = false;
+///         copies.forget(false);
+///         Ok(())
+///     }
+/// ```
 pub(crate) trait Tracker: Sized + Unpin {
     /// The context of calls on behalf of a user, for example an
     /// [`OpenDevice`](crate::vfio::OpenDevice).

@@ -43,6 +43,50 @@ pub(crate) enum Patience<'a> {
 /// `memory_lock` held as well.
 ///
 /// A call that failed because of a signal must be repeatable.
+///
+/// # Examples
+///
+/// An engine whose device does nothing by itself, so that all run levels are the same, and whose
+/// state is small enough to be read at once. From `samples/vfio/bochs.rs`:
+///
+/// ```ignore
+/// impl Engine for BochsEngine {
+///     type Context<'a> = OpenDevice<'a, Bochs>;
+///     type Save = Snapshot<crate::LocalModule>;
+///     type Load = Image<crate::LocalModule>;
+///
+///     // …
+///     fn begin_save(
+///         &self,
+///         cx: &OpenDevice<'_, Bochs>,
+///         stopped: bool,
+///     ) -> Result<SaveStart<Self::Save>> {
+///         let (picture, registers) = bars(cx)?;
+///         let format = state::format(&picture, &registers)?;
+///         let state = state::read(&picture, &registers, USER)?;
+///         Snapshot::start(&format, &state, stopped)
+///     }
+///
+///     fn begin_load(&self, cx: &OpenDevice<'_, Bochs>) -> Result<LoadStart<Self::Load>> {
+///         let (picture, registers) = bars(cx)?;
+///         Ok(Image::start(&state::format(&picture, &registers)?))
+///     }
+///
+///     fn install(
+///         &self,
+///         cx: &OpenDevice<'_, Bochs>,
+///         _sink: &Self::Load,
+///         io: &LoadIo<Accepted>,
+///     ) -> Result {
+///         let (picture, registers) = bars(cx)?;
+///         Self::Load::activate(io, |state| state::write(&picture, &registers, state))
+///     }
+///
+///     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {
+///         Ok(Self::Save::size(state::bytes(&cx.bar(PICTURE)?)?))
+///     }
+/// }
+/// ```
 pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// The context of calls on behalf of a user, for example an
     /// [`OpenDevice`](crate::vfio::OpenDevice). It exists during one arc.
