@@ -45,11 +45,6 @@ mod vfio;
 
 mod mgmt;
 mod params;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the contract has more than this driver uses"
-)]
 mod proto;
 mod trace;
 mod vf;

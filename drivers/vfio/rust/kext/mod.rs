@@ -8,6 +8,7 @@
 //! | `budget` | a time limit for clean-ups that signals do not interrupt |
 //! | `cmdq` | the parts of a command queue that do not depend on its hardware |
 //! | `completion` | waits that are killable and have a timeout |
+//! | `counters` | structs of counters for debugfs |
 //! | `crc32c` | the CRC-32C library |
 //! | `debugfs` | one debugfs directory for the module |
 //! | `device_link` | suspend and shutdown order of devices that are not parent and child |
@@ -43,6 +44,7 @@ pub(crate) mod bench;
 pub(crate) mod budget;
 pub(crate) mod cmdq;
 pub(crate) mod completion;
+pub(crate) mod counters;
 pub(crate) mod crc32c;
 pub(crate) mod debugfs;
 pub(crate) mod device_link;

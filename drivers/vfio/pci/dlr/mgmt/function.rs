@@ -286,10 +286,9 @@ impl Function {
         self.clean_up(Command::load_abort(self.channel.number), budget)
     }
 
-    /// Runs ATTEST: after it the function shows `nonce` in
-    /// [`DVSEC_NONCE_LO`](crate::proto::DVSEC_NONCE_LO) and the word behind it, until the next
-    /// ATTEST, an FLR of the function or a reset of the management function. 0 removes the nonce.
-    /// Ignores signals and takes no longer than `budget`.
+    /// Runs ATTEST: after it the function shows `nonce` in `DLR_DVSEC_NONCE_LO` and the word behind
+    /// it, until the next ATTEST, an FLR of the function or a reset of the management function. 0
+    /// removes the nonce. Ignores signals and takes no longer than `budget`.
     pub(crate) fn attest(&self, nonce: u64, budget: &Budget) -> Result {
         // Probe calls this with the device lock of the data function held. The recovery from a PCI
         // error takes that lock, so the wait must be limited.

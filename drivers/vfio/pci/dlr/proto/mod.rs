@@ -44,18 +44,6 @@ pub(crate) const PAGE_SHIFT: u32 = dlr::DLR_LOG_ENTRY_ADDR_SHIFT;
 pub(crate) const PCI_VENDOR_ID: u16 = dlr::DLR_PCI_VENDOR_ID as u16;
 /// PCI device id of its management function.
 pub(crate) const PCI_DEVICE_ID_MF: u16 = dlr::DLR_PCI_DEVICE_ID_MF as u16;
-/// PCI device id of its data functions: that of every modern virtio-net function.
-pub(crate) const PCI_DEVICE_ID_DF: u16 = dlr::DLR_PCI_DEVICE_ID_DF as u16;
-/// PCI subsystem vendor of its data functions.
-pub(crate) const PCI_SUBSYSTEM_VENDOR_ID_DF: u16 = dlr::DLR_PCI_SUBSYSTEM_VENDOR_ID_DF as u16;
-/// PCI subsystem id of its data functions, which sets them apart from other virtio-net functions.
-pub(crate) const PCI_SUBSYSTEM_ID_DF: u16 = dlr::DLR_PCI_SUBSYSTEM_ID_DF as u16;
-
-/// Offset in the DVSEC of the low half of the nonce that ATTEST sets.
-pub(crate) const DVSEC_NONCE_LO: u32 = dlr::DLR_DVSEC_NONCE_LO;
-/// Offset in the DVSEC of the high half of that nonce.
-pub(crate) const DVSEC_NONCE_HI: u32 = dlr::DLR_DVSEC_NONCE_HI;
-
 /// Maximum number of data functions of one NIC.
 pub(crate) const MAX_FUNCTIONS: u32 = dlr::DLR_MAX_FUNCTIONS;
 
@@ -159,18 +147,5 @@ mod tests {
         assert_eq!(bytes[0], 8);
         assert_eq!(bytes[7], 1);
         assert_eq!(bytes[9], 0x10);
-    }
-
-    #[test]
-    fn struct_layouts() {
-        assert_eq!(size_of::<dlr::dlr_sqe>(), 64);
-        assert_eq!(size_of::<dlr::dlr_cqe>(), 16);
-        assert_eq!(size_of::<dlr::dlr_level_params>(), 40);
-        assert_eq!(size_of::<dlr::dlr_attest_params>(), 40);
-        assert_eq!(size_of::<dlr::dlr_save_begin_params>(), 40);
-        assert_eq!(size_of::<dlr::dlr_log_start_params>(), 40);
-        assert_eq!(size_of::<dlr::dlr_log_sync_params>(), 40);
-        assert_eq!(size_of::<dlr::dlr_section>(), 32);
-        assert_eq!(size_of::<dlr::dlr_status_page>(), 64);
     }
 }

@@ -19,6 +19,8 @@ use kernel::prelude::*;
 
 const HEADER_BYTES: usize = size_of::<dlr::dlr_section>();
 
+static_assert!(HEADER_BYTES == 32);
+
 /// Position of the user in a stream that it reads: section by section, up to the trailer.
 pub(crate) struct Framing {
     /// Number of bytes that the stream may still have.
