@@ -129,7 +129,9 @@ fn not_opened(path: &str, cause: &io::Error, facts: Option<&Facts<'_>>) -> anyho
     let no_iommu =
         format!("the device is in no-IOMMU mode, where nothing can be migrated: {NO_IOMMU}");
     let hint = match cause.kind() {
-        io::ErrorKind::PermissionDenied => "only root may, and who was given that device node",
+        io::ErrorKind::PermissionDenied => {
+            "only root may, and users that were given the device node"
+        }
         io::ErrorKind::NotFound if without_iommu => &no_iommu,
         io::ErrorKind::NotFound if path == "/dev/iommu" => {
             "it needs CONFIG_IOMMUFD and its module; `--backend legacy` does without"

@@ -114,7 +114,7 @@ fn migrate_once(args: &Args, steps: &Steps, lab: &mut Lab) -> Result<bool> {
     let mut source = lab.vm(&[0], false)?;
     steps.say("source QEMU runs; its guest boots with data function 0");
     source.guest(lab.host())?;
-    steps.say("the guest is up; filling its sockets with datagrams that nobody reads");
+    steps.say("the guest is up; filling its sockets with datagrams that it does not read");
     let traffic = Traffic::start(lab, &mut source, Load::default())?;
     let state = traffic.backlog_state(lab, &mut source)?;
     steps.say(&format!(

@@ -170,7 +170,7 @@ pub(crate) const SPECIALS: &[Special] = &[
     special(Report, "entry outside of the tracked ranges", || {
         entry("outside")
     }),
-    special(Report, "marker that nobody asked for", || entry("marker")),
+    special(Report, "marker without a SYNC", || entry("marker")),
     special(Report, "entry counted, but not written", || {
         entry("missing")
     }),

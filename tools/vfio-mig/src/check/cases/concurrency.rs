@@ -40,7 +40,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "D5.parallel-reads",
             none,
-            "each byte of the stream comes once, whoever reads it (uapi:1065)",
+            "each byte of the stream comes once, to one of its readers (uapi:1065)",
             parallel_reads,
         ),
         case(

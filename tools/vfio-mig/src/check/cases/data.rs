@@ -216,7 +216,7 @@ fn poll_waits(ctx: &mut Ctx) -> Outcome {
     }
     if spins == 5 {
         ctx.note(
-            "poll() says readable when read() has just said there is nothing: who waits, spins",
+            "poll() says readable when read() has just said there is nothing: a thread that polls spins",
         );
     }
     Ok(())

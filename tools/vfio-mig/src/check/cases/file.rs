@@ -75,7 +75,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "B5.after-the-driver",
             none,
-            "a file that outlives the binding of the driver fails and harms nobody \
+            "a file that outlives the binding of the driver fails and harms no other user \
              (vfio_main.c:418)",
             after_driver,
         ),

@@ -61,7 +61,7 @@ pub(super) fn cases() -> Vec<Case> {
              and START work",
             reset),
         case("L21.close-ends-log", none,
-            "who opens the device has started no log, so may START (uapi:1408)", close),
+            "a process that opens the device has started no log, so it may START (uapi:1408)", close),
     ]
 }
 

@@ -55,8 +55,8 @@ pub(super) fn cases() -> Vec<Case> {
                 Group::Reset,
                 format!("S18.close-in-{name}"),
                 needs,
-                "a session ends with the device file: who opens next has no data file, so the \
-                 device is in no state that has one (uapi:1148, 1181)",
+                "a session ends with the device file: the next process that opens it has no data \
+                 file, so the device is in no state that has one (uapi:1148, 1181)",
                 move |ctx| close_in(ctx, state),
             ));
         }
