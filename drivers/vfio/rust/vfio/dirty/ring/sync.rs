@@ -122,9 +122,11 @@ impl<D: LogDevice> RingTracker<D> {
         let ns = begin.elapsed().as_nanos();
         let ns = u64::try_from(ns).unwrap_or(0);
         self.shared.stats.sync(ns);
-        let latency_ns = ns;
-        self.device
-            .trace(self.shared.name(), Event::Sync { scope, latency_ns });
+        let event = Event::Sync {
+            scope,
+            latency_ns: ns,
+        };
+        self.device.trace(self.shared.name(), event);
         Ok(())
     }
 
