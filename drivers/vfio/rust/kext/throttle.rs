@@ -13,7 +13,7 @@ const REFILL_MS: u64 = 5_000;
 /// A token bucket.
 pub(crate) struct Throttle {
     tokens: u32,
-    since: Millis,
+    since: u64,
     kept_back: u32,
 }
 

@@ -22,9 +22,9 @@ use crate::{
     proto::{
         admin::{
             Command,
-            LogStart,
-            MAX_HOLD_US, //
+            LogStart, //
         },
+        dlr,
         identify::Cap,
         Range,
         SyncScope, //
@@ -68,7 +68,7 @@ pub(crate) struct LogConfig<'a> {
 /// several times the latency of the log's interrupt thread.
 const HOLD_US: u32 = 10_000;
 
-static_assert!(HOLD_US <= MAX_HOLD_US);
+static_assert!(HOLD_US <= dlr::DLR_LOG_MAX_HOLD_US);
 
 impl Function {
     /// Starts the log. When this succeeds, the device logs every later DMA write in the ranges.

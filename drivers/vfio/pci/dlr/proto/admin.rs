@@ -53,13 +53,10 @@ pub(crate) struct LogStart {
     /// Log2 of the granule.
     pub(crate) page_shift: u16,
     /// Longest time in microseconds for which the device holds DMA back at a full ring before it
-    /// posts LOST ("Dirty log", rule 6, in `dlr-contract.rst`). At most [`MAX_HOLD_US`]; 0 without
-    /// [`Cap::Hold`](super::identify::Cap::Hold).
+    /// posts LOST ("Dirty log", rule 6, in `dlr-contract.rst`). At most `DLR_LOG_MAX_HOLD_US`; 0
+    /// without [`Cap::Hold`](super::identify::Cap::Hold).
     pub(crate) hold_us: u32,
 }
-
-/// Maximum of [`LogStart::hold_us`].
-pub(crate) const MAX_HOLD_US: u32 = dlr::DLR_LOG_MAX_HOLD_US;
 
 /// A command without its id and its buffer (`struct dlr_sqe`).
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,6 @@ pub(crate) mod regs;
 pub(crate) mod status_page;
 
 pub(crate) use identify::{
-    Caps,
     FnInfo,
     NicInfo, //
 };

@@ -70,11 +70,6 @@ impl StatusPage {
         None
     }
 
-    /// Returns the number of bytes that SAVE_READ without FINAL would deliver.
-    pub(crate) fn pending(&self) -> u64 {
-        self.initial_bytes.saturating_add(self.dirty_bytes)
-    }
-
     fn decode(words: [u64; WORDS]) -> Self {
         let raw: dlr::dlr_status_page = zerocopy::transmute!(words);
         Self {

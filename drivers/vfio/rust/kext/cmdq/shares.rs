@@ -43,7 +43,7 @@ impl<const CLASSES: usize> Shares<CLASSES> {
         }
         let control = WANTED.saturating_mul(functions).min(most);
         let mut shares = [control; CLASSES];
-        if let [bulk, others @ ..] = &mut shares {
+        if let Some((bulk, others)) = shares.split_first_mut() {
             // OVERFLOW: `CLASSES` times `control` is at most `slots`.
             *bulk = slots - others.len() * control;
         }

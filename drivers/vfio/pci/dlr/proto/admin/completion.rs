@@ -38,19 +38,16 @@ bitfield! {
     }
 }
 
-/// Returns the position in the second word of the field at `offset` of the entry.
-const fn second(offset: usize) -> u32 {
-    // CAST: Less than 64.
-    8 * (offset - 8) as u32
-}
-
 static_assert!(Flags::EMPTY_MASK == dlr::DLR_CQE_F_EMPTY);
 static_assert!(Flags::END_MASK == dlr::DLR_CQE_F_END);
-static_assert!(SecondWord::PHASE_SHIFT == second(offset_of!(dlr::dlr_cqe, phase)));
+// Bits of the word by the offsets of the fields, the first of which is at 8.
+static_assert!(
+    SecondWord::PHASE_SHIFT as usize == 8 * (offset_of!(dlr::dlr_cqe, phase) - 8)
+        && SecondWord::STATUS_SHIFT as usize == 8 * (offset_of!(dlr::dlr_cqe, status) - 8)
+        && SecondWord::ID_SHIFT as usize == 8 * (offset_of!(dlr::dlr_cqe, id) - 8)
+        && SecondWord::SQ_HEAD_SHIFT as usize == 8 * (offset_of!(dlr::dlr_cqe, sq_head) - 8)
+);
 static_assert!(SecondWord::PHASE_MASK >> SecondWord::PHASE_SHIFT == dlr::DLR_CQE_PHASE as u64);
-static_assert!(SecondWord::STATUS_SHIFT == second(offset_of!(dlr::dlr_cqe, status)));
-static_assert!(SecondWord::ID_SHIFT == second(offset_of!(dlr::dlr_cqe, id)));
-static_assert!(SecondWord::SQ_HEAD_SHIFT == second(offset_of!(dlr::dlr_cqe, sq_head)));
 
 /// A decoded completion entry (`struct dlr_cqe`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

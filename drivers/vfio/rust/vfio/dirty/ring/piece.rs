@@ -7,6 +7,7 @@ use super::{
     format::Entry, //
 };
 use crate::vfio::dirty::run::Run;
+use kernel::prelude::*;
 
 /// Maximum number of runs that are passed on together. They take two kilobytes of the stack.
 const BATCH: usize = 256;
