@@ -27,8 +27,8 @@ impl Throttle {
         }
     }
 
-    /// Returns `None` if a message must not be printed at `now`, a time in milliseconds, or else the number of messages
-    /// suppressed before it.
+    /// Returns `None` if a message must not be printed at `now`, a time in milliseconds, or else
+    /// the number of messages suppressed before it.
     pub(crate) fn allow(&mut self, now: u64) -> Option<u32> {
         let passed = now.saturating_sub(self.since).checked_div(REFILL_MS);
         let passed = passed.unwrap_or(0);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Trust in a device after an outage, that is, a reset or a suspend while it stays bound. The device
-//! that comes back may be another one, or have other firmware. The driver compares it with the one
-//! that it has bound, in the callback that ends the outage or before a later call uses the device.
+//! Trust in a device after an outage, that is, a reset or a suspend while it stays bound. The
+//! device that comes back may be another one, or have other firmware. The driver compares it with
+//! the one that it has bound, in the callback that ends the outage or before a later call uses the
+//! device.
 
 use kernel::{
     prelude::*,

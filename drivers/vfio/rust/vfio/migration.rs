@@ -192,9 +192,7 @@ impl<T: Operations> Files for DeviceFiles<'_, '_, T> {
 ///         &self.machine
 ///     }
 ///
-///     fn with_engine<R>(dev: &OpenDevice<'_, Self>, f: impl FnOnce(&OpenDevice<'_, Self>) -> R) -> R {
-///         f(dev)
-///     }
+///     // …
 /// }
 /// ```
 pub(crate) trait Migratable: Operations {

@@ -18,7 +18,8 @@
 //! * `engine` changes the run state of the function and begins sessions.
 //! * `save` and `load` read and write its state. They refer to the function's handle, never to the
 //!   device; the calls of the handle fail with `ENOTCONN` when the management function is gone.
-//! * `tracker` connects the layer's log ring to the commands of the function. It is independent of states and sessions.
+//! * `tracker` connects the layer's log ring to the commands of the function. It is independent of
+//!   states and sessions.
 //!
 //! Lock order: state lock, then a session's `io`, then leaf locks. File operations take `reader`
 //! and `writer` of a session before these; the end of a session only tries to take them. The log

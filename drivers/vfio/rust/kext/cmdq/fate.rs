@@ -69,8 +69,8 @@ impl Dropped {
     }
 }
 
-/// Decides about commands of `KINDS` kinds that were dropped at one time. The caller passes all of them to
-/// [`Self::hear`], in any order, and then asks for the [`Self::fate`] of each.
+/// Decides about commands of `KINDS` kinds that were dropped at one time. The caller passes all of
+/// them to [`Self::hear`], in any order, and then asks for the [`Self::fate`] of each.
 pub(crate) struct Judge<const KINDS: usize> {
     /// By function and kind, the order of the newest command that may not be submitted again, or 0.
     passed: KVec<[u64; KINDS]>,

@@ -115,8 +115,8 @@ impl<const WORDS: usize> Consumer<WORDS> {
         Self { order, head: 0 }
     }
 
-    /// Takes the next entry, if the device has written it. `phase` returns the phase bit of the last
-    /// word.
+    /// Takes the next entry, if the device has written it. `phase` returns the phase bit of the
+    /// last word.
     pub(crate) fn pop(
         &mut self,
         ring: &impl Words,

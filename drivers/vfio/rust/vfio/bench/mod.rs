@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The native part of `make bench`. This file has what is not safe: the C baselines and user memory.
+//! The native part of `make bench`. This file has what is not safe: the C baselines and user
+//! memory.
 //!
 //! Built only with `DLR_BENCH=y` (see Kbuild), never into the driver that users load.
 

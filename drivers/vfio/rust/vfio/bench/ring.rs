@@ -2,8 +2,8 @@
 
 //! Measures a log on a log ring beside the code of C drivers, in one kernel.
 //!
-//! It runs when a module that was built with `DLR_BENCH=y` is loaded, and prints its measurements to
-//! the kernel log, in lines that `tools/testing/src/bench` reads:
+//! It runs when a module that was built with `DLR_BENCH=y` is loaded, and prints its measurements
+//! to the kernel log, in lines that `tools/testing/src/bench` reads:
 //!
 //! ```text
 //! bench: sample NAME OURS BASE COUNT     nanoseconds of one pass, ours and the baseline's

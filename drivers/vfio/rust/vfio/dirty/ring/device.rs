@@ -82,8 +82,8 @@ pub(crate) enum Event {
 
 /// A device with a log ring. The handle is cheap to clone.
 ///
-/// [`RingTracker`](super::tracker::RingTracker) calls these functions with the log lock held, except
-/// for `limits`. Any of them returns `ENOTCONN` if the device is gone.
+/// [`RingTracker`](super::tracker::RingTracker) calls these functions with the log lock held,
+/// except for `limits`. Any of them returns `ENOTCONN` if the device is gone.
 pub(crate) trait LogDevice: Clone + Unpin {
     /// A SYNC that was submitted.
     type Ticket;

@@ -26,8 +26,8 @@ pub(crate) enum Entry {
 /// The format of an entry, which is one word of eight bytes. The device writes it in one access.
 ///
 /// The low [`Self::TAG_BITS`] bits of a word are its *tag*: the type of the entry, and a phase bit
-/// that flips with each pass over the ring. Above the tag of a WRITE entry is a [`Run`]: 8 bits with
-/// the number of granules less one, and the page number.
+/// that flips with each pass over the ring. Above the tag of a WRITE entry is a [`Run`]: 8 bits
+/// with the number of granules less one, and the page number.
 pub(crate) trait Format: 'static {
     /// Number of bits of the tag.
     const TAG_BITS: u32;

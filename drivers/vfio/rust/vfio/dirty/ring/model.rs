@@ -10,6 +10,7 @@
 //!
 //! Memory is counted in halves of granules, because a report may begin or end in the middle of one.
 
+use super::model_setup::pass_on;
 pub(super) use super::model_setup::{Broken, Setup, Write, BASE, GRANULES, HALVES, NEVER, RING};
 use super::{
     device::{
@@ -234,15 +235,6 @@ impl State {
     }
 }
 
-/// Passes an entry to the sink of a drain.
-fn hand_on(entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
-    match entry {
-        Entry::Write(run) => sink(Piece::Writes(&[run])),
-        Entry::Sync { cookie } => sink(Piece::Sync { cookie }),
-        Entry::Lost => sink(Piece::Lost),
-    }
-}
-
 impl LogDevice for &Model {
     type Ticket = ();
 
@@ -298,7 +290,7 @@ impl LogDevice for &Model {
                 entry
             };
             entries += 1;
-            if hand_on(entry, &mut sink) == Flow::Stop {
+            if pass_on(entry, &mut sink) == Flow::Stop {
                 return Ok(entries);
             }
         }

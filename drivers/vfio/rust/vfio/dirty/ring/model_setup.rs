@@ -2,7 +2,14 @@
 
 //! Properties of the device of the model, and the sizes of its parts.
 
-use super::device::RingLimits;
+use super::{
+    device::RingLimits,
+    format::Entry,
+    piece::{
+        Flow,
+        Piece, //
+    },
+};
 use crate::vfio::{
     dirty::{
         chunk::CHUNK_GRANULES,
@@ -98,4 +105,13 @@ pub(super) enum Broken {
     Unasked(u32),
     /// The device is gone.
     Gone,
+}
+
+/// Passes an entry to the sink of a drain.
+pub(super) fn pass_on(entry: Entry, sink: &mut impl FnMut(Piece<'_>) -> Flow) -> Flow {
+    match entry {
+        Entry::Write(run) => sink(Piece::Writes(&[run])),
+        Entry::Sync { cookie } => sink(Piece::Sync { cookie }),
+        Entry::Lost => sink(Piece::Lost),
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of a log session against the model of the device: with a write at each moment of each call,
-//! the copy of the VMM must equal the memory in the end.
+//! Tests of a log session against the model of the device: with a write at each moment of each
+//! call, the copy of the VMM must equal the memory in the end.
 
 use super::{
     model::{

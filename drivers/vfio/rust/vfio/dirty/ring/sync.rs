@@ -59,8 +59,8 @@ impl<D: LogDevice> RingTracker<D> {
 
     /// Submits a SYNC and drains exactly to its marker.
     ///
-    /// A device that answers BUSY had no room for the marker and has changed nothing. The entries in
-    /// the ring then belong to the old filter. They are drained, and the SYNC is submitted again
+    /// A device that answers BUSY had no room for the marker and has changed nothing. The entries
+    /// in the ring then belong to the old filter. They are drained, and the SYNC is submitted again
     /// with another cookie.
     ///
     /// # Errors
