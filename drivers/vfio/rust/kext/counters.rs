@@ -41,6 +41,7 @@ impl Counter {
 
 /// Declares a struct of [`Counter`]s, with `new()`, which creates counters that are all zero, and
 /// `show()`, which writes one `name value` pair per line, in the order of the fields.
+#[allow(unused_macros, reason = "not every driver has counters")]
 macro_rules! counters {
     ($(#[$attribute:meta])* $vis:vis struct $name:ident { $($(#[$doc:meta])* $field:ident,)+ }) => {
         $(#[$attribute])*
