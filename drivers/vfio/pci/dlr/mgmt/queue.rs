@@ -34,6 +34,10 @@ use kernel::{
     new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic, //
+        },
         Arc,
         Mutex,
         SpinLockIrq, //
@@ -72,6 +76,9 @@ pub(super) struct Queue {
     pub(super) channels: KVec<Arc<Channel>>,
     limits: hardware::Limits,
     start: Instant<Monotonic>,
+    /// Set with [`Life::Down`], under `state`. It is read without that lock: each idle call of a VMM
+    /// asks for it several times.
+    down: Atomic<bool>,
     /// Held for one step by the thread that advances a recovery; never across a wait for the
     /// device.
     #[pin]
@@ -98,6 +105,7 @@ impl Queue {
                 channels,
                 limits,
                 start: Instant::now(),
+                down: Atomic::new(false),
                 desk <- new_mutex!(desk, "dlr_mgmt::Queue::desk"),
                 state <- new_spinlock_irq!(state, "dlr_mgmt::Queue::state"),
             }),
@@ -115,7 +123,8 @@ impl Queue {
 
     /// Returns whether the management function is gone for good.
     pub(super) fn is_down(&self) -> bool {
-        self.state.lock().life == Life::Down
+        // ORDERING: Pairs with the release in `go_down`.
+        self.down.load(Acquire)
     }
 
     /// Returns the number of commands that the device has not completed.

@@ -11,7 +11,10 @@ use crate::{
     kext::cmdq::slots::Slots,
     mgmt::line::Line, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::Release, //
+};
 
 impl Queue {
     /// Ends the service with `error`: wakes all waiting threads and tells the clients. The device
@@ -21,6 +24,9 @@ impl Queue {
             let mut state = self.state.lock();
             state.life = Life::Down;
             end_all(&mut state, error);
+            // ORDERING: A thread that sees this sees that all commands have ended. It is set under
+            // the lock, so a thread whose command has failed with `ENOTCONN` sees it, too.
+            self.down.store(true, Release);
         }
         for channel in &self.channels {
             channel.event.signal();
