@@ -31,6 +31,7 @@ use crate::{
         StatusPage, //
     },
 };
+use core::ops::Deref;
 use kernel::{
     prelude::*,
     sync::Arc,
@@ -47,7 +48,8 @@ const MAX_UPDATE: Delta = Delta::from_millis(1000);
 /// Pause between two reads of a page that the device is updating.
 const PAUSE: Delta = Delta::from_micros(50);
 
-/// Handle of a data function. Cheap to clone. It stays dead once its management function is
+/// Handle of a data function. A clone is another reference to the same [`Parts`], because each idle
+/// call of a VMM takes one under a lock. It stays dead once its management function is
 /// unbound: the pairing of the data function then creates a new one.
 ///
 /// # Errors
@@ -61,10 +63,22 @@ const PAUSE: Delta = Delta::from_micros(50);
 /// * `EINTR` if a fatal signal came, in which case the command goes on,
 /// * `ENOTCONN` if the management function is gone.
 #[derive(Clone)]
-pub(crate) struct Function {
+pub(crate) struct Function(Arc<Parts>);
+
+/// What a [`Function`] refers to.
+pub(crate) struct Parts {
     pub(super) service: Arc<Service>,
     pub(super) channel: Arc<Channel>,
     pub(super) info: FnInfo,
+}
+
+impl Deref for Function {
+    type Target = Parts;
+
+    #[inline]
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Function {
@@ -72,19 +86,19 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the NIC has no such function, `EBUSY` while another claim of it exists.
+    /// `ENODEV` if the NIC has no such function, `EBUSY` while another claim of it exists, `ENOMEM`.
     pub(crate) fn claim(service: &Arc<Service>, number: u32) -> Result<(Self, Claim)> {
         let (channel, info) = service.channel(number)?;
         let claim = Claim::new(channel.clone())?;
         // The last owner may have been unbound after a close, which only its next open would have
         // ended.
         *channel.closing.lock() = None;
-        let function = Self {
+        let parts = Parts {
             service: service.clone(),
             channel,
             info,
         };
-        Ok((function, claim))
+        Ok((Self(Arc::new(parts, GFP_KERNEL)?), claim))
     }
 
     /// Returns whether the management function is gone for good.
