@@ -118,8 +118,9 @@ pub(crate) trait Save: Send + Sync + 'static {
     /// * `ENODEV`: the session has ended.
     fn precopy_info(&self, v2: bool) -> Result<PrecopyInfo>;
 
-    /// Called when the user has received the last answer of [`Self::precopy_info`], whose `reinit`
-    /// is not returned again. The caller lets no other call of either method come in between.
+    /// Called when the user has received the last answer of [`Self::precopy_info`] and it has a set
+    /// `reinit`, which is not returned again. The caller lets no other call of either method come
+    /// in between.
     fn precopy_told(&self);
 }
 
@@ -275,7 +276,10 @@ impl<S: Save> SaveFile<S> {
         let asking = lock_interruptible(&self.asking)?;
         let answer = self.session.precopy_info(v2)?;
         user::write(arg, &info.answered(&answer, v2))?;
-        self.session.precopy_told();
+        // Only a `reinit` is remembered, and VMMs ask thousands of times a second without one.
+        if answer.reinit {
+            self.session.precopy_told();
+        }
         drop(asking);
         Ok(0)
     }
