@@ -12,6 +12,8 @@
 #include <linux/pm_runtime.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
 #include <linux/vfio_pci_core.h>
 
 void rust_helper_vfio_put_device(struct vfio_device *vdev);
@@ -69,6 +71,18 @@ bool rust_helper_vfio_fatal_signal_pending(void);
 bool rust_helper_vfio_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+/* Copies what is in memory: meets no page fault, and may stop early. */
+size_t rust_helper_vfio_copy_from_iter_nofault(void *to, size_t bytes, struct iov_iter *from);
+size_t rust_helper_vfio_copy_from_iter_nofault(void *to, size_t bytes, struct iov_iter *from)
+{
+	size_t copied;
+
+	pagefault_disable();
+	copied = _copy_from_iter(to, bytes, from);
+	pagefault_enable();
+	return copied;
 }
 
 /* The memory cgroup of the caller's address space, with a reference; NULL without cgroups. */

@@ -84,6 +84,13 @@ mod vfio {
         pub(crate) fn rust_helper_vfio_layout(index: ffi::c_uint) -> usize;
         /// `fatal_signal_pending(current)`, an inline function.
         pub(crate) fn rust_helper_vfio_fatal_signal_pending() -> bool;
+        /// `_copy_from_iter()` with page faults disabled: it copies less if it would meet one.
+        #[link_name = "rust_helper_vfio_copy_from_iter_nofault"]
+        pub(crate) fn vfio_copy_from_iter_nofault(
+            to: *mut ffi::c_void,
+            bytes: usize,
+            from: *mut iov_iter,
+        ) -> usize;
         /// `get_mem_cgroup_from_mm(current->mm)`.
         pub(crate) fn rust_helper_vfio_memcg_get() -> *mut ffi::c_void;
         /// `mem_cgroup_put()`, an inline function.

@@ -13,6 +13,7 @@
 //! | `debugfs` | one debugfs directory for the module |
 //! | `device_link` | suspend and shutdown order of devices that are not parent and child |
 //! | `dma` | safe functions for DMA mask, bus mastering and reset |
+//! | `dma_fill` | copies from user memory straight into DMA memory |
 //! | `dma_pool` | DMA memory that is freed before its device is unbound |
 //! | `event` | a wake-up that coalesces |
 //! | `gfp` | allocation flags that give up before the OOM killer |
@@ -49,6 +50,7 @@ pub(crate) mod crc32c;
 pub(crate) mod debugfs;
 pub(crate) mod device_link;
 pub(crate) mod dma;
+pub(crate) mod dma_fill;
 pub(crate) mod dma_pool;
 pub(crate) mod event;
 pub(crate) mod gfp;

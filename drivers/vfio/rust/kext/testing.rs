@@ -6,7 +6,10 @@ use super::dma_pool::{
     Pool,
     Slice, //
 };
-use core::ptr::NonNull;
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
 
 use crate::bindings::{
     MAP_ANONYMOUS,
@@ -22,6 +25,7 @@ use kernel::{
     },
     error::to_result,
     faux, ffi,
+    iov::IovIterSource,
     page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
@@ -194,6 +198,33 @@ impl UserMemory {
         to_result(unsafe { bindings::vm_munmap(self.address + len, rest) })?;
         self.len = len;
         Ok(())
+    }
+
+    /// Writes `bytes` to the beginning of the memory.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result {
+        let len = self.len.min(bytes.len());
+        UserSlice::new(UserPtr::from_addr(self.address), len)
+            .writer()
+            .write_slice(bytes)
+    }
+
+    /// Calls `f` with all bytes as the data of a write().
+    pub(crate) fn as_source<R>(&self, f: impl FnOnce(&mut IovIterSource<'_>) -> R) -> R {
+        let iovec = bindings::iovec {
+            iov_base: UserPtr::from_addr(self.address).as_mut_ptr(),
+            iov_len: self.len as _,
+        };
+        let mut iter = MaybeUninit::<bindings::iov_iter>::uninit();
+        let iter = iter.as_mut_ptr();
+        // SAFETY: `iovec` outlives `iter`, and the addresses are those of a user.
+        unsafe {
+            bindings::iov_iter_init(iter, bindings::ITER_SOURCE, &iovec, 1, self.len);
+            f(IovIterSource::from_raw(iter))
+        }
     }
 
     /// Returns the user address of the memory.
