@@ -9,6 +9,8 @@
 use super::hardware::Guard;
 use crate::kext::{
     cmdq::ring::Words,
+    crc32c::Crc32c,
+    dma_fill,
     dma_pool::Slice,
     gfp::USER, //
 };
@@ -18,6 +20,7 @@ use kernel::{
         io_project,
         Io, //
     },
+    iov::IovIterSource,
     prelude::*,
     sync::{
         atomic::{
@@ -121,7 +124,24 @@ impl Buffer {
         })
     }
 
-    fn with(&self, end: usize, f: impl FnOnce(&Coherent<[u8]>) -> Result) -> Result {
+    /// Copies the next bytes of `src`, at most `len`, into the buffer, and adds them to `crc`.
+    /// Returns their number, see [`dma_fill::fill`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::copy_out`].
+    pub(crate) fn fill(
+        &self,
+        offset: usize,
+        len: usize,
+        src: &mut IovIterSource<'_>,
+        crc: &mut Crc32c,
+    ) -> Result<usize> {
+        let end = offset.checked_add(len).ok_or(EINVAL)?;
+        self.with(end, |memory| dma_fill::fill(memory, offset, len, src, crc))
+    }
+
+    fn with<R>(&self, end: usize, f: impl FnOnce(&Coherent<[u8]>) -> Result<R>) -> Result<R> {
         if end > self.memory.len() {
             return Err(EINVAL);
         }

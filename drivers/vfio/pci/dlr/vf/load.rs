@@ -10,11 +10,13 @@
 use super::stream::{
     Accepts,
     Complete,
-    Parser, //
+    Parser,
+    Room, //
 };
 use crate::{
     kext::{
         budget::Budget,
+        crc32c::Crc32c,
         gfp::USER, //
     },
     mgmt::{
@@ -45,6 +47,8 @@ const NO_ROOM: Delta = Delta::from_millis(5);
 const BUFFER: usize = 256 << 10;
 /// Number of buffers: one is filled while the device reads the other.
 const BUFFERS: usize = 2;
+/// Number of bytes that are copied at a time if the user's memory must be brought in first.
+const PIECE: usize = 256;
 
 /// Buffers with data for the device.
 pub(crate) struct Lanes {
@@ -55,6 +59,7 @@ pub(crate) struct Lanes {
 
 struct Lane {
     buffer: Arc<Buffer>,
+    /// Number of bytes of complete sections. A section that is not complete stands behind them.
     filled: usize,
     load: Option<Arc<Ticket>>,
 }
@@ -67,6 +72,66 @@ impl Lanes {
 }
 
 type Io = LoadIo<Lanes>;
+
+/// What a write() brings, and the lane for it.
+struct Incoming<'a, 'b> {
+    sink: &'a Sink,
+    io: &'a Io,
+    src: &'a mut IovIterSource<'b>,
+}
+
+impl Incoming<'_, '_> {
+    /// Returns the buffer of the lane, and where in it the current section begins.
+    fn place(&self) -> Result<(Arc<Buffer>, usize)> {
+        self.io.with(|io| {
+            let lane = io.lane()?;
+            Ok((lane.buffer.clone(), lane.filled))
+        })
+    }
+}
+
+impl Room for Incoming<'_, '_> {
+    fn read(&mut self, to: &mut [u8]) -> Result {
+        if self.src.copy_from_iter(to) == to.len() {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Waits until the device has read the buffer of the section.
+    fn begin(&mut self, bytes: usize) -> Result {
+        let (_, filled) = self.place()?;
+        if filled.saturating_add(bytes) > BUFFER {
+            self.sink.flush(self.io)?;
+        }
+        let load = self.io.with(|io| Ok(io.lane()?.load.take()))?;
+        load.map_or(Ok(()), |load| load.wait().map(drop))
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) -> Result {
+        let (buffer, begin) = self.place()?;
+        buffer.copy_in(begin.saturating_add(at), bytes)
+    }
+
+    /// The device gets the bytes from where they are copied to here. Page faults must not happen
+    /// with the lock of the memory held, for which an unbind waits: pages that are not in memory are
+    /// brought in by a copy of some bytes without it.
+    fn fill(&mut self, at: usize, len: usize, crc: &mut Crc32c) -> Result<usize> {
+        let (buffer, begin) = self.place()?;
+        let at = begin.saturating_add(at);
+        let filled = buffer.fill(at, len, self.src, crc)?;
+        if filled != 0 {
+            return Ok(filled);
+        }
+        let mut piece = [0; PIECE];
+        let piece = piece.get_mut(..len.min(PIECE)).ok_or(EINVAL)?;
+        self.read(piece)?;
+        buffer.copy_in(at, piece)?;
+        crc.update(piece);
+        Ok(piece.len())
+    }
+}
 
 /// The sink of a load session.
 pub(crate) struct Sink {
@@ -112,19 +177,9 @@ impl Sink {
 
     /// Adds the section that the parser has completed to the data for the device.
     fn pass_on(&self, parser: &Parser, io: &Io) -> Result {
-        let section = parser.section();
-        let filled = io.with(|io| Ok(io.lane()?.filled))?;
-        if filled.saturating_add(section.len()) > BUFFER {
-            self.flush(io)?;
-        }
-        let load = io.with(|io| Ok(io.lane()?.load.take()))?;
-        if let Some(load) = load {
-            load.wait()?;
-        }
         io.with(|io| {
             let lane = io.lane()?;
-            lane.buffer.copy_in(lane.filled, section)?;
-            lane.filled = lane.filled.saturating_add(section.len());
+            lane.filled = lane.filled.saturating_add(parser.section_bytes());
             Ok(())
         })?;
         io.count(parser.bytes());
@@ -191,13 +246,13 @@ impl LoadSink for Sink {
         let mut accepted = false;
         while !src.is_empty() {
             io.check()?;
-            let (_, complete) = parser.take(src.len(), |to| {
-                if src.copy_from_iter(to) == to.len() {
-                    Ok(())
-                } else {
-                    Err(EFAULT)
-                }
-            })?;
+            let available = src.len();
+            let mut incoming = Incoming {
+                sink: self,
+                io,
+                src,
+            };
+            let (_, complete) = parser.take(available, &mut incoming)?;
             match complete {
                 None => (),
                 Some(Complete::Section) => self.pass_on(parser, io)?,

@@ -3,20 +3,16 @@
 //! Parser of the stream that a user writes to a load session: it checks section by section.
 //!
 //! The input is hostile (`Documentation/contract.rst`, R1). Every byte is copied into the kernel
-//! first, and the device gets the copy that was checked. The parser holds one section at most. The
-//! memory for it grows as its bytes arrive, and does not depend on the length that the section
-//! declares (R6). All errors are final.
+//! first, and the device gets the copy that was checked. The parser keeps headers, and what it reads
+//! itself; payloads go to the [`Room`] of the caller, whose size does not depend on the length that a
+//! section declares (R6). All errors are final.
 //!
-//! Without side effects: a closure copies from user space, and the caller passes sections to the
-//! device.
+//! Without side effects: the room copies from user space and passes sections to the device.
 
 use crate::{
-    kext::{
-        crc32c::{
-            crc32c,
-            Crc32c, //
-        },
-        gfp::USER, //
+    kext::crc32c::{
+        crc32c,
+        Crc32c, //
     },
     proto::dlr, //
 };
@@ -24,11 +20,20 @@ use core::mem::size_of;
 use kernel::prelude::*;
 
 #[cfg(CONFIG_KUNIT = "y")]
+mod kept;
+mod room;
+#[cfg(CONFIG_KUNIT = "y")]
 mod tests_of_streams;
+
+pub(crate) use room::Room;
 
 const HEADER_BYTES: usize = size_of::<dlr::dlr_section>();
 /// Number of bytes of the section header that `header_crc` covers.
 const HEADER_CRC_BYTES: usize = HEADER_BYTES - size_of::<u32>();
+/// Length of the longest section that the parser reads itself: the first one or the trailer.
+const OWN_BYTES: usize = HEADER_BYTES + size_of::<dlr::dlr_stream_header>();
+
+static_assert!(size_of::<dlr::dlr_stream_trailer>() <= size_of::<dlr::dlr_stream_header>());
 
 /// Properties that a stream must have to be loaded into this function, from
 /// `struct dlr_identify_fn`.
@@ -72,12 +77,27 @@ struct Section {
     payload_crc: u32,
 }
 
+impl Section {
+    /// Returns whether the parser reads the payload itself. Its length is fixed then.
+    fn is_own(&self) -> bool {
+        matches!(
+            u32::from(self.kind),
+            dlr::DLR_SECTION_HEADER | dlr::DLR_SECTION_TRAILER
+        )
+    }
+}
+
 /// Incremental parser of a stream, which may be split anywhere.
 pub(crate) struct Parser {
     accepts: Accepts,
     phase: Phase,
-    /// Header and payload of the current section, or of the one that was just completed.
-    section: KVVec<u8>,
+    /// Header of the current section, and payload if [`Section::is_own`].
+    own: [u8; OWN_BYTES],
+    /// Number of bytes of the current section, or of the one that was just completed, that have
+    /// come.
+    have: usize,
+    /// Checksum of its payload.
+    payload: Crc32c,
     /// Number of the current section.
     seq: u32,
     /// Number of bytes, and checksum below, of the complete sections.
@@ -91,37 +111,39 @@ impl Parser {
         Self {
             accepts,
             phase: Phase::Header,
-            section: KVVec::new(),
+            own: [0; OWN_BYTES],
+            have: 0,
+            payload: Crc32c::new(),
             seq: 0,
             bytes: 0,
             crc: Crc32c::new(),
         }
     }
 
-    /// Takes some of `available` bytes, which `copy` stores in the slice that it is given. Returns
-    /// their number, at least one, and what they have completed. [`Self::section`] returns a
-    /// completed section until the next call.
+    /// Takes some of the `available` bytes of `room`. Returns their number, at least one, and what
+    /// they have completed.
     ///
     /// # Errors
     ///
     /// `EINVAL` if the stream is corrupt, out of order or continues behind its trailer.
-    /// `EOPNOTSUPP` if it is of another model or version. `ENOMEM` if it is too long, or for lack
-    /// of memory. `ENODEV` after an earlier error. Otherwise the error of `copy`.
+    /// `EOPNOTSUPP` if it is of another model or version. `ENOMEM` if it is too long. `ENODEV`
+    /// after an earlier error. Otherwise the error of `room`.
     pub(crate) fn take(
         &mut self,
         available: usize,
-        copy: impl FnOnce(&mut [u8]) -> Result,
+        room: &mut impl Room,
     ) -> Result<(usize, Option<Complete>)> {
-        let result = self.try_take(available, copy);
+        let result = self.try_take(available, room);
         if result.is_err() {
             self.fail();
         }
         result
     }
 
-    /// Returns header and payload of the section that was completed last.
-    pub(crate) fn section(&self) -> &[u8] {
-        &self.section
+    /// Returns the number of bytes of the section that the last call of [`Self::take`] has
+    /// completed.
+    pub(crate) fn section_bytes(&self) -> usize {
+        self.have
     }
 
     /// Returns whether the stream is complete, without an error.
@@ -134,16 +156,15 @@ impl Parser {
         self.bytes
     }
 
-    /// Frees the memory. From here on the parser refuses everything.
+    /// From here on the parser refuses everything.
     pub(crate) fn fail(&mut self) {
         self.phase = Phase::Failed;
-        self.section = KVVec::new();
     }
 
     fn try_take(
         &mut self,
         available: usize,
-        copy: impl FnOnce(&mut [u8]) -> Result,
+        room: &mut impl Room,
     ) -> Result<(usize, Option<Complete>)> {
         let goal = match self.phase {
             Phase::Failed => return Err(ENODEV),
@@ -151,31 +172,48 @@ impl Parser {
             Phase::Header => HEADER_BYTES,
             Phase::Payload(section) => section.length + HEADER_BYTES,
         };
-        if matches!(self.phase, Phase::Header) && self.section.len() >= HEADER_BYTES {
+        if matches!(self.phase, Phase::Header) && self.have >= HEADER_BYTES {
             // The previous call completed this section.
-            self.section.clear();
+            self.have = 0;
         }
-        let have = self.section.len();
-        let n = goal.saturating_sub(have).min(available);
-        self.section.resize(have + n, 0, USER)?;
-        copy(self.section.get_mut(have..).ok_or(EINVAL)?)?;
-        if self.section.len() < goal {
+        let have = self.have;
+        let most = goal.saturating_sub(have).min(available);
+        let n = match self.phase {
+            Phase::Payload(section) if !section.is_own() => {
+                room.fill(have, most, &mut self.payload)?.min(most)
+            }
+            _ => {
+                room.read(self.own.get_mut(have..have + most).ok_or(EINVAL)?)?;
+                most
+            }
+        };
+        self.have = have + n;
+        if self.have < goal {
             return Ok((n, None));
         }
         let complete = match self.phase {
-            Phase::Payload(section) => Some(self.end_of_payload(section)?),
+            Phase::Payload(section) => Some(self.end_of_payload(section, room)?),
             _ => {
-                self.phase = Phase::Payload(self.end_of_header()?);
+                let section = self.end_of_header()?;
+                room.begin(section.length + HEADER_BYTES)?;
+                room.put(0, self.header())?;
+                self.payload = Crc32c::new();
+                self.phase = Phase::Payload(section);
                 None
             }
         };
         Ok((n, complete))
     }
 
+    /// Returns the header of the current section.
+    fn header(&self) -> &[u8] {
+        self.own.get(..HEADER_BYTES).unwrap_or_default()
+    }
+
     /// Checks a complete section header.
     fn end_of_header(&self) -> Result<Section> {
-        let raw: dlr::dlr_section = read(&self.section)?;
-        let covered = self.section.get(..HEADER_CRC_BYTES).ok_or(EINVAL)?;
+        let raw: dlr::dlr_section = read(&self.own)?;
+        let covered = self.own.get(..HEADER_CRC_BYTES).ok_or(EINVAL)?;
         // The magic comes first in the order of checks: most foreign data fails there.
         if u32::from_le(raw.magic) != dlr::DLR_SECTION_MAGIC
             || u32::from_le(raw.header_crc) != crc32c(covered)
@@ -220,27 +258,35 @@ impl Parser {
     }
 
     /// Checks a complete section.
-    fn end_of_payload(&mut self, section: Section) -> Result<Complete> {
-        let payload = self.section.get(HEADER_BYTES..).ok_or(EINVAL)?;
-        if crc32c(payload) != section.payload_crc {
+    fn end_of_payload(&mut self, section: Section, room: &mut impl Room) -> Result<Complete> {
+        let own = if section.is_own() {
+            self.own.get(HEADER_BYTES..self.have).ok_or(EINVAL)?
+        } else {
+            &[]
+        };
+        self.payload.update(own);
+        let payload_crc = self.payload.value();
+        if payload_crc != section.payload_crc {
             return Err(EINVAL);
         }
         let complete = match u32::from(section.kind) {
             dlr::DLR_SECTION_HEADER => {
-                self.check_header(&read(payload)?)?;
+                self.check_header(&read(own)?)?;
                 Complete::Section
             }
             dlr::DLR_SECTION_TRAILER => {
-                self.check_trailer(&read(payload)?)?;
+                self.check_trailer(&read(own)?)?;
                 Complete::Trailer
             }
             _ => Complete::Section,
         };
-        self.crc.update(&self.section);
-        self.bytes = self
-            .bytes
-            .checked_add(self.section.len() as u64)
-            .ok_or(EINVAL)?;
+        if section.is_own() {
+            room.put(HEADER_BYTES, own)?;
+        }
+        self.crc.update(self.own.get(..HEADER_BYTES).ok_or(EINVAL)?);
+        // The payload was read for its own checksum. It is long, so it is not read once more.
+        self.crc.append(payload_crc, u32::try_from(section.length)?);
+        self.bytes = self.bytes.checked_add(self.have as u64).ok_or(EINVAL)?;
         self.seq = self.seq.checked_add(1).ok_or(EINVAL)?;
         self.phase = match complete {
             Complete::Trailer => Phase::End,

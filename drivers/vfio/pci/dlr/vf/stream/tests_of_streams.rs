@@ -6,7 +6,10 @@ use kernel::prelude::*;
 
 #[kunit_tests(dlr_vf_stream)]
 mod tests {
-    use super::super::*;
+    use super::super::{
+        kept::Kept,
+        *, //
+    };
 
     #[test]
     fn whole_stream_in_one_piece() -> Result {
@@ -16,8 +19,8 @@ mod tests {
         assert!(p.is_complete());
         assert_eq!(p.bytes(), s.len() as u64);
         // Nothing may follow the trailer, and after that error the parser refuses everything.
-        assert_eq!(p.take(1, |_| Ok(())), Err(EINVAL));
-        assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
+        assert_eq!(p.take(1, &mut Kept::new(b"x")), Err(EINVAL));
+        assert_eq!(p.take(1, &mut Kept::new(b"x")), Err(ENODEV));
         assert!(!p.is_complete());
         Ok(())
     }
@@ -26,8 +29,10 @@ mod tests {
     fn any_split() -> Result {
         let s = stream(&[(0x100, 0, 1), (0x100, 0, 33), (0x100, 0, 500)])?;
         for piece in [1, 2, 3, 31, 32, 33, 64, 100] {
-            let mut p = parser();
-            assert_eq!(feed(&mut p, &s, piece)?, (5, true));
+            let (mut p, mut room) = (parser(), Kept::new(&s));
+            assert_eq!(feed_to(&mut room, &mut p, &s, piece)?, (5, true));
+            // The device gets what the user has written.
+            assert_eq!(room.all, s);
         }
         Ok(())
     }
@@ -51,7 +56,7 @@ mod tests {
                 flip(&mut s, byte, bit);
                 let mut p = parser();
                 assert!(feed(&mut p, &s, usize::MAX).is_err());
-                assert_eq!(p.take(1, |_| Ok(())), Err(ENODEV));
+                assert_eq!(p.take(1, &mut Kept::new(b"x")), Err(ENODEV));
                 flip(&mut s, byte, bit);
             }
         }
@@ -194,19 +199,22 @@ mod tests {
 
     #[test]
     fn memory_follows_the_data() -> Result {
-        let mut p = parser();
-        feed(&mut p, &stream(&[])?.as_slice()[..64], usize::MAX)?;
+        let s = stream(&[])?;
         let h = header(0x100, 0, 1, 65536, 0);
-        feed(&mut p, h.as_bytes(), usize::MAX)?;
-        assert!(p.section.capacity() < 4096);
+        let (mut p, mut room) = (parser(), Kept::new(&s));
+        feed_to(&mut room, &mut p, &s[..64], usize::MAX)?;
+        feed_to(&mut room, &mut p, h.as_bytes(), usize::MAX)?;
+        // The parser keeps nothing, and the room what has come.
+        assert_eq!(room.declared, 65536 + HEADER_BYTES);
+        assert_eq!(room.section.len(), HEADER_BYTES);
         Ok(())
     }
 
     #[test]
     fn a_failed_copy_is_final() -> Result {
         let mut p = parser();
-        assert_eq!(p.take(10, |_| Err(EFAULT)), Err(EFAULT));
-        assert_eq!(p.take(10, |_| Ok(())), Err(ENODEV));
+        assert_eq!(p.take(10, &mut Kept::new(b"")), Err(EFAULT));
+        assert_eq!(p.take(10, &mut Kept::new(b"0123456789")), Err(ENODEV));
         Ok(())
     }
 
@@ -231,14 +239,29 @@ mod tests {
 
     /// Feeds `data` in pieces. Returns the number of complete sections and whether the trailer was
     /// seen.
-    fn feed(p: &mut Parser, mut data: &[u8], piece: usize) -> Result<(usize, bool)> {
+    fn feed(p: &mut Parser, data: &[u8], piece: usize) -> Result<(usize, bool)> {
+        feed_to(&mut Kept::new(data), p, data, piece)
+    }
+
+    /// The same with a room that keeps what it gets.
+    fn feed_to<'a>(
+        room: &mut Kept<'a>,
+        p: &mut Parser,
+        mut data: &'a [u8],
+        piece: usize,
+    ) -> Result<(usize, bool)> {
         let mut seen = (0, false);
         while !data.is_empty() {
-            let (n, complete) = p.take(data.len().min(piece), |to| {
-                to.copy_from_slice(data.get(..to.len()).ok_or(EINVAL)?);
-                Ok(())
-            })?;
+            room.data = data;
+            let (n, complete) = p.take(data.len().min(piece), room)?;
             data = data.get(n..).ok_or(EINVAL)?;
+            // What was taken was copied, and nothing else.
+            if room.data.len() != data.len() {
+                return Err(EIO);
+            }
+            if complete.is_some() {
+                room.keep(p.section_bytes())?;
+            }
             seen.0 += usize::from(complete.is_some());
             seen.1 |= complete == Some(Complete::Trailer);
         }
