@@ -39,8 +39,9 @@ impl Hold {
         }
     }
 
-    /// Work that needs `need` free slots is to begin at `now`, and `free` are there.
-    pub(super) fn ask(&mut self, need: u32, free: u32, now: Instant) -> Answer {
+    /// Work that needs `need` free slots is to begin, and `free` are there. `clock` tells the time:
+    /// it is asked only where they are too few, as each frame comes here.
+    pub(super) fn ask(&mut self, need: u32, free: u32, clock: impl FnOnce() -> Instant) -> Answer {
         if free >= need {
             self.held = None;
             self.spent = None;
@@ -49,6 +50,7 @@ impl Hold {
         if self.limit.is_zero() || self.spent.is_some() {
             return Answer::Go;
         }
+        let now = clock();
         let (since, most) = self.held.unwrap_or((now, need));
         let until = since + self.limit;
         if now >= until {
@@ -92,27 +94,30 @@ mod tests {
         let begin = Instant::now();
         let at = |us| begin + Duration::from_micros(us);
         let mut hold = Hold::new(LIMIT);
-        assert_eq!(hold.ask(4, 4, begin), Answer::Go);
-        assert_eq!(hold.ask(4, 3, begin), Answer::Begin(at(1000)));
-        assert_eq!(hold.ask(8, 3, at(400)), Answer::Wait(at(1000)));
+        assert_eq!(
+            hold.ask(4, 4, || panic!("there is room: no clock is read")),
+            Answer::Go
+        );
+        assert_eq!(hold.ask(4, 3, || begin), Answer::Begin(at(1000)));
+        assert_eq!(hold.ask(8, 3, || at(400)), Answer::Wait(at(1000)));
         assert!(!hold.room(7), "not enough for all that wait");
         assert!(hold.room(8));
-        assert_eq!(hold.ask(8, 8, at(500)), Answer::Go);
-        assert_eq!(hold.ask(4, 3, at(600)), Answer::Begin(at(1600)));
-        assert_eq!(hold.ask(4, 3, at(1600)), Answer::Go);
+        assert_eq!(hold.ask(8, 8, || at(500)), Answer::Go);
+        assert_eq!(hold.ask(4, 3, || at(600)), Answer::Begin(at(1600)));
+        assert_eq!(hold.ask(4, 3, || at(1600)), Answer::Go);
         assert_eq!(
-            hold.ask(4, 2, at(1601)),
+            hold.ask(4, 2, || at(1601)),
             Answer::Go,
             "spent until there is room"
         );
-        assert_eq!(hold.ask(4, 4, at(1700)), Answer::Go);
-        assert_eq!(hold.ask(4, 3, at(1800)), Answer::Begin(at(2800)));
+        assert_eq!(hold.ask(4, 4, || at(1700)), Answer::Go);
+        assert_eq!(hold.ask(4, 3, || at(1800)), Answer::Begin(at(2800)));
     }
 
     #[test]
     fn without_a_limit_nothing_is_held() {
         let mut hold = Hold::new(Duration::ZERO);
-        assert_eq!(hold.ask(4, 1, Instant::now()), Answer::Go);
+        assert_eq!(hold.ask(4, 1, Instant::now), Answer::Go);
         assert!(!hold.room(16));
     }
 
@@ -133,7 +138,7 @@ mod tests {
                     hold.room(free);
                 }
                 let since = *asking.get_or_insert(now);
-                match hold.ask(8, free, now) {
+                match hold.ask(8, free, || now) {
                     Answer::Go => asking = None,
                     Answer::Begin(until) | Answer::Wait(until) => {
                         prop_assert!(until <= since + LIMIT);

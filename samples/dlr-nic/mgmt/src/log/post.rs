@@ -218,7 +218,7 @@ impl DirtySink for LogEngine {
         // A small ring never has room for the worst case: half of it has to do.
         let need = entries.min(session.ring.size() / 2);
         let free = session.room();
-        match session.hold.ask(need, free, Instant::now()) {
+        match session.hold.ask(need, free, Instant::now) {
             Answer::Go => None,
             Answer::Wait(until) => Some(until),
             Answer::Begin(until) => {
