@@ -17,10 +17,18 @@ pub struct Stop {
     pub ram: u64,
     /// The rest of the devices' state is read, of those that are saved in parts.
     pub read: u64,
-    /// It is loaded.
+    /// All other devices of the machine are saved.
+    pub others_saved: u64,
+    /// The functions' state is loaded: what they had saved, and their configuration spaces.
     pub load: u64,
+    /// The part of it for configuration spaces: BARs and interrupts are set up.
+    pub config: u64,
+    /// All other devices of the machine are loaded.
+    pub others_loaded: u64,
     /// Until the processors run, from when everything is loaded.
     pub resume: u64,
+    /// The part of it before the first function is told to run.
+    pub before_run: u64,
 }
 
 impl Stop {
@@ -48,18 +56,48 @@ impl Stop {
                 "vmstate_downtime_save" => match part(rest)? {
                     ("ram", us) => stop.ram += us,
                     (name, us) if is_passed_through(name) => stop.read += us,
-                    _ => (),
+                    (_, us) => stop.others_saved += us,
                 },
                 _ => (),
             }
         }
-        for (_, event, rest) in destination.lines().filter_map(split_us) {
-            if event == "vmstate_downtime_load" {
-                let (name, us) = part(rest)?;
-                stop.load += if is_passed_through(name) { us } else { 0 };
+        let mut begun = None;
+        for (at, event, rest) in destination.lines().filter_map(split_us) {
+            match event {
+                "vmstate_downtime_load" => match part(rest)? {
+                    // What is left of it when the last page is sent; it was sent meanwhile.
+                    ("ram", _) => (),
+                    (name, us) if is_passed_through(name) => stop.load += us,
+                    (_, us) => stop.others_loaded += us,
+                },
+                "vfio_load_device_config_state_start" => begun = Some(at),
+                "vfio_load_device_config_state_end" => {
+                    stop.config += begun.take().map_or(0, |from| at.saturating_sub(from));
+                }
+                // Traced before it happens, to RUNNING_P2P first.
+                "vfio_migration_set_state" if at >= loaded && stop.before_run == 0 => {
+                    stop.before_run = at.saturating_sub(loaded);
+                }
+                _ => (),
             }
         }
         Some(stop)
+    }
+
+    /// What lies between all that is told by itself: the way to the destination, and what QEMU does
+    /// there and here besides.
+    pub fn between(&self) -> u64 {
+        let named = [
+            self.suspend,
+            self.report,
+            self.read,
+            self.others_saved,
+            self.load,
+            self.others_loaded,
+            self.resume,
+        ];
+        self.without_memory()
+            .saturating_sub(named.iter().sum::<u64>())
     }
 
     /// What is not the guest's memory.
@@ -109,8 +147,13 @@ mod tests {
 ";
     const DESTINATION: &str = "\
 2026-11-21T12:00:01.000200Z vmstate_downtime_load type=iterable idstr=ram instance_id=0 downtime=7
+2026-11-21T12:00:01.000290Z vfio_load_device_config_state_start  (vf0)
+2026-11-21T12:00:01.000295Z vfio_load_device_config_state_end  (vf0)
 2026-11-21T12:00:01.000300Z vmstate_downtime_load type=iterable idstr=0000:01:00.0/vfio instance_id=0 downtime=60
+2026-11-21T12:00:01.000310Z vmstate_downtime_load type=non-iterable idstr=timer instance_id=0 downtime=4
 2026-11-21T12:00:01.000400Z vmstate_downtime_checkpoint dst-precopy-loadvm-completed
+2026-11-21T12:00:01.000440Z vfio_migration_set_state  (vf0) new state RUNNING_P2P, recover state ERROR
+2026-11-21T12:00:01.000470Z vfio_migration_set_state  (vf0) new state RUNNING, recover state ERROR
 2026-11-21T12:00:01.000500Z vmstate_downtime_checkpoint dst-precopy-bh-vm-started
 ";
 
@@ -123,11 +166,16 @@ mod tests {
             report: 20,
             ram: 100,
             read: 55,
+            others_saved: 3,
             load: 60,
+            config: 5,
+            others_loaded: 4,
             resume: 100,
+            before_run: 40,
         };
         assert_eq!(stop, expected);
         assert_eq!(stop.without_memory(), 420);
+        assert_eq!(stop.between(), 420 - 30 - 20 - 55 - 3 - 60 - 4 - 100);
     }
 
     #[test]

@@ -85,12 +85,17 @@ impl Mover {
 type Phase = (&'static str, fn(&Stop) -> u64);
 
 /// What of it is told by itself.
-pub(super) const PHASES: [Phase; 5] = [
+pub(super) const PHASES: [Phase; 10] = [
     ("suspend", |s| s.suspend),
     ("report", |s| s.report),
     ("read", |s| s.read),
+    ("others_saved", |s| s.others_saved),
+    ("between", Stop::between),
     ("load", |s| s.load),
+    ("load.config", |s| s.config),
+    ("others_loaded", |s| s.others_loaded),
     ("resume", |s| s.resume),
+    ("resume.before_run", |s| s.before_run),
 ];
 
 /// Most guests that the emulated processor may kill (see `Documentation/testing.rst`) in a series.
