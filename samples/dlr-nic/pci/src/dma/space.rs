@@ -217,6 +217,16 @@ impl State {
         self.add(id, mapping).ok_or(MapError::Invalid)
     }
 
+    /// Where in the file space a word lies that may be written. Nothing is announced: for a space
+    /// without a sink, the management function's, which posts an entry of a log for each frame. The
+    /// way through the table of `memory` takes three times as long.
+    fn place_of_word(&self, iova: u64) -> Option<GuestAddress> {
+        // Ranges are whole pages, so all of an aligned word lies in one.
+        let user = self.users.get(&iova).filter(|_| iova % 8 == 0)?;
+        let writable = user.perm.allow(Permissions::Write);
+        writable.then(|| GuestAddress(iova.wrapping_add(user.distance)))
+    }
+
     /// `another` would be one file too many, or bytes too many.
     fn is_full(&self, another: &FileMapping) -> bool {
         let files = self.files.iter().map(|(_, mapping, _)| &**mapping);
@@ -305,8 +315,15 @@ impl DmaMemory for DmaSpace {
     }
 
     fn write_u64(&self, iova: u64, value: u64) -> Result<(), DmaFault> {
-        self.lock()
-            .store(value.to_le(), GuestAddress(iova), Ordering::Release)
-            .map_err(|_| DmaFault { iova, len: 8 })
+        let fault = DmaFault { iova, len: 8 };
+        let state = self.state.read();
+        let (value, order) = (value.to_le(), Ordering::Release);
+        let stored = if self.sink.is_none() {
+            let place = state.place_of_word(iova).ok_or(fault)?;
+            state.memory.get_backend().store(value, place, order)
+        } else {
+            state.memory.store(value, GuestAddress(iova), order)
+        };
+        stored.map_err(|_| fault)
     }
 }
