@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_kept_back() {
+    fn l7_a_flood_is_kept_back() {
         let mut throttle = Throttle::new();
         let printed = (0..100_000u64).filter(|n| throttle.allow(n / 10).is_some());
         // Within 10 s: the burst, and one more every 5 s.

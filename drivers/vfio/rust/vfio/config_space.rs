@@ -126,7 +126,7 @@ mod tests {
 
     /// Of a write that covers hidden and visible words, only the visible words reach the device.
     #[test]
-    fn hidden_words_are_not_written() -> Result {
+    fn l4_hidden_words_are_not_written() -> Result {
         let hidden = [ConfigRange::new(4..8)?];
         let mut space = [0u8; 12];
         let written = in_pieces(&hidden, 2, 8, |at, piece| match piece {
@@ -143,7 +143,7 @@ mod tests {
 
     /// The core fails a read that crosses the end with `EFAULT` as a whole.
     #[test]
-    fn a_read_across_the_end_is_an_error() -> Result {
+    fn l9_a_read_across_the_end_is_an_error() -> Result {
         let hidden = [ConfigRange::new(4..8)?];
         let efault = EFAULT.to_errno() as isize;
         let mut touched = 0;

@@ -152,7 +152,7 @@ mod tests {
 
     /// Leaked guards neither revoke the lease nor let a revocation end early.
     #[test]
-    fn guards_that_stay_never_look_like_a_revocation() -> Result {
+    fn s6_guards_that_stay_never_look_like_a_revocation() -> Result {
         let users = KBox::pin_init(Users::new(), GFP_KERNEL)?;
         users.count.store(MAX_USERS - 1, Relaxed);
         assert!(users.enter());

@@ -217,7 +217,7 @@ mod tests {
 
     /// If the answer could not be written to user memory, the next answer has `reinit` again.
     #[test]
-    fn a_restart_is_told_until_the_user_has_it() {
+    fn l10_a_restart_is_told_until_the_user_has_it() {
         let mut a = Accounting::begin(&page(100, 0, 3));
         a.fetched(100);
         a.took(90);

@@ -34,7 +34,7 @@ mod tests {
 
     /// The layer may be in the kernel or in another module than the driver.
     #[test]
-    fn files_pin_the_module_of_the_vendor() {
+    fn s3_files_pin_the_module_of_the_vendor() {
         assert_eq!(anon_file::owner::<SaveFile<Vendor>>(), THEIRS);
         assert_eq!(anon_file::owner::<ResumeFile<Vendor>>(), THEIRS);
     }
