@@ -62,12 +62,6 @@ impl Operations for Bochs {
     }
 
     fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
-
-    fn error_detected(&self, state: ChannelState) {
-        if state != ChannelState::Normal {
-            self.machine.poison();
-        }
-    }
 }
 
 impl Migratable for Bochs {

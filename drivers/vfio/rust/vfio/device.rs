@@ -5,7 +5,8 @@
 use super::{
     bar::Bar,
     function::PciFunction,
-    link::Link, //
+    link::Link,
+    recovery::Recovery, //
 };
 use crate::bindings;
 use core::{
@@ -38,6 +39,7 @@ use kernel::{
 pub(super) struct Device<T, O> {
     core: Opaque<bindings::vfio_pci_core_device>,
     pub(super) link: ManuallyDrop<Arc<Link>>,
+    pub(super) recovery: Recovery,
     pub(super) open: UnsafeCell<MaybeUninit<Pin<KBox<O>>>>,
     pub(super) data: ManuallyDrop<T>,
 }

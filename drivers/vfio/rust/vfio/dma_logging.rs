@@ -76,6 +76,15 @@ pub(crate) trait DmaLogging: Operations {
     /// * Any other error means that the log is incomplete, and every report must fail with it until
     ///   [`Self::stop`] (contract L18).
     fn report(dev: &OpenDevice<'_, Self>, range: IovaRange, dirty: &mut IovaBitmap<'_>) -> Result;
+
+    /// Called when an error of the PCI channel has taken the state of the function, also if logging
+    /// is not active. Every report must fail until [`Self::stop`], and no log may begin before the
+    /// next [`Self::after_reset`]. This may only set flags: the caller may hold any lock, and the
+    /// hardware may not respond (contract S17).
+    fn lost(&self);
+
+    /// Called after the function was reset. It may only set flags, as [`Self::lost`].
+    fn after_reset(&self);
 }
 
 /// A device whose DMA writes a [`Tracker`] logs and a [`Log`] keeps. Implements [`DmaLogging`].
@@ -141,6 +150,14 @@ impl<T: Logged> DmaLogging for T {
         let log = dev.data().get_ref().log();
         T::with_context(dev, |cx| log.report(cx, range, dirty))
     }
+
+    fn lost(&self) {
+        self.log().lose();
+    }
+
+    fn after_reset(&self) {
+        self.log().reset_done();
+    }
 }
 
 impl<T: DmaLogging> LoggingOps<T> {
@@ -148,6 +165,8 @@ impl<T: DmaLogging> LoggingOps<T> {
     pub(crate) const fn new() -> Self {
         Self {
             vtable: const { &Vtable::<T>::OPS },
+            lost: T::lost,
+            reset_done: T::after_reset,
             close: Vtable::<T>::close,
             driver: PhantomData,
         }

@@ -8,12 +8,13 @@
 
 use super::{
     ops::DeviceOps,
-    pci::{ChannelState, Device, Operations},
+    pci::{Device, Operations},
 };
 use crate::{
     bindings,
     kext::pci_driver::{
         drvdata,
+        ChannelState,
         RawDriver, //
     },
 };
@@ -58,6 +59,8 @@ unsafe impl<T: Operations> RawDriver for Driver<T> {
 impl<T: Operations> Driver<T> {
     const ERR_HANDLERS: kbindings::pci_error_handlers = kbindings::pci_error_handlers {
         error_detected: Some(Self::error_detected),
+        slot_reset: Some(Self::slot_reset),
+        resume: Some(Self::resume),
         reset_prepare: Some(Self::reset_prepare),
         reset_done: Some(Self::reset_done),
         ..pin_init::zeroed()
@@ -74,6 +77,16 @@ impl<T: Operations> Driver<T> {
         let drvdata = unsafe { drvdata(pdev)? };
         // SAFETY: `probe` stored the device, whose reference it keeps until `remove`.
         Some(unsafe { Device::from_raw(drvdata.as_ptr().cast()) })
+    }
+
+    /// Ends the session and the log of a device that has lost its state. Does not sleep.
+    fn lose(device: &Device<T>) {
+        if let Some(ops) = DeviceOps::migration(device) {
+            (ops.lost)(&device.data);
+        }
+        if let Some(ops) = DeviceOps::dma_logging(device) {
+            (ops.lost)(&device.data);
+        }
     }
 
     /// `pci_driver.probe`.
@@ -174,10 +187,38 @@ impl<T: Operations> Driver<T> {
             // Without a device the driver has no vote.
             return kbindings::pci_ers_result_PCI_ERS_RESULT_NONE;
         };
-        device.data.error_detected(ChannelState::from_raw(state));
+        if device.recovery.error(ChannelState::from_raw(state)) {
+            Self::lose(device);
+        }
         // SAFETY: By the requirements of this function; drvdata is not NULL and so is the core
         // device.
         unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
+    }
+
+    /// `pci_error_handlers.slot_reset`: the bus was reset, also if this function has had no error
+    /// that needs it. Has no vote, as vfio-pci-core has none.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::error_detected`].
+    unsafe extern "C" fn slot_reset(pdev: *mut kbindings::pci_dev) -> kbindings::pci_ers_result_t {
+        // SAFETY: By the requirements of this function.
+        if let Some(device) = unsafe { Self::device(pdev) } {
+            Self::lose(device);
+        }
+        kbindings::pci_ers_result_PCI_ERS_RESULT_NONE
+    }
+
+    /// `pci_error_handlers.resume`: the recovery has ended.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::error_detected`].
+    unsafe extern "C" fn resume(pdev: *mut kbindings::pci_dev) {
+        // SAFETY: By the requirements of this function.
+        if let Some(device) = unsafe { Self::device(pdev) } {
+            device.recovery.end();
+        }
     }
 
     /// `pci_error_handlers.reset_prepare`.
@@ -208,6 +249,12 @@ impl<T: Operations> Driver<T> {
             device.data.reset_done();
             if let Some(ops) = DeviceOps::migration(device) {
                 (ops.reset_done)(&device.data);
+            }
+            if let Some(ops) = DeviceOps::dma_logging(device) {
+                (ops.reset_done)(&device.data);
+            }
+            if device.recovery.is_running() {
+                Self::lose(device);
             }
         }
     }
@@ -291,7 +338,11 @@ mod tests {
             assert_eq!(vote, kbindings::pci_ers_result_PCI_ERS_RESULT_NONE);
         }
         // SAFETY: Drvdata is NULL, so only drvdata is read.
+        let vote = unsafe { Driver::<Unasked>::slot_reset(pdev) };
+        assert_eq!(vote, kbindings::pci_ers_result_PCI_ERS_RESULT_NONE);
+        // SAFETY: Drvdata is NULL, so only drvdata is read.
         unsafe {
+            Driver::<Unasked>::resume(pdev);
             Driver::<Unasked>::reset_prepare(pdev);
             Driver::<Unasked>::reset_done(pdev);
             Driver::<Unasked>::remove(pdev);

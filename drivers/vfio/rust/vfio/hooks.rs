@@ -10,6 +10,8 @@ use core::marker::PhantomData;
 /// The callbacks of a `T` that implements [`Migration`](super::migration::Migration).
 pub(crate) struct MigrationOps<T> {
     pub(super) vtable: &'static bindings::vfio_migration_ops,
+    /// Called when the function has lost its state in an error of the PCI channel. In any context.
+    pub(super) lost: fn(&T),
     /// Called before the function is reset.
     pub(super) before_reset: fn(&T),
     /// Called after the function was reset, in any context that may sleep.
@@ -21,6 +23,10 @@ pub(crate) struct MigrationOps<T> {
 /// The callbacks of a `T` that implements [`DmaLogging`](super::dma_logging::DmaLogging).
 pub(crate) struct LoggingOps<T> {
     pub(super) vtable: &'static bindings::vfio_log_ops,
+    /// Called when the function has lost its state in an error of the PCI channel. In any context.
+    pub(super) lost: fn(&T),
+    /// Called after the function was reset. In any context.
+    pub(super) reset_done: fn(&T),
     /// Stops logging on a device that is being closed.
     ///
     /// # Safety

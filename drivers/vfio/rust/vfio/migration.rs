@@ -124,6 +124,12 @@ pub(crate) trait Migration: Operations {
         Ok(())
     }
 
+    /// Called when an error of the PCI channel has taken the state of the function, also if there
+    /// is no session. The session must fail, and so must each that begins before the next
+    /// [`Self::after_reset`]. This may only set flags and wake sleepers: the caller may hold any
+    /// lock, and the hardware may not respond (contract S17).
+    fn lost(&self);
+
     /// Called before the function is reset. The caller may hold any lock.
     fn before_reset(&self) {}
 
@@ -239,6 +245,10 @@ impl<T: Migratable> Migration for T {
     fn arrived(dev: &OpenDevice<'_, Self>, state: &mut Self::State) -> Result {
         let machine = dev.data().get_ref().machine();
         T::with_engine(dev, |cx| machine.arrived(cx, state))
+    }
+
+    fn lost(&self) {
+        self.machine().poison();
     }
 
     fn before_reset(&self) {

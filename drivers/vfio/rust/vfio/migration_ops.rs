@@ -40,6 +40,7 @@ impl<T: Migration> MigrationOps<T> {
     pub(crate) const fn new() -> Self {
         Self {
             vtable: const { &Vtable::<T>::OPS },
+            lost: T::lost,
             before_reset: T::before_reset,
             reset_done: |data| {
                 data.state_lock().request_reset(data, || data.after_reset());

@@ -39,7 +39,7 @@
 //! | `Migration::reset` | the state lock, and possibly `memory_lock` for writing | yes, bounded |
 //! | `DmaLogging::*` | none; `dev_set->lock` when `close` stops logging | yes |
 //! | `Save::*`, `Resume::*` | none; several threads may call at once | yes |
-//! | `reset_prepare`, `reset_done`, `error_detected` | any | see the trait |
+//! | `reset_prepare`, `reset_done`, `lost` | any | see the traits |
 //!
 //! `Migration::reset` can run while a page fault on a BAR of the device waits for `memory_lock`. So
 //! it must not wait for a lock whose holder copies to or from user memory, as that copy may cause
@@ -68,6 +68,7 @@ mod migration_ops;
 mod ops;
 pub(crate) mod pci;
 pub(crate) mod prelude;
+mod recovery;
 pub(crate) mod region;
 mod region_ops;
 pub(crate) mod state_lock;

@@ -14,6 +14,7 @@ use super::{
     link::Link,
     migration::state::ResetCause,
     pci::{Device, Operations},
+    recovery::Recovery,
     region_ops::{
         trap,
         RegionOps, //
@@ -108,6 +109,7 @@ impl<T: Operations> DeviceOps<T> {
         // SAFETY: The fields are valid for writes and not initialised. Nothing below can fail.
         unsafe {
             (&raw mut (*this).link).write(ManuallyDrop::new(link));
+            (&raw mut (*this).recovery).write(Recovery::new());
             (&raw mut (*this).open).write(UnsafeCell::new(MaybeUninit::uninit()));
         }
         // SAFETY: All fields are initialised.
@@ -222,7 +224,7 @@ impl<T: Operations> DeviceOps<T> {
     }
 
     /// Returns the logging callbacks if the device offers DMA logging.
-    fn dma_logging(device: &Device<T>) -> Option<LoggingOps<T>> {
+    pub(super) fn dma_logging(device: &Device<T>) -> Option<LoggingOps<T>> {
         // SAFETY: The field is only written in `init`.
         let offered = unsafe { !(*device.core()).vdev.log_ops.is_null() };
         if offered {

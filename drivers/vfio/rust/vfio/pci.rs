@@ -24,7 +24,6 @@ use super::{
         Write, //
     },
 };
-pub(crate) use crate::kext::pci_driver::ChannelState;
 
 use kernel::prelude::*;
 
@@ -230,13 +229,6 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     /// what belongs to other devices. It is also called if registering the device fails in probe.
     fn unbind(this: Pin<&Self>, pdev: PciFunction<'_>) {
         let _ = (this, pdev);
-    }
-
-    /// Called after an error on the PCI channel. It may only set flags and wake sleepers: the
-    /// caller may hold any lock, and the hardware may not respond (contract S17). vfio-pci-core
-    /// signals the user's error eventfd after this.
-    fn error_detected(&self, state: ChannelState) {
-        let _ = state;
     }
 
     /// Called before the function is reset. The caller may hold any lock, so it must not wait for

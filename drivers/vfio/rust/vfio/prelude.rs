@@ -50,7 +50,6 @@ pub(crate) use super::{
     },
     pci::{
         Capabilities,
-        ChannelState,
         Operations, //
     },
     region::{

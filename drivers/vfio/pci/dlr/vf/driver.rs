@@ -42,7 +42,6 @@ use crate::{
         },
         pci::{
             Capabilities,
-            ChannelState,
             Operations, //
         },
         DeviceId, IdTable, OpenDevice, PciFunction,
@@ -168,15 +167,6 @@ impl Operations for Vf {
     fn unbind(this: Pin<&Self>, _pdev: PciFunction<'_>) {
         this.get_ref().files.remove();
         this.get_ref().pairing.release();
-    }
-
-    /// Invalidates the log and the session, whose contents cannot be trusted after a PCI error.
-    /// Sets flags and wakes threads, and does not sleep.
-    fn error_detected(&self, state: ChannelState) {
-        if state != ChannelState::Normal {
-            self.shared.logging.poison();
-            self.machine.poison();
-        }
     }
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Log<T: Tracker> {
     active: Atomic<bool>,
     /// Set, without the lock, when the log is incomplete. Each report checks it at its end as well.
     poisoned: Atomic<bool>,
+    /// Set, without the lock, from a failure of the PCI channel to the next reset of the function.
+    lost: Atomic<bool>,
     stats: LogStats,
     #[pin]
     session: LogLock<Option<Session<T>>>,
@@ -91,6 +93,7 @@ impl<T: Tracker> Log<T> {
                 memory_mib,
                 active: Atomic::new(false),
                 poisoned: Atomic::new(false),
+                lost: Atomic::new(false),
                 stats: LogStats::new(),
                 session <- LogLock::new(None),
                 shown <- new_spinlock!(None, "vfio_dirty_shown"),
@@ -175,6 +178,21 @@ impl<T: Tracker> Log<T> {
         self.poisoned.store(true, Release);
     }
 
+    /// Marks the log as incomplete after a failure of the PCI channel, and makes each START fail
+    /// until [`Self::reset_done`]: the reset of the bus that follows the failure would end such a
+    /// log without a callback. Can be called from any context.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Relaxed);
+        // ORDERING: The release orders the store above before this one, see `start`.
+        self.poison();
+    }
+
+    /// Notes that the function was reset. Logs can start again; one that was lost stays so. Can be
+    /// called from any context.
+    pub(crate) fn reset_done(&self) {
+        self.lost.store(false, Relaxed);
+    }
+
     /// Returns the counters of the reports.
     pub(crate) fn stats(&self) -> &LogStats {
         &self.stats
@@ -193,8 +211,9 @@ impl<T: Tracker + Send + 'static> Log<T> {
     /// # Errors
     ///
     /// `EINVAL`: the log is active already (and stays so), or a range is invalid. `EOPNOTSUPP`: the
-    /// hardware cannot track the ranges. `EIO`: [`Self::poison`] was called meanwhile. `EINTR`: a
-    /// fatal signal is pending. `ENOMEM`, and those of [`Tracker::start`].
+    /// hardware cannot track the ranges. `EIO`: [`Self::poison`] was called meanwhile, or the
+    /// function must be reset first ([`Self::lose`]). `EINTR`: a fatal signal is pending. `ENOMEM`,
+    /// and those of [`Tracker::start`].
     pub(crate) fn start(
         self: ArcBorrow<'_, Self>,
         cx: &T::Context<'_>,
@@ -209,7 +228,12 @@ impl<T: Tracker + Send + 'static> Log<T> {
             let notify: Arc<Self> = self.into();
             // Clear the flag before the hardware starts, so that an error during START counts. An
             // earlier error does not count, because this log has no writes from before START.
-            self.poisoned.store(false, Relaxed);
+            //
+            // ORDERING: If this clears the flag of `lose`, it also sees what `lose` stored before.
+            self.poisoned.xchg(false, Acquire);
+            if self.lost.load(Relaxed) {
+                return Err(EIO);
+            }
             let session = Session::<T>::start(
                 cx,
                 &limits,

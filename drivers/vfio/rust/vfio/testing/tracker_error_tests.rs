@@ -151,6 +151,39 @@ mod tests {
         log.stop(&hw)
     }
 
+    /// A tracker in the function has nothing after the reset of the bus, which may still come when
+    /// the error has been told, and for which there is no callback.
+    #[test]
+    fn s17_no_log_starts_between_an_error_of_the_channel_and_a_reset() -> Result {
+        let hw = Hw::new(LIMITS)?;
+        // Without a log, and with one.
+        for active in [false, true] {
+            let log = Log::new(0)?;
+            if active {
+                assert_eq!(start(&log, &hw, &[(0, 32 * P)], P), Ok(P));
+            }
+            log.lose();
+            if active {
+                assert_eq!(pages(&log, &hw).err(), Some(EIO));
+                log.stop(&hw)?;
+            }
+            for _ in 0..2 {
+                assert_eq!(start(&log, &hw, &[(0, 32 * P)], P), Err(EIO));
+            }
+            assert!(!log.is_active() && !hw.with(|s| s.running));
+            log.reset_done();
+            assert_eq!(start(&log, &hw, &[(0, 32 * P)], P), Ok(P));
+            hw.write(7);
+            assert_eq!(&*pages(&log, &hw)?, &[7]);
+            // The reset does not bring back what an error has taken.
+            log.lose();
+            log.reset_done();
+            assert_eq!(pages(&log, &hw).err(), Some(EIO));
+            log.stop(&hw)?;
+        }
+        Ok(())
+    }
+
     /// A report that runs while the hardware loses its log fails, too: the last report of a
     /// migration has no later one that could fail instead.
     #[test]
