@@ -55,6 +55,12 @@ struct pci_dev *rust_helper_pci_vf_physfn(struct pci_dev *pdev)
 	return pf == pdev ? NULL : pf;
 }
 
+struct pci_dev *rust_helper_pci_upstream_bridge(struct pci_dev *pdev);
+struct pci_dev *rust_helper_pci_upstream_bridge(struct pci_dev *pdev)
+{
+	return pci_upstream_bridge(pdev);
+}
+
 int rust_helper_mutex_lock_killable(struct mutex *lock);
 int rust_helper_mutex_lock_killable(struct mutex *lock)
 {

@@ -23,6 +23,9 @@ mod vfio {
         /// Returns the PF of a VF, or null for another function.
         #[link_name = "rust_helper_pci_vf_physfn"]
         pub(crate) fn pci_vf_physfn(pdev: *mut pci_dev) -> *mut pci_dev;
+        /// `pci_upstream_bridge()`, an inline function.
+        #[link_name = "rust_helper_pci_upstream_bridge"]
+        pub(crate) fn pci_upstream_bridge(pdev: *mut pci_dev) -> *mut pci_dev;
         /// `mutex_lock_killable()`, a macro with `CONFIG_DEBUG_LOCK_ALLOC`.
         #[link_name = "rust_helper_mutex_lock_killable"]
         pub(crate) fn mutex_lock_killable(lock: *mut mutex) -> ffi::c_int;

@@ -10,7 +10,6 @@ use kernel::{
         Device as _,
         DmaMask, //
     },
-    error::to_result,
     pci,
     prelude::*, //
 };
@@ -59,5 +58,5 @@ pub(crate) fn clear_master(pdev: &pci::Device<Core<'_>>) {
 /// `ENOTTY` when it cannot be reset alone, or the error with which the reset failed.
 pub(crate) fn reset(pdev: &pci::Device<Core<'_>>) -> Result {
     // SAFETY: `pdev` is a valid device, and bus callbacks run with its device lock held.
-    to_result(unsafe { bindings::pci_reset_function_locked(as_raw(pdev)) })
+    unsafe { super::pci::reset_locked(as_raw(pdev)) }
 }

@@ -116,6 +116,43 @@ pub(crate) fn physfn(pdev: &pci::Device<device::Bound>) -> Option<&pci::Device> 
     }
 }
 
+/// Resets a function in a callback that has its device lock, and restores its configuration space.
+///
+/// This takes the locks of `pci_reset_function()`, as vfio-pci-core does at a close: those of the
+/// configuration space of the function and of the bridge above it, whose configuration some methods
+/// of reset change. A thread that resets a function below that bridge takes the lock of the bridge
+/// first and may wait for the device lock that the caller holds, so the lock of the bridge is only
+/// tried. If it is not free, the function is reset nevertheless, because its next driver must not
+/// find it as the last user left it. That is no worse than VFIO_DEVICE_RESET, for which
+/// `pci_try_reset_function()` does not lock the bridge at all, and an FLR does not need that lock.
+///
+/// # Errors
+///
+/// `ENOTTY` when it cannot be reset alone, or the error with which the reset failed.
+///
+/// # Safety
+///
+/// `pdev` is a valid device, and the caller holds its device lock.
+pub(crate) unsafe fn reset_locked(pdev: *mut bindings::pci_dev) -> Result {
+    // SAFETY: `pdev` is valid, and holds a reference to the bridge above it.
+    let bridge = unsafe { bindings_of_layer::pci_upstream_bridge(pdev) };
+    // SAFETY: The bridge is valid, see above.
+    let is_locked = !bridge.is_null() && unsafe { bindings::pci_dev_trylock(bridge) } != 0;
+    // SAFETY: `pdev` is valid with its device lock held, and the lock of its configuration space is
+    // given back below.
+    let result = unsafe {
+        bindings::pci_cfg_access_lock(pdev);
+        let result = to_result(bindings::pci_reset_function_locked(pdev));
+        bindings::pci_cfg_access_unlock(pdev);
+        result
+    };
+    if is_locked {
+        // SAFETY: `pci_dev_trylock()` has taken the locks that this gives back.
+        unsafe { bindings::pci_dev_unlock(bridge) };
+    }
+    result
+}
+
 /// Returns whether `a` and `b` are the same function.
 pub(crate) fn is_same<A: device::DeviceContext, B: device::DeviceContext>(
     a: &pci::Device<A>,

@@ -12,10 +12,13 @@ use super::{
 };
 use crate::{
     bindings,
-    kext::pci_driver::{
-        drvdata,
-        ChannelState,
-        RawDriver, //
+    kext::{
+        self,
+        pci_driver::{
+            drvdata,
+            ChannelState,
+            RawDriver, //
+        }, //
     },
 };
 use core::{
@@ -160,7 +163,7 @@ impl<T: Operations> Driver<T> {
         // the function here: the next driver must not find it as the user left it.
         //
         // SAFETY: `pdev` is valid, and remove runs with its device lock held.
-        if reset && unsafe { kbindings::pci_reset_function_locked(pdev) } != 0 {
+        if reset && unsafe { kext::pci::reset_locked(pdev) }.is_err() {
             dev_warn!(bound, "cannot be reset\n");
         }
         T::unbind(device.data(), bound);
