@@ -11,7 +11,8 @@ use super::{
 use crate::{
     kext::{
         cmdq::fate::Dropped,
-        completion::Completion, //
+        completion::Completion,
+        trust::Pass, //
     },
     proto::admin::{
         self,
@@ -59,6 +60,7 @@ pub(crate) struct Reply {
 #[pin_data]
 pub(super) struct Request {
     pub(super) command: Command,
+    pass: Pass,
     buffer: Option<(Arc<Buffer>, u32)>,
     /// DMA address of the buffer.
     address: u64,
@@ -110,6 +112,7 @@ impl Request {
         command: Command,
         buffer: Option<(Arc<Buffer>, u32)>,
         channel: Option<Arc<Channel>>,
+        pass: Pass,
     ) -> Result<Arc<Self>> {
         let address = match &buffer {
             Some((buffer, _)) => buffer.claim()?,
@@ -117,6 +120,7 @@ impl Request {
         };
         let request = memory.0.pin_init_with(pin_init!(Self {
             command,
+            pass,
             buffer,
             address,
             channel,
@@ -136,6 +140,11 @@ impl Request {
     /// Returns the number of the command's function.
     pub(super) fn function(&self) -> u16 {
         self.command.function()
+    }
+
+    /// Returns the permission to submit the command.
+    pub(super) fn pass(&self) -> Pass {
+        self.pass
     }
 
     /// Returns the class of slots that the command needs.
@@ -297,7 +306,7 @@ mod tests {
         let stats = Stats::new();
         let complete = |command: Command, status| -> Result {
             let memory = Memory::new(GFP_KERNEL)?;
-            Request::new(memory, command, None, Some(channel.clone()))?
+            Request::new(memory, command, None, Some(channel.clone()), Pass::Check)?
                 .complete(&answer(status), &stats);
             Ok(())
         };

@@ -11,7 +11,7 @@ use super::{
     class::Class,
     memory::Buffer,
     service::{
-        set_up_page,
+        page_command,
         Service, //
     },
     ticket::Ticket, //
@@ -243,8 +243,10 @@ impl Function {
         if self.info.caps.contains(Cap::StatusPage) {
             // The device may have lost the address of the page without the driver's knowledge. A
             // page that the device does not update would be taken for current.
-            self.service.ready(Patience::Killable)?;
-            set_up_page(&self.service.queue, &self.channel)?;
+            let command = page_command(&self.channel);
+            let channel = Some(&self.channel);
+            self.submit(command, None, channel, Patience::Killable)?
+                .wait()?;
         }
         let vector = self.service.log_vector(self.channel.number);
         self.run(Command::save_begin(self.channel.number, Some(vector)))
@@ -319,13 +321,27 @@ impl Function {
             return Err(EINVAL);
         }
         let len = u32::try_from(len)?;
-        self.service.ready(Patience::Killable)?;
-        self.service.queue.submit(
-            command,
-            Some((buffer.clone(), len)),
-            None,
-            Patience::Killable,
-        )
+        self.submit(command, Some((buffer, len)), None, Patience::Killable)
+    }
+
+    /// Submits a command to a device that was checked. `channel` hears of the end of the command.
+    pub(super) fn submit(
+        &self,
+        command: Command,
+        buffer: Option<(&Arc<Buffer>, u32)>,
+        channel: Option<&Arc<Channel>>,
+        patience: Patience<'_>,
+    ) -> Result<Ticket> {
+        loop {
+            let pass = self.service.ready(patience)?;
+            let buffer = buffer.map(|(buffer, len)| (buffer.clone(), len));
+            let queue = &self.service.queue;
+            match queue.submit(command, buffer, channel.cloned(), pass, patience) {
+                // An outage came after the check.
+                Err(error) if error == EAGAIN => (),
+                result => return result,
+            }
+        }
     }
 
     pub(super) fn run(&self, command: Command) -> Result {
@@ -343,9 +359,7 @@ impl Function {
     }
 
     fn run_with(&self, command: Command, patience: Patience<'_>) -> Result {
-        self.service.ready(patience)?;
-        let queue = &self.service.queue;
-        let ticket = queue.submit(command, None, None, patience)?;
+        let ticket = self.submit(command, None, None, patience)?;
         ticket.wait_with(patience).map(drop)
     }
 }

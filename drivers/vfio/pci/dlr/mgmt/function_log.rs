@@ -243,10 +243,7 @@ impl Function {
     /// Submits a LOG_SYNC, whose marker carries `cookie` of at most 52 bits.
     pub(crate) fn sync_submit(&self, scope: SyncScope, cookie: u64) -> Result<Ticket> {
         let command = Command::log_sync(self.channel.number, scope, cookie)?;
-        let channel = Some(self.channel.clone());
-        self.service.ready(Patience::Killable)?;
-        let queue = &self.service.queue;
-        queue.submit(command, None, channel, Patience::Killable)
+        self.submit(command, None, Some(&self.channel), Patience::Killable)
     }
 
     /// Waits until the SYNC is complete, so that its marker is in the ring (`true`), or until

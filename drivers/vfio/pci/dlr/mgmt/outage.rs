@@ -136,7 +136,7 @@ impl Service {
     fn bring_back(&self, pdev: &pci::Device<Core<'_>>) -> Result {
         let budget = Budget::new();
         // Before the first way out: the next call checks what this function does not come to.
-        self.trust.lose();
+        self.queue.lose_trust();
         {
             let hw = self.queue.hw.enter_in_pause().ok_or(ENOTCONN)?;
             if hardware::answers(&hw) && !self.is_same(&hw) {
@@ -153,7 +153,7 @@ impl Service {
         pdev.set_master();
         self.queue.revive(&budget)?;
         // A signal to the task that wrote to sysfs must not fail the restore.
-        self.verify(Patience::Within(&budget))
+        self.verify(Patience::Within(&budget)).map(drop)
     }
 
     /// Ends the service after a PCI error from which the device does not return.

@@ -64,14 +64,14 @@ impl Prepared {
         buffer: Option<(Arc<Buffer>, u32)>,
         patience: Patience<'_>,
     ) -> Result<Self> {
-        // The session has ended with the outage, and the device must be checked first.
-        if function.service.trust.doubt().is_some() {
-            return Err(EIO);
-        }
+        let queue = function.service.queue.clone();
+        // After an outage there is none: the session has ended, and the device must be checked.
+        let pass = queue.pass().map_err(|_| EIO)?;
         let channel = Some(function.channel.clone());
+        let memory = patience.allocate(Memory::new)?;
         let claim = Claim {
-            queue: function.service.queue.clone(),
-            request: Request::new(patience.allocate(Memory::new)?, command, buffer, channel)?,
+            queue,
+            request: Request::new(memory, command, buffer, channel, pass)?,
             given: false,
         };
         Ok(Self {

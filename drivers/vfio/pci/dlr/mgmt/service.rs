@@ -22,7 +22,7 @@ use crate::{
             Published,
             Registry, //
         },
-        trust::Trust, //
+        trust::Pass, //
     },
     proto::{
         admin::Command,
@@ -83,7 +83,6 @@ pub(crate) struct Service {
     vectors: u32,
     nic: NicInfo,
     pub(super) functions: KVec<FnInfo>,
-    pub(super) trust: Trust,
 }
 
 impl Service {
@@ -122,7 +121,6 @@ impl Service {
                 vectors,
                 nic,
                 functions,
-                trust: Trust::new(),
             },
             GFP_KERNEL,
         )?)
@@ -274,27 +272,30 @@ fn status_page_address(queue: &Queue, number: u16) -> Result<u64> {
     Ok(hw.data().pages.dma_address() + offset as u64)
 }
 
-/// Makes the device update the status page of a function. A fatal signal ends the wait.
-///
-/// # Errors
-///
-/// Those of a command, see [`Function`](super::Function).
-pub(super) fn set_up_page(queue: &Arc<Queue>, channel: &Arc<Channel>) -> Result {
-    let command = Command::status_page(channel.number, channel.page.load(Relaxed));
-    let ticket = queue.submit(command, None, Some(channel.clone()), Patience::Killable)?;
+/// Makes the device that is being bound update the status page of a function.
+fn set_up_page(queue: &Arc<Queue>, channel: &Arc<Channel>) -> Result {
+    let (command, patience) = (page_command(channel), Patience::Killable);
+    let channel = Some(channel.clone());
+    let ticket = queue.submit(command, None, channel, Pass::Check, patience)?;
     ticket.wait().map(drop)
 }
 
-/// Runs a command that fills `buffer`, and returns the first `N` bytes.
+/// Creates the command by which the device updates the status page of a function.
+pub(super) fn page_command(channel: &Channel) -> Command {
+    Command::status_page(channel.number, channel.page.load(Relaxed))
+}
+
+/// Runs a command that fills `buffer`, and returns the first `N` bytes. The device need not have
+/// been checked since the last outage.
 pub(super) fn ask<const N: usize>(
     queue: &Arc<Queue>,
     buffer: &Arc<Buffer>,
     command: Command,
     patience: Patience<'_>,
 ) -> Result<[u8; N]> {
-    let len = u32::try_from(N)?;
+    let buffer_and_len = Some((buffer.clone(), u32::try_from(N)?));
     queue
-        .submit(command, Some((buffer.clone(), len)), None, patience)?
+        .submit(command, buffer_and_len, None, Pass::Check, patience)?
         .wait_with(patience)?;
     let mut bytes = [0; N];
     buffer.copy_out(0, &mut bytes)?;

@@ -15,12 +15,13 @@ use super::{
     service::{
         ask,
         Service, //
-    }, //
+    },
 };
 use crate::{
     kext::{
         patience::Patience,
-        pci_driver::policy, //
+        pci_driver::policy,
+        trust::Pass, //
     },
     proto::{
         admin::Command,
@@ -32,15 +33,15 @@ use kernel::prelude::*;
 
 impl Service {
     /// Makes sure that the device is the one that was bound, before a call of a data function uses
-    /// it. Waits for the device only after an outage.
+    /// it. Waits for the device only after an outage. Returns the pass for the commands of the call.
     ///
     /// # Errors
     ///
     /// `ENOTCONN` if another device came back: the queue is then down for good. On any other error
     /// the device does not answer, and the next call tries again.
-    pub(super) fn ready(&self, patience: Patience<'_>) -> Result {
+    pub(super) fn ready(&self, patience: Patience<'_>) -> Result<Pass> {
         let result = self.verify(patience);
-        if result == Err(ENODEV) {
+        if result.err() == Some(ENODEV) {
             self.queue.go_down(ENOTCONN);
             if let Some(hw) = self.queue.hw.enter() {
                 dev_err!(hw.device(), "another device came back from an outage\n");
@@ -57,9 +58,10 @@ impl Service {
     /// # Errors
     ///
     /// `ENODEV` if the registers or a function differ. Otherwise the device does not answer.
-    pub(super) fn verify(&self, patience: Patience<'_>) -> Result {
-        let Some(doubt) = self.trust.doubt() else {
-            return Ok(());
+    pub(super) fn verify(&self, patience: Patience<'_>) -> Result<Pass> {
+        let doubt = match self.queue.pass() {
+            Ok(pass) => return Ok(pass),
+            Err(doubt) => doubt,
         };
         // The commands complete a recovery of the queue, and then the registers can be read.
         let functions = self.check_functions(patience);
@@ -68,8 +70,9 @@ impl Service {
             _ => None,
         };
         policy::after_outage(registers, functions)?;
-        self.trust.regain(doubt);
-        Ok(())
+        self.queue.regain_trust(doubt);
+        // If the next outage has come meanwhile, the queue does not accept this pass.
+        Ok(Pass::Checked(doubt))
     }
 
     /// Returns whether the registers are those of the device that was bound.

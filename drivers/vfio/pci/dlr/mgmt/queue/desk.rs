@@ -123,6 +123,7 @@ impl Desk {
 mod tests {
     use super::*;
     use crate::{
+        kext::trust::Pass,
         mgmt::{
             command::Memory,
             line::Place, //
@@ -132,7 +133,7 @@ mod tests {
 
     fn request(number: u16) -> Result<Arc<Request>> {
         let command = Command::save_end(number);
-        Request::new(Memory::new(GFP_KERNEL)?, command, None, None)
+        Request::new(Memory::new(GFP_KERNEL)?, command, None, None, Pass::Check)
     }
 
     /// Only the callback that ends the outage would submit them again, and it may wait for a device

@@ -8,7 +8,10 @@ use super::{
     Queue, //
 };
 use crate::{
-    kext::budget::Budget,
+    kext::{
+        budget::Budget,
+        trust::Pass, //
+    },
     mgmt::hardware::Guard, //
 };
 use kernel::prelude::*;
@@ -30,9 +33,24 @@ impl Queue {
         self.state.lock().life == Life::Held
     }
 
+    /// Returns a pass for commands. The error is the outage after which the device was not checked.
+    pub(in crate::mgmt) fn pass(&self) -> Result<Pass, u32> {
+        self.state.lock().trust.pass()
+    }
+
+    /// Notes that the device comes back from an outage, before the end of the outage.
+    pub(in crate::mgmt) fn lose_trust(&self) {
+        self.state.lock().trust.lose();
+    }
+
+    /// Notes that a check that began with this `doubt` has found the same device.
+    pub(in crate::mgmt) fn regain_trust(&self, doubt: u32) {
+        self.state.lock().trust.regain(doubt);
+    }
+
     /// Begins an outage. Commands that were submitted and waits for room end with `EIO`, other
-    /// commands wait for [`Self::revive`], and [`Self::enter`] fails. Waits for the threads that
-    /// access the hardware. The device keeps the buffers of commands in flight.
+    /// commands wait for [`Self::revive`] and then need a new pass, and [`Self::enter`] fails. Waits
+    /// for the threads that access the hardware. The device keeps the buffers of commands in flight.
     ///
     /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
     /// good.

@@ -34,7 +34,8 @@ use crate::{
                 Words, //
             },
         },
-        gfp::DEVICE, //
+        gfp::DEVICE,
+        trust::Pass, //
     },
     mgmt::{
         command::{
@@ -288,7 +289,8 @@ impl Queue {
                 // an interrupt thread.
                 let memory = Memory::new(DEVICE)?;
                 let channel = Some(channel.clone());
-                pages.push(Request::new(memory, command, None, channel)?, DEVICE)?;
+                let page = Request::new(memory, command, None, channel, Pass::Check)?;
+                pages.push(page, DEVICE)?;
             }
         }
         Ok(())

@@ -3,17 +3,20 @@
 //! State of the queue under its spin lock.
 
 use crate::{
-    kext::cmdq::{
-        life::{
-            Life,
-            Millis, //
+    kext::{
+        cmdq::{
+            life::{
+                Life,
+                Millis, //
+            },
+            ring::{
+                Consumer,
+                Producer, //
+            },
+            shares::Shares,
+            slots::Slots, //
         },
-        ring::{
-            Consumer,
-            Producer, //
-        },
-        shares::Shares,
-        slots::Slots, //
+        trust::Trust, //
     },
     mgmt::{
         class::{
@@ -46,6 +49,7 @@ pub(super) fn bit(function: u16) -> Functions {
 /// State of the queue, which `Queue::state` protects.
 pub(super) struct State {
     pub(super) life: Life,
+    pub(super) trust: Trust,
     pub(super) sq: Producer,
     pub(super) cq: Consumer<{ admin::CQE_WORDS }>,
     pub(super) slots: Slots<Arc<Request>>,
@@ -73,6 +77,7 @@ impl State {
         let slots = 1usize.checked_shl(order).ok_or(EINVAL)?;
         Ok(Self {
             life: Life::Held,
+            trust: Trust::new(),
             sq: Producer::new(order),
             cq: Consumer::new(order),
             slots: Slots::new(order)?,
@@ -133,12 +138,18 @@ impl State {
         self.aborting | self.overdue()
     }
 
-    /// Takes the next command from the line that may be submitted.
+    /// Takes the next command from the line that may be submitted. Commands that have waited for
+    /// the end of an outage end with `EAGAIN`, because the device was not checked since.
     pub(super) fn next(&mut self, closed: Functions) -> Option<Arc<Request>> {
         if self.slots.is_full() || !self.sq.has_room() {
             return None;
         }
-        let shares = &self.shares;
+        let (shares, trust) = (&self.shares, &self.trust);
+        self.line.each(|request| {
+            if !trust.allows(request.pass()) {
+                request.finish(Err(EAGAIN));
+            }
+        });
         self.line.take(|request| {
             !request.is_done()
                 && closed & bit(request.function()) == 0
@@ -151,7 +162,11 @@ impl State {
 mod tests {
     use super::*;
     use crate::{
-        mgmt::command::Memory,
+        kext::trust::Pass,
+        mgmt::{
+            command::Memory,
+            line::Place, //
+        },
         proto::admin::Command, //
     };
 
@@ -162,7 +177,40 @@ mod tests {
     }
 
     fn request(command: Command) -> Result<Arc<Request>> {
-        Request::new(Memory::new(GFP_KERNEL)?, command, None, None)
+        with_pass(command, Pass::Check)
+    }
+
+    fn with_pass(command: Command, pass: Pass) -> Result<Arc<Request>> {
+        Request::new(Memory::new(GFP_KERNEL)?, command, None, None, pass)
+    }
+
+    /// The device that comes back may be another one. Only the check reaches it.
+    #[test]
+    fn l13_what_has_waited_for_the_end_of_an_outage_needs_a_new_check() -> Result {
+        let mut state = up(4, 2)?;
+        let pass = state.trust.pass().map_err(|_| EIO)?;
+        let [resume, stop] = [
+            with_pass(Command::save_end(0), pass)?,
+            with_pass(Command::log_stop(1), pass)?,
+        ];
+        let check = request(Command::identify_fn(0))?;
+        for waiting in [&resume, &check, &stop] {
+            state.line.join(Place::new(GFP_KERNEL)?, waiting.clone());
+        }
+        state.trust.lose();
+        assert!(state.next(0).is_some_and(|r| Arc::ptr_eq(&r, &check)));
+        assert!(state.next(0).is_none());
+        for old in [&resume, &stop] {
+            assert!(old.is_done());
+            assert_eq!(old.failure(), EAGAIN);
+        }
+        // With a check from after the outage they go.
+        state.trust.regain(1);
+        let pass = state.trust.pass().map_err(|_| EIO)?;
+        let again = with_pass(Command::log_stop(1), pass)?;
+        state.line.join(Place::new(GFP_KERNEL)?, again.clone());
+        assert!(state.next(0).is_some_and(|r| Arc::ptr_eq(&r, &again)));
+        Ok(())
     }
 
     /// Sixteen functions share four slots for state commands, and LOAD_COMMITs have taken them. The

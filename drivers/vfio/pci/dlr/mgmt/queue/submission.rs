@@ -10,7 +10,8 @@ use super::{
 use crate::{
     kext::{
         completion::Wait,
-        patience::Patience, //
+        patience::Patience,
+        trust::Pass, //
     },
     mgmt::{
         channel::Channel,
@@ -58,8 +59,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is no room, `EIO` while the queue is off or in an outage, `ENOTCONN` if the
-    /// management function is gone.
+    /// `EBUSY` if there is no room, `EIO` while the queue is off, in an outage or after one,
+    /// `ENOTCONN` if the management function is gone.
     pub(in crate::mgmt) fn try_push(self: &Arc<Self>, request: &Arc<Request>) -> Result<Ticket> {
         self.try_place(request)?;
         Ok(Ticket {
@@ -71,6 +72,10 @@ impl Queue {
     fn try_place(&self, request: &Arc<Request>) -> Result {
         let hw = self.enter()?;
         let mut state = self.state.lock();
+        if !state.trust.allows(request.pass()) {
+            // The outage has ended the session.
+            return Err(EIO);
+        }
         if !state.room(request.function(), request.class(), self.now())? {
             return Err(EBUSY);
         }
@@ -112,14 +117,15 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another command owns the buffer, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience`
-    /// ends, `EIO` while the queue is off or if an outage lasts too long, `ENOTCONN` if the
+    /// `EAGAIN` if an outage came after the check from which `pass` is, `EBUSY` if another command
+    /// owns the buffer, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue is off or if an outage lasts too long, `ENOTCONN` if the
     /// management function is gone.
     pub(in crate::mgmt) fn submit(
         self: &Arc<Self>,
         command: Command,
         buffer: Option<(Arc<Buffer>, u32)>,
         channel: Option<Arc<Channel>>,
+        pass: Pass,
         patience: Patience<'_>,
     ) -> Result<Ticket> {
         if patience.is_over() {
@@ -127,7 +133,7 @@ impl Queue {
         }
         let place = patience.allocate(Place::new)?;
         let memory = patience.allocate(Memory::new)?;
-        let request = Request::new(memory, command, buffer, channel)?;
+        let request = Request::new(memory, command, buffer, channel, pass)?;
         self.line_up(place, &request, patience)
             .inspect_err(|_| request.give_back())?;
         Ok(Ticket {
