@@ -53,7 +53,8 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Finds the management function of `pdev` and claims its function. Asks all candidates, in
-    /// rounds; begins no new one after `patience`.
+    /// rounds; begins no new one after `patience`. All rounds together wait for the candidates for
+    /// one [`Budget`] at most.
     ///
     /// # Errors
     ///
@@ -67,23 +68,33 @@ impl Pair {
         // A function in D3 reads as all ones.
         let _awake = pdev.awake()?;
         let begin = Instant::<Monotonic>::now();
+        let budget = Budget::new();
         loop {
             // Read before the round: a round after the deadline still counts.
-            let late = begin.elapsed() > patience;
-            match Self::ask_all(pdev, identity)? {
+            let late = begin.elapsed() > patience || budget.is_over();
+            match Self::ask_all(pdev, identity, &budget)? {
                 Err(Missing::Unproved) if !late => fsleep(PAUSE),
                 result => return Ok(result),
             }
         }
     }
 
-    fn ask_all(pdev: PciFunction<'_>, identity: &Identity) -> Result<Result<Self, Missing>> {
+    fn ask_all(
+        pdev: PciFunction<'_>,
+        identity: &Identity,
+        budget: &Budget,
+    ) -> Result<Result<Self, Missing>> {
         let mut missing = Missing::Unbound;
-        for service in mgmt::candidates(identity.serial)? {
+        let candidates = mgmt::candidates(identity.serial)?;
+        let mut left = candidates.len();
+        for service in candidates {
+            // Those that are silent must leave time for the others.
+            let part = budget.part(left);
+            left = left.saturating_sub(1);
             if !may_own(pf_of(pdev, &service)) {
                 continue;
             }
-            match Self::ask(pdev, identity, &service) {
+            match Self::ask(pdev, identity, &service, &part) {
                 Ok(Ok(pair)) => return Ok(Ok(pair)),
                 // Once one management function may still prove to be the right one, keep searching.
                 Ok(Err(why)) if missing != Missing::Unproved => missing = why,
@@ -103,6 +114,7 @@ impl Pair {
         pdev: PciFunction<'_>,
         identity: &Identity,
         service: &Arc<Service>,
+        budget: &Budget,
     ) -> Result<Result<Self, Missing>> {
         // The claim also keeps two data functions from using ATTEST on one function at a time.
         let (function, claim) = match Function::claim(service, identity.number) {
@@ -116,12 +128,10 @@ impl Pair {
         while !can_be_nonce(nonce, before) {
             nonce = kext::random::random_u64();
         }
-        // One for both commands, and for this candidate alone: another one may answer.
-        let budget = Budget::new();
-        function.attest(nonce, &budget)?;
+        function.attest(nonce, budget)?;
         let verdict = judge(before, nonce, identity.nonce(pdev));
         // A failure does not matter: the layer shows zeros to the user in place of these words.
-        let _ = function.attest(0, &budget);
+        let _ = function.attest(0, budget);
         match verdict {
             Verdict::Same => (),
             Verdict::NotYet => return Ok(Err(Missing::Unproved)),

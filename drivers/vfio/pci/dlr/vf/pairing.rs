@@ -43,8 +43,8 @@ use kernel::{
 /// Time after which a search in probe begins no new round. An FLR takes 100 ms (PCIe 6.0, section
 /// 6.6.2), and a function that leaves D3cold may read as all ones for a second (section 2.3.1).
 const PATIENCE_AT_PROBE: Delta = Delta::from_millis(1200);
-/// The same for a call of a user, which may hold other locks of VFIO. In a round each candidate
-/// that does not answer takes one [`Budget`](crate::kext::budget::Budget).
+/// The same for a call of a user, which may hold other locks of VFIO. Any search ends after one
+/// [`Budget`](crate::kext::budget::Budget), even if no candidate answers.
 const PATIENCE_LATER: Delta = Delta::from_millis(200);
 /// Time for which calls do not search again after a search that asked management functions in vain.
 const BACKOFF: Delta = Delta::from_millis(1000);
