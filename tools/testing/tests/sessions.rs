@@ -145,6 +145,52 @@ fn h3_ended_sessions_keep_no_dma_memory() -> Result<()> {
     bench.finish()
 }
 
+/// H3. The buffers of a session are charged to the memory cgroup of who opens it, until it ends.
+#[test]
+fn h3_buffers_are_charged_until_the_session_ends() -> Result<()> {
+    const MIB: u64 = 1 << 20;
+    // A cgroup is charged in advance, for each processor (MEMCG_CHARGE_BATCH in mm/memcontrol.c).
+    const BATCHES: u64 = 2 * 64 * 4096;
+    let mut bench = Bench::new("save_buffers=4 save_buffer_kib=4096")?;
+    let host = &bench.host;
+    host.run(
+        "mkdir -p /tmp/cg && mount -t cgroup2 none /tmp/cg && \
+         echo +memory > /tmp/cg/cgroup.subtree_control && mkdir /tmp/cg/user",
+    )?;
+    let pid = bench.drive.pid();
+    host.run(&format!("echo {pid} > /tmp/cg/user/cgroup.procs"))?;
+    let charged = |host: &HostBox| -> Result<u64> {
+        let text = host.run("cat /tmp/cg/user/memory.current")?;
+        text.trim().parse().context("no number")
+    };
+    // What the program itself needs for it is there after the first time.
+    bench.migrates()?;
+    let sessions = [
+        // Four buffers of 4 MiB, and two of 256 KiB.
+        ("PRE_COPY", 16 * MIB),
+        ("RESUMING", MIB / 2),
+    ];
+    for (state, bytes) in sessions {
+        let before = charged(&bench.host)?;
+        bench.drive.go(state)?;
+        let open = charged(&bench.host)?;
+        let least = before + bytes.saturating_sub(BATCHES / 2);
+        let most = before + bytes + BATCHES + MIB;
+        ensure!(
+            (least..most).contains(&open),
+            "{state}: {before} bytes, then {open}, for {bytes} bytes of buffers"
+        );
+        bench.drive.ok(&json!({"cmd": "reset"}))?;
+        bench.drive.ok(&json!({"cmd": "forget"}))?;
+        let after = charged(&bench.host)?;
+        ensure!(
+            after < before + bytes.min(BATCHES + MIB),
+            "{state}: {before} bytes, and {after} when it had ended"
+        );
+    }
+    bench.finish()
+}
+
 /// Mutant M25: the NIC forgets a session that the driver has refused a write of.
 #[test]
 fn m25_a_refused_write_ends_the_session_on_the_device() -> Result<()> {
