@@ -59,6 +59,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ABILITY[@K]", value_parser = without)]
     pub(crate) without: Vec<Without>,
 
+    /// Address bits of the logs: a log tracks nothing at or above two to the power of N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=52))]
+    pub(crate) iova_bits: Option<u32>,
+
     /// Take client memory whose file is not sealed against shrinking (memory-backend-file) or made of
     /// huge pages: a client that truncates it, or takes a page out, ends this process
     #[arg(long)]
@@ -231,11 +235,14 @@ mod tests {
             "p2p",
             "--without",
             "log@3",
+            "--iova-bits",
+            "32",
             "--mac-base",
             "02:00:00:00:00:ff",
         ])
         .unwrap();
         assert_eq!((args.serial(), args.flow_table), (0xab, 64 << 20));
+        assert_eq!(args.iova_bits, Some(32));
         assert_eq!(args.mac(1), [2, 0, 0, 0, 1, 0]);
         assert_eq!(args.sabotage, [(SabotageKind::DropLogEntry, 3)]);
         assert_eq!(args.without(2), abi::DLR_FN_CAP_P2P);
@@ -245,6 +252,7 @@ mod tests {
             ["--without", "log@x"],
             ["--functions", "65"],
             ["--flow-table", "65M"],
+            ["--iova-bits", "53"],
             ["--sabotage", "x=1"],
         ] {
             assert!(Args::try_parse_from(["dlr-nic", "--dir", "/x", wrong[0], wrong[1]]).is_err());

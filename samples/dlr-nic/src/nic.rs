@@ -72,6 +72,7 @@ impl Nic {
                     .map(|k| FunctionConfig {
                         flow_table: args.flow_table,
                         without: args.without(k),
+                        iova_bits: args.iova_bits,
                     })
                     .collect(),
             },

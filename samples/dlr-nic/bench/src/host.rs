@@ -61,6 +61,7 @@ impl Host {
             functions: vec![FunctionConfig {
                 flow_table: 4 << 20,
                 without: 0,
+                iova_bits: None,
             }],
         };
         let sabotage = Arc::<Sabotage>::default();

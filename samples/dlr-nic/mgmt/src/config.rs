@@ -11,6 +11,8 @@ pub struct FunctionConfig {
     pub flow_table: u64,
     /// Abilities that it does without (`DLR_FN_CAP_*`).
     pub without: u32,
+    /// Address bits of its log, 32 to 52; all of them by default.
+    pub iova_bits: Option<u32>,
 }
 
 /// What a NIC is made of.

@@ -14,6 +14,12 @@ use crate::{
     status::{Done, Status},
 };
 
+/// A range of a command lies within the address bits of the function's log.
+fn within(port: &Port, iova: u64, length: u64) -> Result<(), Status> {
+    let end = iova.checked_add(length).ok_or(Status::InvalidField)?;
+    zero(end <= 1 << port.iova_bits())
+}
+
 pub(super) fn log_start(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
     let params: abi::dlr_log_start_params = request.params()?;
     zero(params.reserved == [0; 4] && params.hold_us <= abi::DLR_LOG_MAX_HOLD_US)?;
@@ -32,6 +38,7 @@ pub(super) fn log_start(port: &Port, request: &Request<'_>) -> Result<Done, Stat
     request.read(0, ranges.as_mut_bytes())?;
     for range in &ranges {
         check_range(range.iova, range.length, shift)?;
+        within(port, range.iova, range.length)?;
     }
     let params = LogParams {
         ring: params.ring,
@@ -52,6 +59,7 @@ pub(super) fn log_add(port: &Port, request: &Request<'_>) -> Result<Done, Status
     zero(request.sqe().len as usize == raw.len())?;
     request.read(0, &mut raw)?;
     let range = abi::dlr_range::read_from_bytes(&raw).map_err(|_| Status::Internal)?;
+    within(port, range.iova, range.length)?;
     port.log.add(range.iova, range.length)?;
     Ok(Done::default())
 }
@@ -66,6 +74,7 @@ pub(super) fn log_sync(port: &Port, request: &Request<'_>) -> Result<Done, Statu
         SyncRange::All
     } else {
         check_range(params.iova, params.length, *PAGE_SHIFTS.start())?;
+        within(port, params.iova, params.length)?;
         SyncRange::Part {
             iova: params.iova,
             length: params.length,

@@ -14,7 +14,7 @@ use self::{
 };
 use crate::{
     command::{zero, Request},
-    log::{IOVA_BITS, MAX_RANGES, PAGE_SHIFTS},
+    log::{MAX_RANGES, PAGE_SHIFTS},
     port::{Port, Session},
     state::{COMPAT, MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN},
     status::{Done, Status},
@@ -99,7 +99,7 @@ fn identify(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
         ring_order_min: abi::DLR_LOG_RING_MIN_ORDER as u16,
         ring_order_max: abi::DLR_LOG_RING_MAX_ORDER as u16,
         max_ranges: MAX_RANGES as u16,
-        iova_bits: IOVA_BITS as u16,
+        iova_bits: port.iova_bits() as u16,
         compat: COMPAT,
         state_version_min: STATE_VERSION_MIN,
         state_version: STATE_VERSION,

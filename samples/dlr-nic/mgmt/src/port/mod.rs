@@ -24,7 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::{
     config::FunctionConfig,
     kick::Kick,
-    log::LogEngine,
+    log::{LogEngine, IOVA_BITS},
     state::{flow::FlowTable, load::LoadSession, save::SaveSession},
     status::Status,
     status_page::StatusPage,
@@ -81,6 +81,7 @@ pub(crate) struct Port {
     /// The NIC's switches.
     pub(crate) sabotage: Arc<Sabotage>,
     caps: AtomicU32,
+    iova_bits: u32,
     function: OnceLock<Weak<dyn DataFunction>>,
     words: OnceLock<Arc<dyn AttestWords>>,
     interrupt: Arc<dyn Interrupt>,
@@ -92,8 +93,8 @@ pub(crate) struct Port {
     saved: AtomicU64,
     loaded: AtomicU64,
     aborts: AtomicU64,
-    /// Events "more to read" that were raised, and those that a test has still to lose.
     events: AtomicU64,
+    /// Events "more to read" that a test has still to lose.
     lose_events: AtomicU64,
     kick: Arc<Kick>,
 }
@@ -118,6 +119,7 @@ impl Port {
             flow: Arc::new(FlowTable::new(config.flow_table, kick.clone())),
             sabotage,
             caps: AtomicU32::new(abilities(config.without)),
+            iova_bits: config.iova_bits.unwrap_or(IOVA_BITS).min(IOVA_BITS),
             function: OnceLock::new(),
             words: OnceLock::new(),
             interrupt,
@@ -143,6 +145,11 @@ impl Port {
     /// What the function can do (`DLR_FN_CAP_*`).
     pub(crate) fn caps(&self) -> u32 {
         self.caps.load(Ordering::Relaxed)
+    }
+
+    /// A range of the log ends at or below two to this power.
+    pub(crate) fn iova_bits(&self) -> u32 {
+        self.iova_bits
     }
 
     /// From now on the function does without these abilities, as after an update of its firmware.

@@ -153,6 +153,39 @@ fn log_start_checks_its_parameters() {
 }
 
 #[test]
+fn a_log_has_the_address_bits_that_it_was_given() {
+    let narrow = |iova_bits| FunctionConfig {
+        flow_table: 8192,
+        without: 0,
+        iova_bits,
+    };
+    let mut d = Driver::of([narrow(Some(32)), narrow(None), narrow(Some(99))]);
+    for (function, bits) in [(0, 32), (1, 52), (2, 52)] {
+        let identify = abi::DLR_CMD_IDENTIFY_FN;
+        assert_eq!(d.buffered(identify, function, 64, 0).0, OK);
+        let mut info = abi::dlr_identify_fn::new_zeroed();
+        d.memory.read(BUFFER, info.as_mut_bytes()).unwrap();
+        assert_eq!(info.iova_bits, bits);
+        for (end, status) in [((1 << bits) + 4096, FIELD), (1 << bits, OK)] {
+            let range = abi::dlr_range {
+                iova: end - 8192,
+                length: 8192,
+            };
+            d.memory.write(BUFFER + 16, range.as_bytes()).unwrap();
+            assert_eq!(d.log_start(function, |p| p.num_ranges = 2), status);
+        }
+        let beyond = abi::dlr_range {
+            iova: 1 << bits,
+            length: 4096,
+        };
+        d.memory.write(BUFFER, beyond.as_bytes()).unwrap();
+        let add = abi::DLR_CMD_LOG_ADD;
+        assert_eq!(d.buffered(add, function, 16, 0).0, FIELD);
+        assert_eq!(d.plain(abi::DLR_CMD_LOG_STOP, function), OK);
+    }
+}
+
+#[test]
 fn a_log_through_registers_and_commands() {
     let mut d = Driver::new();
     assert_eq!(d.log_start(2, |_| ()), OK);

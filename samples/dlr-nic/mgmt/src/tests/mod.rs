@@ -74,6 +74,15 @@ impl Driver {
 
     /// A NIC whose functions do without these abilities.
     fn with(without: [u32; 3]) -> Self {
+        Self::of(without.map(|without| FunctionConfig {
+            flow_table: 8192,
+            without,
+            iova_bits: None,
+        }))
+    }
+
+    /// A NIC of these functions.
+    fn of(functions: [FunctionConfig; 3]) -> Self {
         let memory = TestMemory::new(MEMORY);
         let interrupt = Arc::new(TestInterrupt::default());
         let config = Config {
@@ -82,12 +91,7 @@ impl Driver {
             vectors: 4,
             model: "test".into(),
             firmware: "a firmware version that is too long".into(),
-            functions: without
-                .map(|without| FunctionConfig {
-                    flow_table: 8192,
-                    without,
-                })
-                .to_vec(),
+            functions: functions.to_vec(),
         };
         let sabotage = Arc::new(Sabotage::default());
         let mf =
