@@ -77,6 +77,11 @@ pub struct Args {
     #[arg(long, default_value = "4K", value_parser = crate::range::parse_page_size)]
     page_size: u64,
 
+    /// Pages of 4 KiB for which one REPORT asks, so that it may begin and end within a granule of the
+    /// log; a whole range of memory by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    report_pages: Option<u64>,
+
     /// Whose order of calls to follow.
     #[arg(long, value_enum, default_value_t = Shape::Qemu)]
     shape: Shape,
@@ -139,6 +144,10 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         args.cancel.is_empty() || args.shape == Shape::Qemu,
         "--cancel follows the calls of QEMU only"
     );
+    ensure!(
+        args.report_pages.is_none() || args.shape == Shape::Qemu,
+        "--report-pages follows the calls of QEMU only"
+    );
     let seed = args.seed.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.map_or(1, |time| time.as_nanos() as u64)
@@ -178,6 +187,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         settle: Duration::from_millis(args.settle),
         replies: args.replies,
         page_size: args.page_size,
+        report_pages: args.report_pages,
         late_ranges: args.late_ranges,
         shape: args.shape,
         cancel: None,

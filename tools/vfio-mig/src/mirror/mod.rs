@@ -14,6 +14,7 @@
 //! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
 //! | [`plan`] | how a migration goes, and what came out |
 //! | `passage` | a migration on its way: the log, the rounds under traffic |
+//! | `pieces` | REPORTs of parts of a range |
 //! | [`migrate`] | the stop, the comparison, the move; `after` the traffic that follows |
 //! | `stay` | a migration that is given up or refused |
 //! | [`cloud`] | what a Cloud Hypervisor does otherwise |
@@ -33,6 +34,7 @@ pub mod migrate;
 #[cfg(test)]
 mod model;
 mod passage;
+mod pieces;
 pub mod plan;
 pub mod queue;
 mod stay;

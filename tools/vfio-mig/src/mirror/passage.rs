@@ -14,6 +14,7 @@ use anyhow::{bail, Context, Result};
 use super::{
     cloud::{self, Shape},
     memory::{all_dirty, PAGE},
+    pieces,
     plan::{End, Plan, Round},
     traffic::{Doorbells, Guest},
 };
@@ -212,17 +213,18 @@ impl<'a> Passage<'a> {
             // In this order: what is written after one of these answers is in the next one.
             let cpu = source.take_cpu_dirty(index);
             let begin = Instant::now();
-            let mut pages = log.report(range, self.granule).map_err(|e| {
+            let at_once = self.plan.report_pages.unwrap_or(u64::MAX);
+            let reported = pieces::report(log, range, self.granule, at_once);
+            let (mut pages, stray) = reported.map_err(|e| {
                 let what = format!(
                     "the log of {range} failed, all of it counts as dirty, and the migration ends"
                 );
                 refused(&what, &e)
             })?;
             total.report_us += begin.elapsed().as_micros() as u64;
-            if pages.stray_bits() > 0 {
+            if stray > 0 {
                 self.problems.push(format!(
-                    "REPORT of {range} set {} bits beyond the range",
-                    pages.stray_bits()
+                    "REPORT of {range} set {stray} bits beyond the range"
                 ));
             }
             total.reported += pages.count();

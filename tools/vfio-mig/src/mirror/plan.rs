@@ -42,6 +42,8 @@ pub struct Plan {
     pub replies: u64,
     /// Bytes per page of the log to ask START for; REPORT asks in pages of 4 KiB all the same.
     pub page_size: u64,
+    /// REPORT asks for so many pages at a time; for a whole range by default.
+    pub report_pages: Option<u64>,
     /// START names the first range only.
     pub late_ranges: bool,
     /// Whose order of calls.
