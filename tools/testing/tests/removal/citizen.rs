@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A value of the management function's `stats` or `nic` in debugfs.
-fn debugfs(host: &HostBox, management: &str, file: &str, name: &str) -> Result<u64> {
+pub(crate) fn debugfs(host: &HostBox, management: &str, file: &str, name: &str) -> Result<u64> {
     let path = format!("/sys/kernel/debug/dlr_vfio_pci/{management}/{file}");
     let text = String::from_utf8(host.read_file(&path)?)?;
     let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
@@ -28,7 +28,7 @@ fn debugfs(host: &HostBox, management: &str, file: &str, name: &str) -> Result<u
 }
 
 /// How often the NIC's management function was reset: by its register, and by FLR.
-fn resets(nic: &Value) -> Result<(u64, u64)> {
+pub(crate) fn resets(nic: &Value) -> Result<(u64, u64)> {
     let count = |name: &str| nic[name].as_u64().with_context(|| format!("no {name}"));
     Ok((count("resets")?, count("flrs")?))
 }

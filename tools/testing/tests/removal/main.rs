@@ -13,6 +13,7 @@ mod neighbours;
 mod sleepers;
 mod starved;
 mod starved_life;
+mod traffic;
 
 use anyhow::{ensure, Context, Result};
 use serde_json::json;
