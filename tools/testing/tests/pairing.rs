@@ -163,9 +163,13 @@ fn m7_a_search_takes_five_seconds_at_most() -> Result<()> {
     // Whether it is bound is looked at below.
     let _ = host.bind(&first[1], DATA_DRIVER);
     let took = begin.elapsed();
-    ensure!(host.driver(&first[1])?.is_none(), "bound without a proof");
-    ensure!(is_deferred(&host, &first[1])?, "not tried again");
     ensure!(took < Duration::from_millis(6500), "took {took:?}");
+    // The kernel may be trying again already.
+    let end = Instant::now() + Duration::from_secs(20);
+    while host.driver(&first[1])?.is_some() || !is_deferred(&host, &first[1])? {
+        ensure!(Instant::now() < end, "bound without a proof, or given up");
+        sleep(Duration::from_millis(200));
+    }
     // Whichever is asked first.
     for (nic, data) in [(0, &first[1]), (1, &second[1])] {
         host.nic(nic)?.control(&json!({"cmd": "mend"}))?;
