@@ -14,7 +14,7 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test fast fuzz test-one test-ignored test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test fast fuzz fuzz-driver test-one test-ignored test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
@@ -34,6 +34,9 @@ help:
 	@echo '                     memory (MIGRATIONS=$(MIGRATIONS); SEED= repeats one; an interrupted one goes on)'
 	@echo 'make fuzz            look for strings that break the NIC, with libFuzzer (SECONDS=$(SECONDS) for each'
 	@echo '                     of message, queues, state; TARGET= only one)'
+	@echo 'make fuzz-driver     make random calls on the driver, natively, and compare with what VFIO says'
+	@echo '                     (STEPS=$(STEPS); SEED= repeats one; DEBUG=1 on the kernel that checks itself; one'
+	@echo '                     that was interrupted goes on)'
 	@echo 'make test-upstream   run the tests of the driver natively on a kernel with our patches for it'
 	@echo 'make bench           measure what the driver costs beside C drivers (BASE=commit: that one too;'
 	@echo '                     PART=native|idle|stream|nic|overflow|downtime|per-nic: these parts only;'
@@ -113,6 +116,11 @@ fuzz: prerequisites
 			-artifact_prefix="$(TREE)/found/$$target-" -print_final_stats=1 \
 			"$(TREE)/found/$$target" samples/dlr-nic/fuzz/corpus/$$target || exit 1; \
 	done
+
+# See Documentation/testing.rst.
+STEPS ?= 1000000
+fuzz-driver: prerequisites
+	@$(BOX) fuzz-driver --steps $(STEPS) $(if $(SEED),--seed $(SEED)) $(if $(DEBUG),--debug)
 
 # See Documentation/testing.rst.
 test-upstream: prerequisites

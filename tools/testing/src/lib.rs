@@ -11,6 +11,7 @@
 //! * [`native`] runs a kernel as a program of this machine, for the driver's own tests.
 //! * [`bench`] is `make bench`.
 //! * [`soak`] is `make soak`: thousands of migrations there.
+//! * [`fuzz`] is `make fuzz-driver`: random calls there.
 //! * [`ktap`], [`splat`] judge what the kernel said.
 //! * [`layers`] is `make test`, [`mutants`] is `make mutants`.
 
@@ -20,6 +21,7 @@ pub mod bench;
 pub mod cpio;
 pub mod drive;
 pub mod e2e;
+pub mod fuzz;
 pub mod hostbox;
 pub mod ktap;
 pub mod layers;

@@ -46,9 +46,19 @@ pub enum Command {
     Mirror(cmd::mirror::Args),
     /// Check whether a device does what the VFIO migration and DMA logging uAPI says.
     Check(cmd::check::Args),
+    /// Make random calls and load damaged streams, and compare with what the uAPI says.
+    Fuzz(cmd::fuzz::Args),
     /// Take single calls as lines of JSON (see README.md): set, get, read, write, report, reset…
     Drive(cmd::drive::Args),
     /// Used by `check`: hold a data file in a process of its own.
     #[command(name = crate::check::holder::COMMAND, hide = true)]
     HoldDataFile,
+    /// Used by `fuzz`: calls of another process.
+    #[command(name = crate::fuzz::party::COMMAND, hide = true)]
+    FuzzCrew {
+        /// Decides the calls.
+        seed: u64,
+        /// What may be done, as JSON.
+        rules: String,
+    },
 }

@@ -16,6 +16,7 @@
 //! | [`mirror`] | being the VMM of a virtio-net function: queues, memory, rounds, comparison |
 //! | [`drive`] | the calls one by one, from lines of JSON |
 //! | [`check`] | the conformance suite: cases, runner, report |
+//! | [`fuzz`] | random sequences of calls, damaged streams, crowds |
 //! | [`cmd`] | the commands: one function each, from arguments to a [`output::Report`] |
 //!
 //! A command is a struct of arguments and a function that answers with something printable for
@@ -29,6 +30,7 @@ pub mod cmd;
 pub mod device;
 pub mod discover;
 pub mod drive;
+pub mod fuzz;
 pub mod image;
 pub mod infile;
 pub mod mirror;

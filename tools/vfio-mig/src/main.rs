@@ -30,6 +30,8 @@ fn run(cli: &Cli, ui: &Ui) -> Result<u8> {
         Command::Drive(args) => cmd::drive::run(args, cli.backend, ui).map(|()| 0),
         Command::Mirror(args) => show(ui, &cmd::mirror::run(args, cli.backend, ui)?),
         Command::Check(args) => cmd::check::run(args, cli.backend, ui),
+        Command::Fuzz(args) => show(ui, &cmd::fuzz::run(args, cli.backend, ui)?),
+        Command::FuzzCrew { seed, rules } => vfio_mig::fuzz::party::crew(*seed, rules).map(|()| 0),
         Command::HoldDataFile => vfio_mig::check::holder::serve().map(|()| 0),
     }
 }

@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
 use dlr_testing::{
     artefacts::{native::Flavour, Workshop},
     bench::{Extent, Part},
+    fuzz,
     layers::{self, Layer},
     mutants, soak, BoxConfig, HostBox, NicConfig,
 };
@@ -59,6 +60,8 @@ enum Action {
     },
     /// Migrates thousands of times, with cancels and faults; the last line counts the checks.
     Soak(soak::Options),
+    /// Makes random calls on the whole driver; the last line counts the boots.
+    FuzzDriver(fuzz::Options),
     /// Measures what the driver costs; the last line is the path of the figures.
     Bench {
         /// Measures this commit too, and prints both.
@@ -181,6 +184,7 @@ fn main() -> ExitCode {
         Action::Test { layer, name, debug } => test(&layer, name.as_deref(), debug),
         Action::Mutants { id } => run_mutants(&id),
         Action::Soak(options) => run_soak(&options),
+        Action::FuzzDriver(options) => run_fuzz(&options),
         Action::Bench { base, short, part } => bench(base.as_deref(), short, &part),
         Action::Cargo { arguments } => cargo(&arguments),
         Action::FormatDriver => format_driver(),
@@ -273,6 +277,13 @@ fn run_mutants(ids: &[String]) -> Result<ExitCode> {
 fn run_soak(options: &soak::Options) -> Result<ExitCode> {
     let figures = soak::run(&Workshop::open()?, options)?;
     Ok(match figures.failures.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn run_fuzz(options: &fuzz::Options) -> Result<ExitCode> {
+    Ok(match fuzz::run(&Workshop::open()?, options)? {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })

@@ -11,6 +11,7 @@ use anyhow::{ensure, Result};
 use super::tally::{Context, Tally};
 use crate::{
     artefacts::native::{Flavour, Native},
+    fuzz,
     native::{complaints, Plugged, Run},
     soak::{self, Figures},
     NicConfig,
@@ -96,6 +97,8 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     tally.check("whole: a lossy NIC is seen", seen());
     let figures = soak::short(context.workshop, "whole-soak", SOAKED, None)?;
     soaked(context, &figures, tally);
+    let fuzzed = fuzz::short(context.workshop, &native, "whole-fuzz");
+    tally.check("whole-fuzz: random calls", fuzzed);
     check(context, &native, "whole", "", tally)
 }
 

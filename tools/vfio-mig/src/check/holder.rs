@@ -118,7 +118,12 @@ fn length(mut from: impl Read) -> io::Result<u64> {
     Ok(u64::from_le_bytes(length))
 }
 
-fn give(socket: &UnixStream, file: &File) -> Result<()> {
+/// Sends a copy of a file.
+///
+/// # Errors
+///
+/// Nothing takes it.
+pub(crate) fn give(socket: &UnixStream, file: impl AsFd) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let files = [file.as_fd()];
@@ -134,7 +139,12 @@ fn give(socket: &UnixStream, file: &File) -> Result<()> {
     Ok(())
 }
 
-fn take(socket: impl AsFd) -> Result<File> {
+/// Waits for a file.
+///
+/// # Errors
+///
+/// Something else came, or nothing.
+pub(crate) fn take(socket: impl AsFd) -> Result<File> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0; 1];

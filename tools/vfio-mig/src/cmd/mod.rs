@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod drive;
+pub mod fuzz;
 pub mod info;
 pub mod list;
 pub mod load;

@@ -139,11 +139,11 @@ impl Layout {
 }
 
 #[cfg(test)]
-pub(in crate::check) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A DLR stream of sections with these payloads: (type, bytes).
-    pub(in crate::check) fn dlr(sections: &[(u16, &[u8])]) -> Vec<u8> {
+    pub(crate) fn dlr(sections: &[(u16, &[u8])]) -> Vec<u8> {
         let mut stream = Vec::new();
         for (seq, (kind, payload)) in sections.iter().enumerate() {
             let mut head = DLR_MAGIC.to_le_bytes().to_vec();

@@ -9,7 +9,7 @@ use crate::state::{path, MigrationFlags, State};
 
 /// One way to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
+pub(crate) enum Bug {
     /// A reset does not end the session.
     ResetKeepsSession,
     /// The end of the pre-copied data looks like the end of the stream.
@@ -36,7 +36,7 @@ pub(super) enum Bug {
 
 impl Bug {
     /// All, and how many steps show each.
-    pub(super) const ALL: [(Self, usize); 11] = [
+    pub(crate) const ALL: [(Self, usize); 11] = [
         (Self::ResetKeepsSession, 3),
         (Self::ZeroInPreCopy, 3),
         (Self::BackToPreCopy, 2),
@@ -59,7 +59,7 @@ struct FakeFile {
 }
 
 /// See the module.
-pub(super) struct Fake {
+pub(crate) struct Fake {
     flags: MigrationFlags,
     bug: Option<Bug>,
     state: State,
@@ -67,11 +67,11 @@ pub(super) struct Fake {
     current: Option<usize>,
     log: bool,
     /// It cannot be brought back to RUNNING.
-    pub(super) stuck: bool,
+    pub(crate) stuck: bool,
 }
 
 impl Fake {
-    pub(super) fn new(flags: MigrationFlags, bug: Option<Bug>) -> Self {
+    pub(crate) fn new(flags: MigrationFlags, bug: Option<Bug>) -> Self {
         Self {
             flags,
             bug,

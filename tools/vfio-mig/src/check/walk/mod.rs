@@ -15,7 +15,7 @@
 
 pub mod explore;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod model;
 pub mod step;
 pub mod subject;

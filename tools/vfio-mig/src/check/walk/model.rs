@@ -13,22 +13,36 @@ use crate::{
     state::{path, MigrationFlags, State},
 };
 
+/// How much of a good stream was written to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Good {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Some of it.
+    Part,
+    /// All of it.
+    Whole,
+}
+
 /// A data file.
 #[derive(Clone, Copy, Debug, Default)]
-struct Session {
-    resuming: bool,
+pub(crate) struct Session {
+    pub(crate) resuming: bool,
     /// The user has not closed it.
     open: bool,
     /// Its session has not ended.
-    alive: bool,
+    pub(crate) alive: bool,
     /// read() has said 0 in STOP_COPY.
     ended: bool,
-    /// PRECOPY_INFO has just said that there is something to read.
-    owed: bool,
+    /// PRECOPY_INFO or poll() has just said that there is something to read.
+    pub(crate) owed: bool,
     /// Bytes of no meaning were written.
-    spoilt: bool,
+    pub(crate) spoilt: bool,
     /// A write has failed.
     failed: bool,
+    /// What was written of a good stream.
+    pub(crate) good: Good,
 }
 
 /// A log.
@@ -51,7 +65,7 @@ pub struct Model {
 }
 
 /// What is wrong.
-type Judged = Result<(), String>;
+pub(crate) type Judged = Result<(), String>;
 
 /// Says what came instead.
 fn told<T: std::fmt::Debug>(answer: &Answer<T>) -> String {
@@ -61,7 +75,7 @@ fn told<T: std::fmt::Debug>(answer: &Answer<T>) -> String {
     }
 }
 
-fn demand<T: std::fmt::Debug>(holds: bool, answer: &Answer<T>, wanted: &str) -> Judged {
+pub(crate) fn demand<T: std::fmt::Debug>(holds: bool, answer: &Answer<T>, wanted: &str) -> Judged {
     if holds {
         Ok(())
     } else {
@@ -92,14 +106,25 @@ impl Model {
     /// What the device did and should not have.
     pub fn step(&mut self, subject: &mut impl Subject, step: Step) -> Judged {
         match step {
-            Step::Set(number) => self.set(subject, number)?,
-            Step::Read(file, bytes) => self.read(subject, file, bytes)?,
+            Step::Set(number) if self.state == State::Error => {
+                // Only a reset helps; the core warns about everything else in the kernel log.
+                log::debug!("SET {number} in ERROR is left out");
+            }
+            Step::Set(number) => {
+                let answer = subject.set(number);
+                self.moved(subject, number, answer)?;
+            }
+            Step::Read(file, bytes) => {
+                if let Some(number) = self.pick(file) {
+                    let answer = subject.read(number, usize::from(bytes));
+                    self.judge_read(number, usize::from(bytes), answer)?;
+                }
+            }
             Step::Write(file, bytes) => self.write(subject, file, bytes)?,
             Step::Precopy(file) => self.precopy(subject, file)?,
             Step::Close(file) => {
                 if let Some(number) = self.pick(file) {
-                    subject.close(number);
-                    self.file(number).open = false;
+                    self.close(subject, number);
                 }
             }
             Step::Size => {
@@ -116,6 +141,15 @@ impl Model {
                 self.log = None;
             }
         }
+        self.look(subject)
+    }
+
+    /// GET agrees.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub(crate) fn look(&self, subject: &mut impl Subject) -> Judged {
         match subject.get() {
             Ok(state) if state == self.state => Ok(()),
             Ok(state) => Err(format!("left the device in {state}, not in {}", self.state)),
@@ -123,16 +157,60 @@ impl Model {
         }
     }
 
-    /// Number of the file that a step means.
-    fn pick(&self, file: u8) -> Option<usize> {
+    /// The state.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Number of files that there were.
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Is the log on?
+    pub(crate) fn log_is_on(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// May REPORT fail, because there was a reset since START?
+    pub(crate) fn log_is_shaken(&self) -> bool {
+        self.log.is_some_and(|log| log.shaken)
+    }
+
+    /// The device was closed and opened: files stay.
+    pub(crate) fn reopened(&mut self) {
+        self.end_session();
+        self.state = State::Running;
+        self.log = None;
+    }
+
+    /// Closes a file.
+    pub(crate) fn close(&mut self, subject: &mut impl Subject, number: usize) {
+        subject.close(number);
+        self.file(number).open = false;
+    }
+
+    /// The user lost the file that it got last.
+    pub(crate) fn lost_file(&mut self) {
+        if let Some(file) = self.files.last_mut() {
+            file.open = false;
+        }
+    }
+
+    /// Number of the file that a step means; `u8::MAX` is the latest that is open.
+    pub(crate) fn pick(&self, file: u8) -> Option<usize> {
         let open: Vec<usize> = (0..self.files.len())
             .filter(|number| self.files.get(*number).is_some_and(|file| file.open))
             .collect();
-        let at = usize::from(file).checked_rem(open.len())?;
-        open.get(at).copied()
+        match file {
+            u8::MAX => open.last().copied(),
+            _ => open
+                .get(usize::from(file).checked_rem(open.len())?)
+                .copied(),
+        }
     }
 
-    fn file(&mut self, number: usize) -> &mut Session {
+    pub(crate) fn file(&mut self, number: usize) -> &mut Session {
         while self.files.len() <= number {
             self.files.push(Session::default());
         }
@@ -145,15 +223,20 @@ impl Model {
         }
     }
 
-    fn set(&mut self, subject: &mut impl Subject, number: u32) -> Judged {
-        if self.state == State::Error {
-            // Only a reset helps; the core warns about everything else in the kernel log.
-            return Ok(());
-        }
+    /// SET of `number` was answered. The state is not ERROR.
+    ///
+    /// # Errors
+    ///
+    /// What the device did and should not have.
+    pub(crate) fn moved(
+        &mut self,
+        subject: &mut impl Subject,
+        number: u32,
+        answer: Answer<bool>,
+    ) -> Judged {
         let from = self.state;
         let to = State::try_from(number).ok();
         let hops = to.and_then(|to| path(self.flags, from, to));
-        let answer = subject.set(number);
         let (Some(to), Some(hops)) = (to, hops) else {
             return demand(answer == Err(Errno::INVAL), &answer, "EINVAL");
         };
@@ -161,11 +244,15 @@ impl Model {
         let before = before.copied().unwrap_or(from);
         let opens = to != from && to.has_session() && !(is_saving(before) && is_saving(to));
         if from == State::Resuming && to != from {
-            let spoilt = self.current.is_some_and(|number| self.file(number).spoilt);
+            let number = self.current;
+            let written = number.map_or_else(Session::default, |number| *self.file(number));
             if answer.is_err() {
+                let whole = !written.spoilt && written.good == Good::Whole;
+                demand(!whole, &answer, "success: a good stream was written")?;
                 return self.stay_resuming(subject, &hops);
             }
-            demand(!spoilt, &answer, "an error: what was written is no stream")?;
+            let none = written.spoilt || written.good == Good::Part;
+            demand(!none, &answer, "an error: what was written is no stream")?;
         }
         demand(
             answer == Ok(opens),
@@ -207,13 +294,18 @@ impl Model {
         Ok(())
     }
 
-    fn read(&mut self, subject: &mut impl Subject, file: u8, bytes: u16) -> Judged {
-        let Some(number) = self.pick(file) else {
-            return Ok(());
-        };
+    /// read() of at most `most` bytes of a file was answered.
+    ///
+    /// # Errors
+    ///
+    /// What the device did and should not have.
+    pub(crate) fn judge_read(
+        &mut self,
+        number: usize,
+        most: usize,
+        answer: Answer<usize>,
+    ) -> Judged {
         let state = self.state;
-        let most = usize::from(bytes);
-        let answer = subject.read(number, most);
         let session = self.file(number);
         if session.resuming {
             return demand(answer == Err(Errno::BADF), &answer, "EBADF (RESUMING)");

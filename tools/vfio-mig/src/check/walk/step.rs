@@ -5,6 +5,7 @@
 use std::fmt;
 
 use proptest::{prelude::*, sample::select, strategy::Union};
+use serde::{Deserialize, Serialize};
 
 use crate::state::{MigrationFlags, State};
 
@@ -12,7 +13,7 @@ use crate::state::{MigrationFlags, State};
 pub const RANGES: [(u64, u64); 3] = [(1 << 30, 1 << 20), (4 << 30, 256 << 20), (1 << 40, 1 << 30)];
 
 /// One call. A file is chosen among those open, by its number modulo theirs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// SET of a state, by its number: also those that the uAPI does not have.
     Set(u32),

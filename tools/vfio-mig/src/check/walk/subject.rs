@@ -108,8 +108,8 @@ pub trait Subject {
 
 /// A device.
 pub struct Real<'a> {
-    dut: &'a mut Dut,
-    files: Vec<Option<File>>,
+    pub(crate) dut: &'a mut Dut,
+    pub(crate) files: Vec<Option<File>>,
 }
 
 impl<'a> Real<'a> {
@@ -121,7 +121,7 @@ impl<'a> Real<'a> {
         }
     }
 
-    fn file(&self, number: usize) -> Answer<&File> {
+    pub(crate) fn file(&self, number: usize) -> Answer<&File> {
         self.files
             .get(number)
             .and_then(Option::as_ref)
@@ -129,13 +129,13 @@ impl<'a> Real<'a> {
     }
 }
 
-fn answer<T>(result: io::Result<T>) -> Answer<T> {
+pub(crate) fn answer<T>(result: io::Result<T>) -> Answer<T> {
     // What has no errno did not come from the kernel.
     result.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
 
 /// Again when a signal came.
-fn restarted<T>(mut call: impl FnMut() -> io::Result<T>) -> Answer<T> {
+pub(crate) fn restarted<T>(mut call: impl FnMut() -> io::Result<T>) -> Answer<T> {
     loop {
         match call() {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! `make fuzz-driver`: `vfio-mig fuzz` in user-mode Linux, on two functions of one NIC at a time, boot
+//! after boot. A boot makes the next part of the sequence that the seed gives, so that one that was
+//! interrupted goes on.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{ensure, Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    artefacts::{
+        native::{Flavour, Native},
+        Workshop,
+    },
+    native::{complaints, Plugged, Run},
+    NicConfig,
+};
+
+/// Steps of a boot, half of them on each function. Episodes of the tool have 64.
+const STEPS: u64 = 25_600;
+
+/// How long a boot may take.
+const LIMIT: Duration = Duration::from_secs(7200);
+
+/// What to make.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Steps.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub steps: u64,
+    /// Repeats a run. Without it one that was interrupted goes on, or the clock decides.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// On the kernel that checks itself.
+    #[arg(long)]
+    pub debug: bool,
+}
+
+/// How far it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct State {
+    seed: u64,
+    steps: u64,
+    debug: bool,
+    done: u64,
+    seconds: f64,
+    /// Damaged streams: refused and taken.
+    refused: u64,
+    taken: u64,
+    failures: Vec<String>,
+}
+
+/// What one boot has shown.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Steps that were made.
+    pub steps: u64,
+    /// Damaged streams that were refused.
+    pub refused: u64,
+    /// Damaged streams that were taken.
+    pub taken: u64,
+    /// What was wrong: differences, complaints of the kernel, functions without a report.
+    pub failures: Vec<String>,
+}
+
+/// Makes all steps, or the rest of them. The last line counts the boots.
+///
+/// # Errors
+///
+/// Something could not be built, or a boot not be begun. What fails is in the answer.
+pub fn run(workshop: &Workshop, options: &Options) -> Result<bool> {
+    let flavour = match options.debug {
+        true => Flavour::Debug,
+        false => Flavour::Plain,
+    };
+    let native = workshop.native(flavour)?;
+    let folder = workshop.products().join("fuzz-driver");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("state.json");
+    let mut state = State {
+        seed: options.seed.unwrap_or_else(clock),
+        steps: options.steps,
+        debug: options.debug,
+        done: 0,
+        seconds: 0.0,
+        refused: 0,
+        taken: 0,
+        failures: Vec::new(),
+    };
+    if let Some(before) = read(&path).filter(|before| goes_on(&state, before, options.seed)) {
+        println!("fuzz: goes on after step {}", before.done);
+        state = before;
+    }
+    println!("fuzz: {} steps, SEED={}", state.steps, state.seed);
+    let mut boots = 0;
+    while state.done < state.steps && state.failures.is_empty() {
+        let begin = Instant::now();
+        let steps = STEPS.min(state.steps - state.done);
+        let found = boot(
+            workshop,
+            &native,
+            "fuzz-driver",
+            (state.seed, state.done, steps),
+        )?;
+        state.done += steps;
+        state.seconds += begin.elapsed().as_secs_f64();
+        state.refused += found.refused;
+        state.taken += found.taken;
+        state.failures.extend(found.failures);
+        boots += 1;
+        fs::write(&path, serde_json::to_string(&state)?)?;
+        println!(
+            "fuzz: {} of {} steps, {:.0} s, {:.0} steps/s, damaged streams: {} refused, {} taken",
+            state.done,
+            state.steps,
+            state.seconds,
+            state.done as f64 / state.seconds,
+            state.refused,
+            state.taken
+        );
+    }
+    fs::remove_file(&path).with_context(|| format!("{}", path.display()))?;
+    for failure in &state.failures {
+        println!("FAILED: {failure}");
+    }
+    let failed = u32::from(!state.failures.is_empty());
+    println!("{} passed, {failed} failed", boots - failed);
+    Ok(failed == 0)
+}
+
+/// Makes `steps` of the sequence that `seed` gives, from step `from` on, half of them on each of two
+/// functions at the same time.
+///
+/// # Errors
+///
+/// The boot could not be begun, or the NIC has something left at its end.
+pub fn boot(
+    workshop: &Workshop,
+    native: &Native,
+    name: &str,
+    (seed, from, steps): (u64, u64, u64),
+) -> Result<Found> {
+    let half = steps.div_ceil(2);
+    let script = script(seed, [(from, half), (from + half, half)]);
+    let run = Run {
+        machine: &native.machine,
+        results: workshop.products().join("native"),
+        name,
+        module: &native.module,
+        script: &script,
+        nic: Some(Plugged {
+            programs: workshop.programs()?,
+            // A small state: saving and loading it is what takes longest.
+            config: NicConfig::new(2).args(["--flow-table=16K"]),
+        }),
+        limit: LIMIT,
+    };
+    let log = run.run()?;
+    let mut found = judge(&log);
+    if !found.failures.is_empty() {
+        let place = workshop.products().join("native").join(name);
+        let place = format!("logs are here: {}", place.display());
+        found.failures.push(place);
+    }
+    Ok(found)
+}
+
+/// Loads the driver, fuzzes both functions, and unloads it.
+fn script(seed: u64, parts: [(u64, u64); 2]) -> String {
+    let mut text = String::from("insmod /module.ko || fail insmod\n");
+    let functions = ["0000:00:01.0", "0000:00:02.0"];
+    for function in functions {
+        text += &format!(
+            "echo dlr_vfio_pci > /sys/bus/pci/devices/{function}/driver_override\n\
+             echo {function} > /sys/bus/pci/drivers_probe\n"
+        );
+    }
+    for (function, (from, steps)) in functions.into_iter().zip(parts) {
+        text += &format!(
+            "vfio-mig --json fuzz {function} --seed {seed} --from {from} --steps {steps} || \
+             fail fuzz {function} &\n"
+        );
+    }
+    text + "wait\nrmmod dlr_vfio_pci || fail rmmod\n"
+}
+
+/// Reads the log of a boot.
+fn judge(log: &str) -> Found {
+    let mut found = Found {
+        failures: complaints(log),
+        ..Found::default()
+    };
+    let reports: Vec<Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.trim()).ok())
+        .filter(|report: &Value| report["seed"].is_u64())
+        .collect();
+    if reports.len() != 2 {
+        let words = format!("{} of 2 functions have a report", reports.len());
+        found.failures.push(words);
+    }
+    for report in reports {
+        let count = |value: &Value| value.as_u64().unwrap_or_default();
+        let streams = &report["streams"];
+        found.steps += count(&report["steps"]);
+        found.refused += count(&streams["by_write"]) + count(&streams["by_arc"]);
+        found.taken += count(&streams["same"]) + count(&streams["other"]);
+        if !report["difference"].is_null() {
+            found.failures.push(report.to_string());
+        }
+    }
+    found
+}
+
+/// Is `before` a part of what is asked for?
+fn goes_on(asked: &State, before: &State, seed: Option<u64>) -> bool {
+    (asked.steps, asked.debug) == (before.steps, before.debug)
+        && seed.is_none_or(|seed| seed == before.seed)
+        && before.failures.is_empty()
+}
+
+fn read(path: &Path) -> Option<State> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
+/// The short form, in the layer `whole`: it has made some of everything.
+///
+/// # Errors
+///
+/// Something was wrong, or could not be begun.
+pub fn short(workshop: &Workshop, native: &Native, name: &str) -> Result<()> {
+    let found = boot(workshop, native, name, (SHORT_SEED, 0, SHORT_STEPS))?;
+    ensure!(found.failures.is_empty(), "{}", found.failures.join("; "));
+    ensure!(
+        found.steps >= SHORT_STEPS && found.refused > 0 && found.taken > 0,
+        "it lacks something: {found:?}"
+    );
+    Ok(())
+}
+
+/// Those of the short form.
+const SHORT_SEED: u64 = 206;
+const SHORT_STEPS: u64 = 2560;
+
+fn clock() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(1, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"seed":1,"steps":64,"difference":null,"streams":{"by_write":3,"by_arc":1,"same":2,"other":0}}"#;
+
+    #[test]
+    fn a_boot_is_good_only_with_two_reports_and_a_quiet_kernel() {
+        let found = judge(&format!("[ 0.1] x\n{GOOD}\r\n{GOOD}\r\nbed: end\n"));
+        assert!(found.failures.is_empty(), "{found:?}");
+        assert_eq!((found.steps, found.refused, found.taken), (128, 8, 4));
+        assert!(!judge(&format!("{GOOD}\nbed: end\n")).failures.is_empty());
+        assert!(!judge(&format!("{GOOD}\n{GOOD}\n")).failures.is_empty());
+        let other = GOOD.replace("null", r#"{"step":3}"#);
+        let found = judge(&format!("{GOOD}\n{other}\nbed: end\n"));
+        assert_eq!(found.failures.len(), 1);
+        let splat = format!("{GOOD}\n{GOOD}\nBUG: KASAN: x\nbed: end\n");
+        assert_eq!(judge(&splat).failures.len(), 1);
+    }
+
+    #[test]
+    fn both_functions_have_a_part() {
+        let text = script(7, [(0, 64), (64, 64)]);
+        assert!(text.contains("fuzz 0000:00:01.0 --seed 7 --from 0 --steps 64"));
+        assert!(text.contains("fuzz 0000:00:02.0 --seed 7 --from 64 --steps 64"));
+        assert!(text.find("wait").unwrap() < text.find("rmmod").unwrap());
+    }
+
+    #[test]
+    fn only_the_same_run_goes_on() {
+        let state = |seed| State {
+            seed,
+            steps: 100,
+            debug: false,
+            done: 64,
+            seconds: 1.0,
+            refused: 0,
+            taken: 0,
+            failures: Vec::new(),
+        };
+        assert!(goes_on(&state(1), &state(7), None));
+        assert!(!goes_on(&state(1), &state(7), Some(1)));
+        let mut other = state(7);
+        other.debug = true;
+        assert!(!goes_on(&state(1), &other, None));
+    }
+}

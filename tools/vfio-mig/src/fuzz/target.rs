@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! What sequences are done to: a device, or in tests a simulated one.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    time::Duration,
+};
+
+use rustix::{
+    event::PollFlags,
+    fs::{fcntl_getfl, fcntl_setfl, OFlags},
+    io::Errno,
+};
+
+use super::wrong::{self, OnFile, Wrong};
+use crate::{
+    check::{
+        walk::subject::{answer, restarted, Answer, Real, Subject},
+        ways,
+    },
+    sys,
+};
+
+/// How long poll() may take to say that a stopped device has something to read.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What poll() says of a data file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// POLLIN.
+    pub readable: bool,
+    /// POLLRDHUP.
+    pub hung_up: bool,
+    /// POLLERR, POLLHUP or POLLNVAL.
+    pub broken: bool,
+    /// POLLOUT: of a saving file it means that the driver has no poll().
+    pub writable: bool,
+}
+
+/// A device with the calls that [`Subject`] lacks.
+pub trait Target: Subject {
+    /// Makes a call that is wrong on purpose.
+    ///
+    /// # Errors
+    ///
+    /// As for all that follow: the errno.
+    fn wrong(&mut self, wrong: Wrong) -> Answer<()>;
+
+    /// The same on a data file.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn on_file(&mut self, file: usize, call: OnFile) -> Answer<()>;
+
+    /// SET of a state whose answer cannot be written.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn lost(&mut self, state: u32) -> Answer<()>;
+
+    /// The last session had a file that nobody got: it keeps its number.
+    fn skip_file(&mut self);
+
+    /// write() of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn write_bytes(&mut self, file: usize, bytes: &[u8]) -> Answer<usize>;
+
+    /// read() with O_NONBLOCK.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn read_now(&mut self, file: usize, bytes: usize) -> Answer<usize>;
+
+    /// poll(), which waits for POLLIN if `wait` is set.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn poll(&mut self, file: usize, wait: bool) -> Answer<Polled>;
+
+    /// REPORT of one of [`wrong::ODD_REPORTS`]: number of bits beyond the range.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn elsewhere(&mut self, number: u8) -> Answer<u32>;
+
+    /// Closes the device and opens it again.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened.
+    fn reopen(&mut self) -> anyhow::Result<()>;
+
+    /// Reads a stream to its end.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn read_all(&mut self, file: usize) -> Answer<Vec<u8>>;
+
+    /// Writes a stream in pieces.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn write_all(&mut self, file: usize, stream: &[u8], piece: usize) -> Answer<()>;
+}
+
+impl Target for Real<'_> {
+    fn wrong(&mut self, wrong: Wrong) -> Answer<()> {
+        let device = self.dut.device().map_err(|_| Errno::NODEV)?;
+        wrong.call(device.fd())
+    }
+
+    fn on_file(&mut self, file: usize, call: OnFile) -> Answer<()> {
+        call.call(self.file(file)?)
+    }
+
+    fn lost(&mut self, state: u32) -> Answer<()> {
+        let device = self.dut.device().map_err(|_| Errno::NODEV)?;
+        answer(sys::set_state_unwritable(device.fd(), state))
+    }
+
+    fn skip_file(&mut self) {
+        self.files.push(None);
+    }
+
+    fn write_bytes(&mut self, file: usize, bytes: &[u8]) -> Answer<usize> {
+        let mut file = self.file(file)?;
+        restarted(|| file.write(bytes))
+    }
+
+    fn read_now(&mut self, file: usize, bytes: usize) -> Answer<usize> {
+        let mut file = self.file(file)?;
+        let flags = fcntl_getfl(file)?;
+        fcntl_setfl(file, flags | OFlags::NONBLOCK)?;
+        let mut buffer = vec![0; bytes];
+        let result = restarted(|| file.read(&mut buffer));
+        fcntl_setfl(file, flags)?;
+        result
+    }
+
+    fn poll(&mut self, file: usize, wait: bool) -> Answer<Polled> {
+        let file = self.file(file)?;
+        let limit = if wait { PATIENCE } else { Duration::ZERO };
+        let seen = answer(ways::poll(file, limit))?;
+        Ok(Polled {
+            readable: seen.contains(PollFlags::IN),
+            hung_up: seen.contains(PollFlags::RDHUP),
+            broken: seen.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL),
+            writable: seen.contains(PollFlags::OUT),
+        })
+    }
+
+    fn elsewhere(&mut self, number: u8) -> Answer<u32> {
+        let device = self.dut.device().map_err(|_| Errno::NODEV)?;
+        wrong::elsewhere(device.fd(), number)
+    }
+
+    fn reopen(&mut self) -> anyhow::Result<()> {
+        self.dut.reopen().map(drop)
+    }
+
+    fn read_all(&mut self, file: usize) -> Answer<Vec<u8>> {
+        read_all(self.file(file)?)
+    }
+
+    fn write_all(&mut self, file: usize, stream: &[u8], piece: usize) -> Answer<()> {
+        let file = self.file(file)?;
+        answer(self.dut.write(file, stream, piece))
+    }
+}
+
+/// Reads a stream to its end.
+///
+/// # Errors
+///
+/// The errno.
+pub(super) fn read_all(mut file: &File) -> Answer<Vec<u8>> {
+    let mut stream = Vec::new();
+    answer(file.read_to_end(&mut stream))?;
+    Ok(stream)
+}
