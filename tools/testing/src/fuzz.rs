@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! `make fuzz-driver`: `vfio-mig fuzz` in user-mode Linux, on two functions of one NIC at a time, boot
+//! `make fuzz-driver`: `vfio-mig fuzz` in user-mode Linux, on four functions of one NIC at a time, boot
 //! after boot. A boot makes the next part of the sequence that the seed gives, so that one that was
 //! interrupted goes on.
 
@@ -23,8 +23,11 @@ use crate::{
     NicConfig,
 };
 
-/// Steps of a boot, half of them on each function. Episodes of the tool have 64.
-const STEPS: u64 = 25_600;
+/// Functions. Each waits for most of its time: a reset takes a tenth of a second.
+const FUNCTIONS: u64 = 4;
+
+/// Steps of a boot, on all functions together. Episodes of the tool have 64.
+const STEPS: u64 = FUNCTIONS * 100 * 64;
 
 /// How long a boot may take.
 const LIMIT: Duration = Duration::from_secs(7200);
@@ -135,8 +138,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Makes `steps` of the sequence that `seed` gives, from step `from` on, half of them on each of two
-/// functions at the same time.
+/// Makes `steps` of the sequence that `seed` gives, from step `from` on, divided among the functions.
 ///
 /// # Errors
 ///
@@ -147,8 +149,7 @@ pub fn boot(
     name: &str,
     (seed, from, steps): (u64, u64, u64),
 ) -> Result<Found> {
-    let half = steps.div_ceil(2);
-    let script = script(seed, [(from, half), (from + half, half)]);
+    let script = script(seed, from, steps.div_ceil(FUNCTIONS));
     let run = Run {
         machine: &native.machine,
         results: workshop.products().join("native"),
@@ -158,7 +159,7 @@ pub fn boot(
         nic: Some(Plugged {
             programs: workshop.programs()?,
             // A small state: saving and loading it is what takes longest.
-            config: NicConfig::new(2).args(["--flow-table=16K"]),
+            config: NicConfig::new(FUNCTIONS as u16).args(["--flow-table=16K"]),
         }),
         limit: LIMIT,
     };
@@ -172,17 +173,18 @@ pub fn boot(
     Ok(found)
 }
 
-/// Loads the driver, fuzzes both functions, and unloads it.
-fn script(seed: u64, parts: [(u64, u64); 2]) -> String {
+/// Loads the driver, fuzzes all functions, each with so many steps, and unloads it.
+fn script(seed: u64, from: u64, steps: u64) -> String {
     let mut text = String::from("insmod /module.ko || fail insmod\n");
-    let functions = ["0000:00:01.0", "0000:00:02.0"];
-    for function in functions {
+    let functions = || (1..=FUNCTIONS).map(|number| (number, format!("0000:00:{number:02x}.0")));
+    for (_, function) in functions() {
         text += &format!(
             "echo dlr_vfio_pci > /sys/bus/pci/devices/{function}/driver_override\n\
              echo {function} > /sys/bus/pci/drivers_probe\n"
         );
     }
-    for (function, (from, steps)) in functions.into_iter().zip(parts) {
+    for (number, function) in functions() {
+        let from = from + (number - 1) * steps;
         text += &format!(
             "vfio-mig --json fuzz {function} --seed {seed} --from {from} --steps {steps} || \
              fail fuzz {function} &\n"
@@ -202,8 +204,8 @@ fn judge(log: &str) -> Found {
         .filter_map(|line| serde_json::from_str(line.trim()).ok())
         .filter(|report: &Value| report["seed"].is_u64())
         .collect();
-    if reports.len() != 2 {
-        let words = format!("{} of 2 functions have a report", reports.len());
+    if reports.len() as u64 != FUNCTIONS {
+        let words = format!("{} functions have a report", reports.len());
         found.failures.push(words);
     }
     for report in reports {
@@ -261,24 +263,27 @@ mod tests {
     const GOOD: &str = r#"{"seed":1,"steps":64,"difference":null,"streams":{"by_write":3,"by_arc":1,"same":2,"other":0}}"#;
 
     #[test]
-    fn a_boot_is_good_only_with_two_reports_and_a_quiet_kernel() {
-        let found = judge(&format!("[ 0.1] x\n{GOOD}\r\n{GOOD}\r\nbed: end\n"));
+    fn a_boot_is_good_only_with_all_reports_and_a_quiet_kernel() {
+        let log = |reports: &[&str]| format!("[ 0.1] x\n{}\r\nbed: end\n", reports.join("\r\n"));
+        let found = judge(&log(&[GOOD; 4]));
         assert!(found.failures.is_empty(), "{found:?}");
-        assert_eq!((found.steps, found.refused, found.taken), (128, 8, 4));
-        assert!(!judge(&format!("{GOOD}\nbed: end\n")).failures.is_empty());
-        assert!(!judge(&format!("{GOOD}\n{GOOD}\n")).failures.is_empty());
+        assert_eq!((found.steps, found.refused, found.taken), (256, 16, 8));
         let other = GOOD.replace("null", r#"{"step":3}"#);
-        let found = judge(&format!("{GOOD}\n{other}\nbed: end\n"));
-        assert_eq!(found.failures.len(), 1);
-        let splat = format!("{GOOD}\n{GOOD}\nBUG: KASAN: x\nbed: end\n");
-        assert_eq!(judge(&splat).failures.len(), 1);
+        for bad in [
+            log(&[GOOD; 3]),
+            log(&[GOOD; 4]).replace("bed: end", ""),
+            log(&[GOOD, GOOD, GOOD, &other]),
+            log(&[GOOD, GOOD, GOOD, GOOD, "BUG: KASAN: x"]),
+        ] {
+            assert_eq!(judge(&bad).failures.len(), 1, "{bad}");
+        }
     }
 
     #[test]
-    fn both_functions_have_a_part() {
-        let text = script(7, [(0, 64), (64, 64)]);
-        assert!(text.contains("fuzz 0000:00:01.0 --seed 7 --from 0 --steps 64"));
-        assert!(text.contains("fuzz 0000:00:02.0 --seed 7 --from 64 --steps 64"));
+    fn each_function_has_a_part() {
+        let text = script(7, 640, 64);
+        assert!(text.contains("fuzz 0000:00:01.0 --seed 7 --from 640 --steps 64"));
+        assert!(text.contains("fuzz 0000:00:04.0 --seed 7 --from 832 --steps 64"));
         assert!(text.find("wait").unwrap() < text.find("rmmod").unwrap());
     }
 

@@ -149,6 +149,7 @@ impl<'a> Model<'a> {
         }
         if session.spoilt {
             // What is no stream any more may be refused with whatever errno.
+            self.walk.file(number).failed |= answer.is_err();
             return demand(answer != Ok(0), &answer, "some bytes or an error");
         }
         let written = *answer.as_ref().unwrap_or(&0);

@@ -40,7 +40,7 @@ pub(crate) struct Session {
     /// Bytes of no meaning were written.
     pub(crate) spoilt: bool,
     /// A write has failed.
-    failed: bool,
+    pub(crate) failed: bool,
     /// What was written of a good stream.
     pub(crate) good: Good,
 }
