@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -46,6 +46,18 @@ pub struct Options {
     pub debug: bool,
 }
 
+/// Where a boot takes place.
+struct Site<'a> {
+    native: &'a Native,
+    programs: &'a Path,
+    /// The folder that holds those of all boots.
+    results: PathBuf,
+    /// Its own.
+    name: &'a str,
+    /// A rule that the NIC is to break.
+    sabotage: Option<&'a str>,
+}
+
 /// How far it came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
@@ -62,15 +74,17 @@ struct State {
 
 /// What one boot has shown.
 #[derive(Debug, Default)]
-pub struct Found {
+struct Found {
     /// Steps that were made.
-    pub steps: u64,
+    steps: u64,
     /// Damaged streams that were refused.
-    pub refused: u64,
+    refused: u64,
     /// Damaged streams that were taken.
-    pub taken: u64,
+    taken: u64,
+    /// Functions that differ from the model.
+    differ: u32,
     /// What was wrong: differences, complaints of the kernel, functions without a report.
-    pub failures: Vec<String>,
+    failures: Vec<String>,
 }
 
 /// Makes all steps, or the rest of them. The last line counts the boots.
@@ -84,6 +98,8 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<bool> {
         false => Flavour::Plain,
     };
     let native = workshop.native(flavour)?;
+    // A long run makes all boots with the same programs.
+    let programs = workshop.programs()?;
     let folder = workshop.products().join("fuzz-driver");
     fs::create_dir_all(&folder)?;
     let path = folder.join("state.json");
@@ -106,12 +122,14 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<bool> {
     while state.done < state.steps && state.failures.is_empty() {
         let begin = Instant::now();
         let steps = STEPS.min(state.steps - state.done);
-        let found = boot(
-            workshop,
-            &native,
-            "fuzz-driver",
-            (state.seed, state.done, steps),
-        )?;
+        let site = Site {
+            native: &native,
+            programs: &programs,
+            results: workshop.products().join("native"),
+            name: "fuzz-driver",
+            sabotage: None,
+        };
+        let found = boot(&site, (state.seed, state.done, steps))?;
         state.done += steps;
         state.seconds += begin.elapsed().as_secs_f64();
         state.refused += found.refused;
@@ -143,30 +161,28 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<bool> {
 /// # Errors
 ///
 /// The boot could not be begun, or the NIC has something left at its end.
-pub fn boot(
-    workshop: &Workshop,
-    native: &Native,
-    name: &str,
-    (seed, from, steps): (u64, u64, u64),
-) -> Result<Found> {
+fn boot(site: &Site<'_>, (seed, from, steps): (u64, u64, u64)) -> Result<Found> {
     let script = script(seed, from, steps.div_ceil(FUNCTIONS));
+    // A small state: saving and loading it is what takes longest.
+    let mut config = NicConfig::new(FUNCTIONS as u16).args(["--flow-table=16K"]);
+    if let Some(sabotage) = site.sabotage {
+        config = config.args([format!("--sabotage={sabotage}")]);
+    }
     let run = Run {
-        machine: &native.machine,
-        results: workshop.products().join("native"),
-        name,
-        module: &native.module,
+        machine: &site.native.machine,
+        results: site.results.clone(),
+        name: site.name,
+        module: &site.native.module,
         script: &script,
         nic: Some(Plugged {
-            programs: workshop.programs()?,
-            // A small state: saving and loading it is what takes longest.
-            config: NicConfig::new(FUNCTIONS as u16).args(["--flow-table=16K"]),
+            programs: site.programs.to_path_buf(),
+            config,
         }),
         limit: LIMIT,
     };
-    let log = run.run()?;
-    let mut found = judge(&log);
+    let mut found = judge(&run.run()?);
     if !found.failures.is_empty() {
-        let place = workshop.products().join("native").join(name);
+        let place = site.results.join(site.name);
         let place = format!("logs are here: {}", place.display());
         found.failures.push(place);
     }
@@ -215,6 +231,7 @@ fn judge(log: &str) -> Found {
         found.refused += count(&streams["by_write"]) + count(&streams["by_arc"]);
         found.taken += count(&streams["same"]) + count(&streams["other"]);
         if !report["difference"].is_null() {
+            found.differ += 1;
             found.failures.push(report.to_string());
         }
     }
@@ -232,13 +249,34 @@ fn read(path: &Path) -> Option<State> {
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 
-/// The short form, in the layer `whole`: it has made some of everything.
+/// The short form, in the layer `whole`: it has made some of everything. With `sabotage`, on a NIC
+/// that breaks that rule: every function has to differ from the model.
 ///
 /// # Errors
 ///
 /// Something was wrong, or could not be begun.
-pub fn short(workshop: &Workshop, native: &Native, name: &str) -> Result<()> {
-    let found = boot(workshop, native, name, (SHORT_SEED, 0, SHORT_STEPS))?;
+pub fn short(
+    workshop: &Workshop,
+    native: &Native,
+    name: &str,
+    sabotage: Option<&str>,
+) -> Result<()> {
+    let site = Site {
+        native,
+        programs: &workshop.programs()?,
+        results: workshop.products().join("native"),
+        name,
+        sabotage,
+    };
+    let found = boot(&site, (SHORT_SEED, 0, SHORT_STEPS))?;
+    if sabotage.is_some() {
+        let all = u64::from(found.differ) == FUNCTIONS;
+        ensure!(
+            all,
+            "the NIC breaks a rule, and that is not seen: {found:?}"
+        );
+        return Ok(());
+    }
     ensure!(found.failures.is_empty(), "{}", found.failures.join("; "));
     ensure!(
         found.steps >= SHORT_STEPS && found.refused > 0 && found.taken > 0,
@@ -249,7 +287,7 @@ pub fn short(workshop: &Workshop, native: &Native, name: &str) -> Result<()> {
 
 /// Those of the short form.
 const SHORT_SEED: u64 = 206;
-const SHORT_STEPS: u64 = 2560;
+const SHORT_STEPS: u64 = 5120;
 
 fn clock() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

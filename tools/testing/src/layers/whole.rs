@@ -97,8 +97,10 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     tally.check("whole: a lossy NIC is seen", seen());
     let figures = soak::short(context.workshop, "whole-soak", SOAKED, None)?;
     soaked(context, &figures, tally);
-    let fuzzed = fuzz::short(context.workshop, &native, "whole-fuzz");
-    tally.check("whole-fuzz: random calls", fuzzed);
+    let fuzz = |name, sabotage| fuzz::short(context.workshop, &native, name, sabotage);
+    tally.check("whole-fuzz: random calls", fuzz("whole-fuzz", None));
+    let seen = fuzz("whole-fuzz-broken", Some("state-bit-flip=1"));
+    tally.check("whole: random calls see a broken NIC", seen);
     check(context, &native, "whole", "", tally)
 }
 

@@ -154,10 +154,11 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Fuzzed> {
     let mut dut = Dut::open(&args.device, backend)?;
     dut.migration().context("the device has no migration")?;
     dut.settle()?;
-    let has = Has {
+    let mut has = Has {
         flags: dut.flags(),
         logging: dut.has_logging(),
         reset: dut.has_reset(),
+        registers: false,
     };
     let mut fuzzed = Fuzzed {
         device: args.device.clone(),
@@ -174,6 +175,8 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Fuzzed> {
     let begin = Instant::now();
     match judged(measure(&dut))? {
         Ok((image, mask)) => {
+            // Of DLR's functions it is known what registers do.
+            has.registers = image.layout.framing == Framing::Dlr;
             fuzzed.stream_bytes = image.bytes.len();
             fuzzed.hidden_bytes = mask.hidden();
             let mut bench = Bench {

@@ -4,7 +4,7 @@
 //!
 //! A call is drawn without looking at the device, so that a sequence is the same on each run.
 
-use rand::{rngs::SmallRng, Rng};
+use rand::{rngs::SmallRng, seq::IndexedRandom, Rng};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -36,6 +36,8 @@ pub enum Call {
     Poll(u8),
     /// REPORT of one of [`ODD_REPORTS`].
     Elsewhere(u8),
+    /// A register is written, as a guest does: its offset and value.
+    Poke(u16, u32),
     /// The device is closed and opened; data files stay open.
     Reopen,
     /// Save, load what was saved in pieces of this length, save: the streams have to be equal.
@@ -54,6 +56,7 @@ impl Has {
             let reset = matches!(call, Call::Plain(Step::Reset));
             let absent = match call {
                 Call::Wrong(wrong) => !self.logging && wrong.is_log(),
+                Call::Poke(..) => !self.registers,
                 _ => log && !self.logging || reset && !self.reset,
             };
             if !absent {
@@ -75,7 +78,7 @@ impl Has {
         let range = rng.random_range(0..RANGES.len() as u8);
         // Opening and resetting a PCI function takes a tenth of a second, a round as long as a
         // dozen other calls.
-        match rng.random_range(0..300) {
+        match rng.random_range(0..330) {
             0..=99 => Call::Plain(Step::Set(self.state(rng))),
             100..=134 => Call::Plain(Step::Read(file, bytes(rng))),
             135..=144 => Call::Plain(Step::Write(file, bytes(rng))),
@@ -94,7 +97,8 @@ impl Has {
             277..=294 => Call::OnFile(file, OnFile::draw(rng)),
             295..=296 => Call::Round(bytes(rng)),
             297..=298 => Call::Plain(Step::Reset),
-            _ => Call::Reopen,
+            299 => Call::Reopen,
+            _ => poke(rng),
         }
     }
 
@@ -117,6 +121,28 @@ impl Has {
     }
 }
 
+/// Registers of `struct virtio_pci_common_cfg`, and what a driver writes there; sometimes anything.
+fn poke(rng: &mut SmallRng) -> Call {
+    let (offset, values): (u16, &[u32]) = match rng.random_range(0..12) {
+        0 => (0x00, &[0, 1, 2]),
+        1 => (0x08, &[0, 1, 2]),
+        2 => (0x0c, &[1, 0x0013_8020, u32::MAX, 0]),
+        3 => (0x10, &[0, 1, 0xffff]),
+        4 | 5 => (0x14, &[0, 1, 3, 11, 15, 15, 0x8f]),
+        6 => (0x16, &[0, 1, 2, 9]),
+        7 => (0x18, &[2, 64, 256, 0]),
+        8 => (0x1a, &[0, 1, 0xffff]),
+        9 => (0x1c, &[1]),
+        10 => (
+            0x20 + 4 * rng.random_range(0..6),
+            &[0x4000, 0x8000, 0x1_0000, 0xffff_f000],
+        ),
+        _ => (rng.random_range(0..0x4000), &[0, u32::MAX]),
+    };
+    let value = values.choose(rng).copied();
+    Call::Poke(offset, value.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
@@ -129,6 +155,7 @@ mod tests {
             flags: MigrationFlags(flags),
             logging,
             reset: logging,
+            registers: logging,
         }
     }
 
@@ -152,7 +179,7 @@ mod tests {
         let log = |call: &Call| match call {
             Call::Plain(Step::Start(_) | Step::Report(_) | Step::Stop | Step::Reset) => true,
             Call::Wrong(wrong) => wrong.is_log(),
-            call => matches!(call, Call::Elsewhere(_)),
+            call => matches!(call, Call::Elsewhere(_) | Call::Poke(..)),
         };
         assert!(!all.iter().any(log));
     }

@@ -173,6 +173,7 @@ impl Member<'_> {
             flags: MigrationFlags(self.rules.flags),
             logging: self.rules.logging,
             reset: self.rules.resets,
+            registers: false,
         }
     }
 
@@ -242,7 +243,10 @@ impl Member<'_> {
         judge("GET", &state, &[])?;
         let (after, still) = (self.shared.watch(), self.shared.quiet());
         let Ok(state) = state else { return Ok(()) };
-        // Other processes may reset it, too, and then nothing is known here.
+        // An arc that is undone while the device is being reset may not know where the device is.
+        // It ends in ERROR, until the end of that reset makes it RUNNING: a SET that failed and a
+        // reset after it, one by one, look the same. Another process may reset it, too, and then
+        // nothing is known here.
         let known = !self.rules.resets || !self.rules.process && quiet.is_some() && quiet == still;
         if state == State::Error && known {
             return Err("GET says ERROR without a reset".into());

@@ -46,12 +46,14 @@ pub(super) enum Bug {
     OutliveClose,
     /// REPORT of a range that was not started sets a bit beyond it.
     StrayBit,
+    /// A byte of the stream is missing when the device stops.
+    Torn,
     /// A read that may not wait says that the stream is at its end.
     NonblockEnd,
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::ProbeAlways,
         Self::ShortStruct,
         Self::Overlap,
@@ -65,18 +67,20 @@ impl Bug {
         Self::LosesByte,
         Self::OutliveClose,
         Self::StrayBit,
+        Self::Torn,
         Self::NonblockEnd,
     ];
 }
 
 /// What a file has, besides what the walker knows.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Data {
     resuming: bool,
     alive: bool,
     taken: usize,
     left: usize,
     spoilt: bool,
+    read: Vec<u8>,
 }
 
 /// See the module.
@@ -108,6 +112,7 @@ impl Fake {
             flags: self.flags,
             logging: true,
             reset: true,
+            registers: true,
         }
     }
 
@@ -147,6 +152,11 @@ impl Fake {
             return Ok(false);
         }
         let came = self.walker.set(number)?;
+        if to == State::StopCopy && !came && self.is(Bug::Torn) {
+            if let Some(data) = self.data.last_mut() {
+                data.left = data.left.saturating_sub(1);
+            }
+        }
         if came {
             self.end();
             self.data.push(Data {
@@ -185,6 +195,8 @@ impl Subject for Fake {
             _ if data.left == 0 && !stopped => Err(Errno::NOMSG),
             _ => {
                 let bytes = bytes.min(data.left);
+                let rest = &self.state[self.state.len() - data.left..];
+                data.read.extend_from_slice(&rest[..bytes]);
                 data.left -= bytes;
                 Ok(bytes)
             }
@@ -257,7 +269,7 @@ impl Target for Fake {
     }
 
     fn on_file(&mut self, file: usize, call: OnFile) -> Answer<()> {
-        let data = self.data[file];
+        let data = self.data[file].clone();
         if matches!(call, OnFile::Ioctl(_)) && self.is(Bug::AnyIoctl) {
             return Ok(());
         }
@@ -287,6 +299,17 @@ impl Target for Fake {
         }
     }
 
+    fn taken(&self, file: usize) -> Vec<u8> {
+        self.data[file].read.clone()
+    }
+
+    fn poke(&mut self, _offset: u16, value: u32) -> Answer<()> {
+        if let Some(byte) = self.state.first_mut() {
+            *byte = value as u8;
+        }
+        Ok(())
+    }
+
     fn read_now(&mut self, file: usize, bytes: usize) -> Answer<usize> {
         let (state, early) = (self.walker.get()?, self.is(Bug::NonblockEnd));
         if early && state != State::StopCopy && self.data[file].alive {
@@ -297,7 +320,7 @@ impl Target for Fake {
 
     fn poll(&mut self, file: usize, _wait: bool) -> Answer<Polled> {
         let stopped = self.walker.get()? == State::StopCopy;
-        let data = self.data[file];
+        let data = self.data[file].clone();
         let readable = !data.alive && !self.is(Bug::DeafPoll)
             || data.alive && (stopped || data.left != 0 || self.is(Bug::RashPoll));
         Ok(Polled {
@@ -330,7 +353,8 @@ impl Target for Fake {
     }
 
     fn write_all(&mut self, file: usize, stream: &[u8], piece: usize) -> Answer<()> {
-        if self.is(Bug::PiecesRefused) && piece < stream.len() {
+        let pieces = self.is(Bug::PiecesRefused) && piece < stream.len();
+        if pieces || stream.len() != self.state.len() {
             return Err(Errno::INVAL);
         }
         self.data[file].taken = stream.len();

@@ -15,6 +15,8 @@ pub struct Has {
     pub logging: bool,
     /// VFIO_DEVICE_RESET.
     pub reset: bool,
+    /// The registers of virtio-net in BAR 0, which may be written with anything.
+    pub registers: bool,
 }
 
 impl Has {

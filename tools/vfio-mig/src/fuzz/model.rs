@@ -55,7 +55,7 @@ impl<'a> Model<'a> {
     /// What the device did and should not have.
     pub fn call(&mut self, target: &mut impl Target, call: Call) -> Judged {
         match call {
-            Call::Plain(step) => return self.walk.step(target, step),
+            Call::Plain(step) => self.plain(target, step)?,
             Call::Wrong(wrong) => {
                 let answer = target.wrong(wrong);
                 let wanted = wrong.wanted(&self.about.has, self.walk.log_is_on());
@@ -82,6 +82,10 @@ impl<'a> Model<'a> {
                     Err(_) => false,
                 };
                 demand(well, &answer, "success without a bit beyond, or EINVAL")?;
+            }
+            Call::Poke(offset, value) => {
+                let answer = target.poke(offset, value);
+                demand(answer.is_ok(), &answer, "success")?;
             }
             Call::Reopen => {
                 let opened = target.reopen();
@@ -176,7 +180,42 @@ impl<'a> Model<'a> {
         if answer == Err(Errno::AGAIN) {
             return demand(!session.resuming && session.alive, &answer, "an end");
         }
-        self.walk.judge_read(number, most, answer)
+        self.walk.judge_read(number, most, answer)?;
+        self.ended(target, number, session.ended)
+    }
+
+    fn plain(&mut self, target: &mut impl Target, step: Step) -> Judged {
+        let read = match step {
+            Step::Read(file, _) => self.file(file),
+            _ => None,
+        };
+        self.walk.step(target, step)?;
+        let Some((number, session)) = read else {
+            return Ok(());
+        };
+        self.ended(target, number, session.ended)
+    }
+
+    /// If a read has just shown the end of a stream, that stream has to be a good one, however it
+    /// was read and whatever came in between.
+    fn ended(&mut self, target: &mut impl Target, number: usize, before: bool) -> Judged {
+        if before || !self.walk.file(number).ended {
+            return Ok(());
+        }
+        let stream = target.taken(number);
+        self.load(target, &stream, 4096)
+            .map_err(|seen| format!("showed the end of a stream that is not good: {seen}"))?;
+        self.go(target, State::Stop).map(drop)
+    }
+
+    /// Loads a stream; ends in RESUMING.
+    fn load(&mut self, target: &mut impl Target, stream: &[u8], piece: usize) -> Judged {
+        let file = self.go(target, State::Resuming)?;
+        let loaded = target.write_all(file, stream, piece);
+        loaded.map_err(|e| format!("loading what was saved failed with {e:?}"))?;
+        self.walk.file(file).good = Good::Whole;
+        self.walk.close(target, file);
+        Ok(())
     }
 
     fn poll(&mut self, target: &mut impl Target, file: u8) -> Judged {
@@ -219,12 +258,8 @@ impl<'a> Model<'a> {
         let file = self.go(target, State::StopCopy)?;
         let before = target.read_all(file).map_err(|e| failed("reading it", e))?;
         self.walk.close(target, file);
-        let file = self.go(target, State::Resuming)?;
-        let loaded = target.write_all(file, &before, piece);
-        loaded.map_err(|e| failed("loading what was saved", e))?;
-        self.walk.file(file).good = Good::Whole;
+        self.load(target, &before, piece)?;
         let after = self.go(target, State::StopCopy)?;
-        self.walk.close(target, file);
         let stream = target
             .read_all(after)
             .map_err(|e| failed("reading it again", e))?;

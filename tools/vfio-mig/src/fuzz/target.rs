@@ -79,6 +79,16 @@ pub trait Target: Subject {
     /// See [`Target::wrong`].
     fn read_now(&mut self, file: usize, bytes: usize) -> Answer<usize>;
 
+    /// All that was read from a file.
+    fn taken(&self, file: usize) -> Vec<u8>;
+
+    /// Writes a register.
+    ///
+    /// # Errors
+    ///
+    /// See [`Target::wrong`].
+    fn poke(&mut self, offset: u16, value: u32) -> Answer<()>;
+
     /// poll(), which waits for POLLIN if `wait` is set.
     ///
     /// # Errors
@@ -139,14 +149,33 @@ impl Target for Real<'_> {
         restarted(|| file.write(bytes))
     }
 
-    fn read_now(&mut self, file: usize, bytes: usize) -> Answer<usize> {
-        let mut file = self.file(file)?;
+    fn taken(&self, file: usize) -> Vec<u8> {
+        self.taken.get(file).cloned().unwrap_or_default()
+    }
+
+    fn poke(&mut self, offset: u16, value: u32) -> Answer<()> {
+        // Two registers are bytes, six are words of two.
+        let bytes = match offset {
+            0x14 | 0x15 => 1,
+            0x10..=0x1f => 2,
+            _ => 4,
+        };
+        let device = self.dut.device().map_err(|_| Errno::NODEV)?;
+        let value = value.to_le_bytes();
+        let value = value.get(..bytes).unwrap_or_default();
+        answer(device.region_write(0, u64::from(offset) / bytes as u64 * bytes as u64, value))
+    }
+
+    fn read_now(&mut self, number: usize, bytes: usize) -> Answer<usize> {
+        let mut file = self.file(number)?;
         let flags = fcntl_getfl(file)?;
         fcntl_setfl(file, flags | OFlags::NONBLOCK)?;
         let mut buffer = vec![0; bytes];
         let result = restarted(|| file.read(&mut buffer));
         fcntl_setfl(file, flags)?;
-        result
+        let read = result?;
+        self.keep(number, buffer.get(..read).unwrap_or_default());
+        Ok(read)
     }
 
     fn poll(&mut self, file: usize, wait: bool) -> Answer<Polled> {

@@ -34,8 +34,9 @@ pub(crate) struct Session {
     /// Its session has not ended.
     pub(crate) alive: bool,
     /// read() has said 0 in STOP_COPY.
-    ended: bool,
-    /// PRECOPY_INFO or poll() has just said that there is something to read.
+    pub(crate) ended: bool,
+    /// PRECOPY_INFO or poll() has just said that there is something to read. `dirty_bytes` is an
+    /// estimate (uapi:1261): a driver that reads ahead cannot know what comes of a read in flight.
     pub(crate) owed: bool,
     /// Bytes of no meaning were written.
     pub(crate) spoilt: bool,

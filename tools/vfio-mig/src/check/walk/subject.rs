@@ -60,7 +60,7 @@ pub trait Subject {
     /// See [`Subject::get`].
     fn write(&mut self, file: usize, bytes: usize) -> Answer<usize>;
 
-    /// Bytes that PRECOPY_INFO says are to come.
+    /// Bytes of the initial image that PRECOPY_INFO says are to come.
     ///
     /// # Errors
     ///
@@ -110,6 +110,8 @@ pub trait Subject {
 pub struct Real<'a> {
     pub(crate) dut: &'a mut Dut,
     pub(crate) files: Vec<Option<File>>,
+    /// What was read from each file.
+    pub(crate) taken: Vec<Vec<u8>>,
 }
 
 impl<'a> Real<'a> {
@@ -118,6 +120,17 @@ impl<'a> Real<'a> {
         Self {
             dut,
             files: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// Notes what a file gave.
+    pub(crate) fn keep(&mut self, file: usize, bytes: &[u8]) {
+        if self.taken.len() <= file {
+            self.taken.resize(file + 1, Vec::new());
+        }
+        if let Some(taken) = self.taken.get_mut(file) {
+            taken.extend_from_slice(bytes);
         }
     }
 
@@ -147,6 +160,7 @@ pub(crate) fn restarted<T>(mut call: impl FnMut() -> io::Result<T>) -> Answer<T>
 impl Subject for Real<'_> {
     fn begin(&mut self) -> anyhow::Result<()> {
         self.files.clear();
+        self.taken.clear();
         self.dut.settle().map(drop)
     }
 
@@ -163,10 +177,12 @@ impl Subject for Real<'_> {
         Ok(came)
     }
 
-    fn read(&mut self, file: usize, bytes: usize) -> Answer<usize> {
-        let mut file = self.file(file)?;
+    fn read(&mut self, number: usize, bytes: usize) -> Answer<usize> {
+        let mut file = self.file(number)?;
         let mut buffer = vec![0; bytes];
-        restarted(|| file.read(&mut buffer))
+        let read = restarted(|| file.read(&mut buffer))?;
+        self.keep(number, buffer.get(..read).unwrap_or_default());
+        Ok(read)
     }
 
     fn write(&mut self, file: usize, bytes: usize) -> Answer<usize> {
@@ -177,7 +193,7 @@ impl Subject for Real<'_> {
 
     fn precopy(&mut self, file: usize) -> Answer<u64> {
         let info = answer(sys::precopy_info(self.file(file)?))?;
-        Ok(info.initial_bytes.saturating_add(info.dirty_bytes))
+        Ok(info.initial_bytes)
     }
 
     fn close(&mut self, file: usize) {
