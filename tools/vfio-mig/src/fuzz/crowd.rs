@@ -53,18 +53,23 @@ pub struct Rules {
     pub lone: bool,
     /// Another process takes part.
     pub process: bool,
+    /// It is killed after so many microseconds.
+    pub killed: Option<u64>,
 }
 
 impl Rules {
     /// Draws them.
     pub fn draw(has: &Has, rng: &mut SmallRng) -> Self {
         let lone = rng.random_bool(0.4);
+        let process = rng.random_bool(0.3);
+        let delay = rng.random_range(0..30_000);
         Self {
             flags: has.flags.0,
             logging: has.logging,
             resets: !lone && has.reset && rng.random_bool(0.5),
             lone,
-            process: rng.random_bool(0.3),
+            process,
+            killed: (process && rng.random()).then_some(delay),
         }
     }
 }
@@ -283,9 +288,10 @@ impl Member<'_> {
                 let (iova, length) = RANGE;
                 let words = bitmap.words_mut();
                 let report = answer(sys::log_report(self.device, iova, length, 4096, words));
-                // A driver may give a log up that a reset has ended.
-                let with_resets = [Errno::INVAL, Errno::IO];
-                let allowed = with_resets.get(..1 + usize::from(self.rules.resets));
+                // A driver may give a log up that a reset has ended, or whose report was killed.
+                let either = [Errno::INVAL, Errno::IO];
+                let given_up = self.rules.resets || self.rules.killed.is_some();
+                let allowed = either.get(..1 + usize::from(given_up));
                 judge("REPORT", &report, allowed.unwrap_or_default())
             }
         }

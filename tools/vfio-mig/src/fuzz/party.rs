@@ -4,6 +4,7 @@
 
 use std::{
     fs::File,
+    io::{Read, Write},
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
@@ -41,6 +42,7 @@ struct Crew {
     child: Child,
     // The other end of its standard input.
     _socket: UnixStream,
+    killed: bool,
 }
 
 impl Crew {
@@ -54,10 +56,19 @@ impl Crew {
             .spawn()
             .context("cannot start another process")?;
         holder::give(&socket, device)?;
+        // The crowd begins when it is there: to start takes longer than all calls of a thread.
+        (&socket).read_exact(&mut [0])?;
         Ok(Self {
             child,
             _socket: socket,
+            killed: false,
         })
+    }
+
+    /// Kills it, wherever it is: a call that waits for the device ends with EINTR then.
+    fn kill(&mut self) -> Outcome {
+        self.killed = true;
+        Ok(self.child.kill()?)
     }
 
     fn finish(self) -> Outcome {
@@ -65,7 +76,7 @@ impl Crew {
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(said.trim().is_empty(), "another process: {}", said.trim());
         ensure!(
-            output.status.success(),
+            self.killed || output.status.success(),
             "another process ended with {}",
             output.status
         );
@@ -81,7 +92,9 @@ impl Crew {
 pub fn crew(seed: u64, rules: &str) -> Result<()> {
     use std::os::fd::AsFd;
     let rules: Rules = serde_json::from_str(rules)?;
-    let device = holder::take(std::io::stdin().as_fd())?;
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let device = holder::take(&socket)?;
+    (&socket).write_all(b"r")?;
     let mut member = Member {
         device: device.as_fd(),
         rules,
@@ -91,7 +104,6 @@ pub fn crew(seed: u64, rules: &str) -> Result<()> {
         state: State::Running,
     };
     if let Err(seen) = member.work(seed, EPISODE / THREADS) {
-        use std::io::Write;
         writeln!(std::io::stdout(), "{seen}")?;
         bail!("{seen}");
     }
@@ -116,7 +128,7 @@ pub fn crowd(
     let shared = Shared::default();
     shared.begin();
     let own = seeds.last().copied().unwrap_or_default();
-    let crew = match rules.process {
+    let mut crew = match rules.process {
         true => Some(Crew::new(device.fd(), rules, own)?),
         false => None,
     };
@@ -137,9 +149,14 @@ pub fn crowd(
         let threads: Vec<_> = members
             .map(|(number, seed)| scope.spawn(move || work(number, *seed)))
             .collect();
+        let mut killed = Ok(());
+        if let (Some(crew), Some(delay)) = (&mut crew, rules.killed) {
+            std::thread::sleep(Duration::from_micros(delay));
+            killed = crew.kill().map_err(|e| format!("{e:?}"));
+        }
         let ends = threads.into_iter().map(|thread| thread.join());
-        ends.map(|end| end.unwrap_or_else(|_| Err("a thread has a bug".into())))
-            .collect()
+        let ends = ends.map(|end| end.unwrap_or_else(|_| Err("a thread has a bug".into())));
+        ends.chain([killed]).collect()
     });
     let other = crew.map_or(Ok(()), Crew::finish);
     for result in results {
