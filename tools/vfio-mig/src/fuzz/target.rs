@@ -26,6 +26,9 @@ use crate::{
 /// How long poll() may take to say that a stopped device has something to read.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a posted write may be under way.
+const POSTED: Duration = Duration::from_millis(2);
+
 /// What poll() says of a data file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
@@ -163,7 +166,13 @@ impl Target for Real<'_> {
         let device = self.dut.device().map_err(|_| Errno::NODEV)?;
         let value = value.to_le_bytes();
         let value = value.get(..bytes).unwrap_or_default();
-        answer(device.region_write(0, u64::from(offset) / bytes as u64 * bytes as u64, value))
+        let written =
+            answer(device.region_write(0, u64::from(offset) / bytes as u64 * bytes as u64, value));
+        // The write is posted. If it is still under way when user-mode Linux reads a register, an
+        // interrupt may take the answer of that read, and the read hangs for a minute:
+        // virtio_pcidev_send_cmd() says only after it has queued a message that it waits.
+        std::thread::sleep(POSTED);
+        written
     }
 
     fn read_now(&mut self, number: usize, bytes: usize) -> Answer<usize> {
