@@ -168,9 +168,8 @@ impl Target for Real<'_> {
         let value = value.get(..bytes).unwrap_or_default();
         let written =
             answer(device.region_write(0, u64::from(offset) / bytes as u64 * bytes as u64, value));
-        // The write is posted. If it is still under way when user-mode Linux reads a register, an
-        // interrupt may take the answer of that read, and the read hangs for a minute:
-        // virtio_pcidev_send_cmd() says only after it has queued a message that it waits.
+        // The write is posted: what comes next shall find it done. In user-mode Linux a read that
+        // overtakes it may hang, see Documentation/testing.rst.
         std::thread::sleep(POSTED);
         written
     }
