@@ -2,8 +2,8 @@
 
 //! Copies from user memory straight into DMA memory.
 //!
-//! `IovIterSource` copies into a slice only, and DMA memory must not be one: the device may write it
-//! at any time.
+//! `IovIterSource` copies into a slice only, and DMA memory must not be one: the device may write
+//! it at any time.
 //!
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
@@ -18,9 +18,9 @@ use kernel::{
 /// Copies the next bytes of `src`, at most `len`, to `memory` from byte `at` on. Adds the copy to
 /// `crc`, which so covers what the device gets, and returns the number of bytes.
 ///
-/// It meets no page fault, so that the caller may hold a lock for which others wait. It copies less,
-/// or nothing, if a page of the user is not in memory: let the caller copy some bytes elsewhere,
-/// without the lock, and go on.
+/// It meets no page fault, so that the caller may hold a lock for which others wait. It copies
+/// less, or nothing, if a page of the user is not in memory: let the caller copy some bytes
+/// elsewhere, without the lock, and go on.
 ///
 /// # Errors
 ///
@@ -38,8 +38,8 @@ pub(crate) fn fill(
     }
     // SAFETY: `at` is within the memory.
     let to = unsafe { memory.as_mut_ptr().cast::<u8>().add(at) };
-    // SAFETY: `to` is valid for writes of `len` bytes. No reference to the memory exists. C may read
-    // from `src` by its type invariant.
+    // SAFETY: `to` is valid for writes of `len` bytes. No reference to the memory exists. C may
+    // read from `src` by its type invariant.
     let copied = unsafe { bindings::vfio_copy_from_iter_nofault(to.cast(), len, src.as_raw()) };
     // SAFETY: C has copied at most `len` bytes, for which `to` is valid.
     unsafe { crc.update_raw(to, copied) };

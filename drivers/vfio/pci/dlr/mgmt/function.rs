@@ -86,7 +86,7 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the NIC has no such function, `EBUSY` while another claim of it exists, `ENOMEM`.
+    /// `ENODEV` if the NIC has no such function, `EBUSY` while another claim exists, `ENOMEM`.
     pub(crate) fn claim(service: &Arc<Service>, number: u32) -> Result<(Self, Claim)> {
         let (channel, info) = service.channel(number)?;
         let claim = Claim::new(channel.clone())?;

@@ -76,8 +76,8 @@ pub(super) struct Queue {
     pub(super) channels: KVec<Arc<Channel>>,
     limits: hardware::Limits,
     start: Instant<Monotonic>,
-    /// Set with [`Life::Down`], under `state`. It is read without that lock: each idle call of a VMM
-    /// asks for it several times.
+    /// Set with [`Life::Down`], under `state`. It is read without that lock, because each idle call
+    /// of a VMM asks for it several times.
     down: Atomic<bool>,
     /// Held for one step by the thread that advances a recovery; never across a wait for the
     /// device.

@@ -115,8 +115,8 @@ impl Room for Incoming<'_, '_> {
     }
 
     /// The device gets the bytes from where they are copied to here. Page faults must not happen
-    /// with the lock of the memory held, for which an unbind waits: pages that are not in memory are
-    /// brought in by a copy of some bytes without it.
+    /// with the lock of the memory held, for which an unbind waits: pages that are not in memory
+    /// are brought in by a copy of some bytes without it.
     fn fill(&mut self, at: usize, len: usize, crc: &mut Crc32c) -> Result<usize> {
         let (buffer, begin) = self.place()?;
         let at = begin.saturating_add(at);

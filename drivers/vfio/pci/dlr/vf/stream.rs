@@ -3,9 +3,9 @@
 //! Parser of the stream that a user writes to a load session: it checks section by section.
 //!
 //! The input is hostile (`Documentation/contract.rst`, R1). Every byte is copied into the kernel
-//! first, and the device gets the copy that was checked. The parser keeps headers, and what it reads
-//! itself; payloads go to the [`Room`] of the caller, whose size does not depend on the length that a
-//! section declares (R6). All errors are final.
+//! first, and the device gets the copy that was checked. The parser keeps headers, and what it
+//! reads itself; payloads go to the [`Room`] of the caller, whose size does not depend on the
+//! length that a section declares (R6). All errors are final.
 //!
 //! Without side effects: the room copies from user space and passes sections to the device.
 
