@@ -216,7 +216,7 @@ impl UserMemory {
     pub(crate) fn as_source<R>(&self, f: impl FnOnce(&mut IovIterSource<'_>) -> R) -> R {
         let iovec = bindings::iovec {
             iov_base: UserPtr::from_addr(self.address).as_mut_ptr(),
-            iov_len: self.len as _,
+            iov_len: self.len,
         };
         let mut iter = MaybeUninit::<bindings::iov_iter>::uninit();
         let iter = iter.as_mut_ptr();
