@@ -160,6 +160,7 @@ fn a_log_has_the_address_bits_that_it_was_given() {
         iova_bits,
     };
     let mut d = Driver::of([narrow(Some(32)), narrow(None), narrow(Some(99))]);
+    d.enable(2, 2);
     for (function, bits) in [(0, 32), (1, 52), (2, 52)] {
         let identify = abi::DLR_CMD_IDENTIFY_FN;
         assert_eq!(d.buffered(identify, function, 64, 0).0, OK);
