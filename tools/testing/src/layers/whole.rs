@@ -40,6 +40,19 @@ const MIRROR: &str = "\
 vfio-mig mirror 0000:00:01.0 0000:00:02.0 --cycles 20 --rounds 4 --interval 20 || fail mirror
 ";
 
+/// The same with granules of 64 KiB and REPORTs that begin and end within them, with more memory than one
+/// chunk of the driver's bitmap has, and with half of the memory or more beyond the address bits of the
+/// log: START cannot name that, and each REPORT asks for it.
+const PIECES: &str = "\
+both='0000:00:01.0 0000:00:02.0 --rounds 4 --interval 20'
+vfio-mig mirror $both --cycles 2 --late-ranges --page-size 64K --report-pages 37 || fail pieces
+vfio-mig mirror $both --cycles 2 --late-ranges --page-size 2M --report-pages 700 || fail large
+vfio-mig mirror $both --memory 128M --late-ranges || fail chunks
+";
+
+/// Address bits for that: those of the low region of `mirror`'s memory.
+const NARROW: &str = "--iova-bits=32";
+
 /// Migrations of the soak on a NIC that keeps its rules, and on one that does not.
 const SOAKED: u32 = 24;
 const LOSSY: u32 = 6;
@@ -95,6 +108,13 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
         Ok(())
     };
     tally.check("whole: a lossy NIC is seen", seen());
+    let narrow = NicConfig::new(2).args([NARROW]);
+    let script = [BIND, PIECES, UNLOAD].concat();
+    let log = one(context, &native, "whole-pieces", narrow, &script)?;
+    tally.check(
+        "whole: REPORTs within a granule",
+        quiet(context, "whole-pieces", &log),
+    );
     let figures = soak::short(context.workshop, "whole-soak", SOAKED, None)?;
     soaked(context, &figures, tally);
     let fuzz = |name, sabotage| fuzz::short(context.workshop, &native, name, sabotage);
