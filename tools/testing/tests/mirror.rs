@@ -160,6 +160,12 @@ fn mirror_loses_nothing_with_iommufd() -> Result<()> {
     ensure!(answer["backend"] == "iommufd" && number(&answer, "all_dirty_rounds")? == 0);
     // Granules of 64 KiB, reported in pages of 4 KiB.
     assert_nothing_lost(&host, &functions, "--page-size 64K --cycles 2")?;
+    // REPORTs that begin and end within such a granule.
+    assert_nothing_lost(
+        &host,
+        &functions,
+        "--page-size 64K --report-pages 37 --cycles 2",
+    )?;
     // What only EVENT_IDX and a control queue make the function write.
     let answer = assert_nothing_lost(&host, &functions, "--features full --cycles 2")?;
     ensure!(number(&answer["traffic"], "commands")? > 20, "{answer}");
@@ -246,6 +252,25 @@ fn mirror_loses_nothing_when_the_ring_overflows() -> Result<()> {
             number(&answer, "all_dirty_rounds")? > 0,
             "the ring did not overflow: {answer}"
         );
+    }
+    host.finish()
+}
+
+/// What the log has no address bits for counts as dirty in each round, and the rest is reported as ever.
+#[test]
+fn mirror_loses_nothing_beyond_the_address_bits_of_the_log() -> Result<()> {
+    let nic = NicConfig::new(2).args(["--iova-bits=32"]);
+    let (host, functions) = start_with("", nic)?;
+    // START cannot name the high region.
+    let (code, answer) = mirror(&host, &functions, "")?;
+    ensure!(code == 2 && answer["error"].is_string(), "{answer}");
+    let options = "--late-ranges --page-size 64K --report-pages 37 --cycles 2";
+    let answer = assert_nothing_lost(&host, &functions, options)?;
+    let rounds = answer["migrations"][0]["rounds"].as_array();
+    let high = (24 << 20) / 4096;
+    for round in rounds.context("no rounds")? {
+        let reported = number(round, "reported")?;
+        ensure!((high..=high + 2048).contains(&reported), "{round}");
     }
     host.finish()
 }
