@@ -63,6 +63,11 @@ pub struct Args {
     #[arg(long)]
     dangerous: bool,
 
+    /// Also writes registers of virtio-net as a guest does, on a DLR function. User-mode Linux does
+    /// not bear it well.
+    #[arg(long)]
+    registers: bool,
+
     /// Seconds that one episode may take.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     deadline: u64,
@@ -176,7 +181,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Fuzzed> {
     match judged(measure(&dut))? {
         Ok((image, mask)) => {
             // Of DLR's functions it is known what registers do.
-            has.registers = image.layout.framing == Framing::Dlr;
+            has.registers = args.registers && image.layout.framing == Framing::Dlr;
             fuzzed.stream_bytes = image.bytes.len();
             fuzzed.hidden_bytes = mask.hidden();
             let mut bench = Bench {
