@@ -230,8 +230,7 @@ impl<T: Operations> Driver<T> {
     ///
     /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn reset_prepare(pdev: *mut kbindings::pci_dev) {
-        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this
-        // driver.
+        // SAFETY: By the requirements of this function.
         if let Some(device) = unsafe { Self::device(pdev) } {
             device.data.reset_prepare();
             if let Some(ops) = DeviceOps::migration(device) {
@@ -246,8 +245,7 @@ impl<T: Operations> Driver<T> {
     ///
     /// The PCI core calls it with the device lock held, for a device bound to this driver.
     unsafe extern "C" fn reset_done(pdev: *mut kbindings::pci_dev) {
-        // SAFETY: The PCI core calls this with the device lock held, for a device bound to this
-        // driver.
+        // SAFETY: By the requirements of this function.
         if let Some(device) = unsafe { Self::device(pdev) } {
             device.data.reset_done();
             if let Some(ops) = DeviceOps::migration(device) {
@@ -267,21 +265,19 @@ impl<T: Operations> Driver<T> {
 ///
 /// # Examples
 ///
-/// From `samples/vfio/main.rs`:
+/// From `samples/vfio/main.rs`, which has one more driver:
 ///
 /// ```ignore
 /// #[pin_data]
 /// struct Samples {
 ///     #[pin]
 ///     _bochs: Registration<vfio::Adapter<bochs::Bochs>>,
-///     // …
 /// }
 ///
 /// impl kernel::InPlaceModule for Samples {
 ///     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
 ///         try_pin_init!(Self {
 ///             _bochs <- Registration::new(c"bochs_vfio_pci", module),
-///             // …
 ///         })
 ///     }
 /// }
@@ -341,10 +337,9 @@ mod tests {
             assert_eq!(vote, kbindings::pci_ers_result_PCI_ERS_RESULT_NONE);
         }
         // SAFETY: Drvdata is NULL, so only drvdata is read.
-        let vote = unsafe { Driver::<Unasked>::slot_reset(pdev) };
-        assert_eq!(vote, kbindings::pci_ers_result_PCI_ERS_RESULT_NONE);
-        // SAFETY: Drvdata is NULL, so only drvdata is read.
         unsafe {
+            let vote = Driver::<Unasked>::slot_reset(pdev);
+            assert_eq!(vote, kbindings::pci_ers_result_PCI_ERS_RESULT_NONE);
             Driver::<Unasked>::resume(pdev);
             Driver::<Unasked>::reset_prepare(pdev);
             Driver::<Unasked>::reset_done(pdev);

@@ -30,11 +30,7 @@ const SCRIPT: &str = "\
 
 /// Finds or builds them; returns the folder with the programs.
 pub(super) fn ensure(cache: &Cache, rootfs: &Path, kernel: &Path) -> Result<PathBuf> {
-    let key = cache::key([
-        RECIPE,
-        &rootfs.to_string_lossy(),
-        &kernel.to_string_lossy(),
-    ]);
+    let key = cache::key([RECIPE, &rootfs.to_string_lossy(), &kernel.to_string_lossy()]);
     let entry = cache.entry("selftests", &key, 1, |aside| {
         let mut command = Sandbox::new(rootfs)
             .mount(kernel, MOUNTED_AT, false)

@@ -24,7 +24,7 @@ const CORPUS: &str = "samples/dlr-nic/fuzz/corpus/";
 
 /// Files without an SPDX line of their own: lists and generated text, and what
 /// git puts into a linked work tree.
-const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore", ".git"];
+const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore", ".git", "lspci.txt"];
 
 /// Where `unsafe` may stand: the kernel's safe layer, and the one module with the
 /// ioctls that no crate offers in a safe form.

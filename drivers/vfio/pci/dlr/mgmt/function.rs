@@ -25,28 +25,15 @@ use crate::{
     proto::{
         admin::Command,
         identify::Cap,
-        status_page,
         FnInfo,
-        FnState,
-        StatusPage, //
+        FnState, //
     },
 };
 use core::ops::Deref;
 use kernel::{
     prelude::*,
-    sync::Arc,
-    time::{
-        delay::fsleep,
-        Delta,
-        Instant,
-        Monotonic, //
-    }, //
+    sync::Arc, //
 };
-
-/// Longest time of an update of a status page ("Status page" in `dlr-contract.rst`).
-const MAX_UPDATE: Delta = Delta::from_millis(1000);
-/// Pause between two reads of a page that the device is updating.
-const PAUSE: Delta = Delta::from_micros(50);
 
 /// Handle of a data function. A clone is another reference to the same [`Parts`], because each idle
 /// call of a VMM takes one under a lock. It stays dead once its management function is
@@ -115,62 +102,6 @@ impl Function {
     /// may still be running when this returns.
     pub(crate) fn set_client(&self, client: Option<Arc<dyn Client>>) {
         self.channel.set_client(client);
-    }
-
-    /// Reads the status page from memory. Sleeps while the device is updating it, for up to a
-    /// second.
-    ///
-    /// # Errors
-    ///
-    /// `EOPNOTSUPP` if the function has no status page, `EIO` if an update does not end or in an
-    /// outage, `ENOTCONN`.
-    pub(crate) fn status(&self) -> Result<StatusPage> {
-        self.status_with(|| self.glance())
-    }
-
-    /// As [`Self::status`], for a caller that must read the page together with data of its own,
-    /// under a lock: `look` takes the lock, calls [`Self::glance`] and returns `None` if that does.
-    /// This function sleeps only between calls to `look`.
-    pub(crate) fn status_with<R>(&self, mut look: impl FnMut() -> Result<Option<R>>) -> Result<R> {
-        if !self.info.caps.contains(Cap::StatusPage) {
-            return Err(EOPNOTSUPP);
-        }
-        // VMMs ask thousands of times a second, and hardly ever while the device writes: no clock
-        // is read then.
-        if let Some(result) = look()? {
-            return Ok(result);
-        }
-        let begin = Instant::<Monotonic>::now();
-        loop {
-            fsleep(PAUSE);
-            // Before the look: one that comes after the end of the time still counts.
-            let late = begin.elapsed() > MAX_UPDATE;
-            if let Some(result) = look()? {
-                return Ok(result);
-            }
-            if late {
-                return Err(EIO);
-            }
-        }
-    }
-
-    /// Reads the status page from memory; `None` while the device is updating it. Never sleeps.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` in an outage or if the device has not taken the page since, `ENOTCONN`.
-    pub(crate) fn glance(&self) -> Result<Option<StatusPage>> {
-        if self.is_gone() {
-            return Err(ENOTCONN);
-        }
-        let hw = self.service.queue.enter()?;
-        if !self.channel.is_page_live() {
-            return Err(EIO);
-        }
-        let first = usize::from(self.channel.number) * status_page::WORDS;
-        let pages = &hw.data().pages;
-        // Each function has a page within bounds. 1 would be an odd sequence number: no snapshot.
-        Ok(StatusPage::snapshot(|i| pages.get(first + i).unwrap_or(1)))
     }
 
     /// Suspends the function by one step. When this succeeds, every DMA write that the new state

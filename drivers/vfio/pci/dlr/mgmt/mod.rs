@@ -103,6 +103,7 @@ mod debugfs;
 mod driver;
 mod function;
 mod function_log;
+mod function_status;
 mod hardware;
 mod interrupt;
 mod line;

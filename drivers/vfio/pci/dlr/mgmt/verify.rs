@@ -33,7 +33,7 @@ use kernel::prelude::*;
 
 impl Service {
     /// Makes sure that the device is the one that was bound, before a call of a data function uses
-    /// it. Waits for the device only after an outage. Returns the pass for the commands of the call.
+    /// it. Waits for the device only after an outage. Returns the pass for the call's commands.
     ///
     /// # Errors
     ///

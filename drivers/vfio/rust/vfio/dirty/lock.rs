@@ -11,8 +11,8 @@
 //! rule 4).
 //!
 //! `owed` is not left set with the lock free and no thread on its way to drain, unless a thread has
-//! drained [`ROUNDS`] times and leaves the rest to the next one. A thread N stores `owed`, executes a
-//! full barrier and fails to take the lock. Each thread H that releases the lock after N has read
+//! drained [`ROUNDS`] times and leaves the rest to the next one. A thread N stores `owed`, executes
+//! a full barrier and fails to take the lock. Each thread H that releases the lock after N has read
 //! it as taken executes a full barrier and loads `owed`. It reads `owed` as set or as cleared by a
 //! thread that then drains: both barriers forbid that it misses N's store (the store buffering
 //! pattern of tools/memory-model).

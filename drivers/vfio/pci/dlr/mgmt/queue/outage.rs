@@ -49,8 +49,9 @@ impl Queue {
     }
 
     /// Begins an outage. Commands that were submitted and waits for room end with `EIO`, other
-    /// commands wait for [`Self::revive`] and then need a new pass, and [`Self::enter`] fails. Waits
-    /// for the threads that access the hardware. The device keeps the buffers of commands in flight.
+    /// commands wait for [`Self::revive`] and then need a new pass, and [`Self::enter`] fails.
+    /// Waits for the threads that access the hardware. The device keeps the buffers of commands in
+    /// flight.
     ///
     /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
     /// good.

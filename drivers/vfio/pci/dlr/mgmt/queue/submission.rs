@@ -118,8 +118,8 @@ impl Queue {
     /// # Errors
     ///
     /// `EAGAIN` if an outage came after the check from which `pass` is, `EBUSY` if another command
-    /// owns the buffer, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue is off or if an outage lasts too long, `ENOTCONN` if the
-    /// management function is gone.
+    /// owns the buffer, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue
+    /// is off or if an outage lasts too long, `ENOTCONN` if the management function is gone.
     pub(in crate::mgmt) fn submit(
         self: &Arc<Self>,
         command: Command,
