@@ -265,7 +265,7 @@ impl<T: Operations> Driver<T> {
 ///
 /// # Examples
 ///
-/// From `samples/vfio/main.rs`, which has one more driver:
+/// From `samples/vfio/main.rs`:
 ///
 /// ```ignore
 /// #[pin_data]

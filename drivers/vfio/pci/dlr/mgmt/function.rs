@@ -19,7 +19,6 @@ use super::{
 use crate::{
     kext::{
         budget::Budget,
-        cmdq::ring::Words,
         patience::Patience, //
     },
     proto::{

@@ -3,10 +3,13 @@
 //! The status page of a data function, which the device updates in memory.
 
 use super::function::Function;
-use crate::proto::{
-    identify::Cap,
-    status_page,
-    StatusPage, //
+use crate::{
+    kext::cmdq::ring::Words,
+    proto::{
+        identify::Cap,
+        status_page,
+        StatusPage, //
+    }, //
 };
 use kernel::{
     prelude::*,
