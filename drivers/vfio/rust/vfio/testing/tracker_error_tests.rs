@@ -99,7 +99,7 @@ mod tests {
 
     /// A failure of user memory does not make the log incomplete.
     #[test]
-    fn a_report_that_is_cut_short_has_cleared_nothing() -> Result {
+    fn m2_a_report_that_is_cut_short_has_cleared_nothing() -> Result {
         let hw = Hw::new(LIMITS)?;
         let log = started(&hw, 0, 32)?;
         for page in [1, 3, 5] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn poison_counts_from_start_on() -> Result {
+    fn l1_poison_counts_from_start_on() -> Result {
         let hw = Hw::new(LIMITS)?;
         let log = started(&hw, 0, 32)?;
         log.poison();

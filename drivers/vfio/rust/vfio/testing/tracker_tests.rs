@@ -239,7 +239,7 @@ mod tests {
 
     /// An interrupt drains between reports and does not wait for one.
     #[test]
-    fn an_interrupt_in_a_report_drains_after_it() -> Result {
+    fn h2_an_interrupt_in_a_report_drains_after_it() -> Result {
         let hw = Hw::new(LIMITS)?;
         let log = started(&hw, 0, 32)?;
         hw.write(4);
