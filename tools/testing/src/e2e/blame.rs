@@ -63,6 +63,16 @@ pub fn box_was_killed(log: &str) -> bool {
     !oops.contains("[dlr_vfio_pci]") && (breakpoint_was_stale(oops) || came_behind_vmrun(oops))
 }
 
+/// Whether the kernel of a box stood still while it booted, before any program ran, without a word of
+/// complaint, and no NIC is to blame: QEMU, which waits a minute for the answer of one and then says
+/// so, has only warned. `console` and `qemu` are all that both said. The driver was not there yet.
+pub fn boot_stood_still(console: &str, qemu: &str) -> bool {
+    console.contains("Linux version ")
+        && !console.contains("Run /init as init process")
+        && splat::complaints(console, &[]).is_empty()
+        && qemu.lines().all(|line| line.contains(": warning: "))
+}
+
 /// Whether a kernel died of a breakpoint of its own. It patches a running program by way of one, and
 /// an emulated processor may execute it after the kernel has taken it back. Not that of a module, let
 /// alone of one that is gone: its memory is filled with breakpoints.
@@ -146,6 +156,23 @@ RIP: 0010:__apic_accept_irq+0x41/0x350
         let warned = format!("WARNING: CPU: 0 PID: 1 at drivers/vfio/x.c:1 f+0x1/0x2\n{INT3}");
         assert!(!box_was_killed(&warned));
         assert!(!box_was_killed("nothing"));
+    }
+
+    #[test]
+    fn a_boot_that_stands_still_is_known() {
+        let console = "Linux version 7.3.4\npci 0000:01:00.0: [1af4:10f0] type 00\n\
+            PCI: pci_cache_line_size set to 64 bytes\n";
+        let warned = "qemu: -device vfio-user-pci: warning: Could not enable error recovery\n";
+        assert!(boot_stood_still(console, ""));
+        assert!(boot_stood_still(console, warned));
+        let silent = format!("{warned}qemu: vfio-user: timed out waiting for reply\n");
+        assert!(!boot_stood_still(console, &silent));
+        let later = format!("{console}Run /init as init process\n");
+        assert!(!boot_stood_still(&later, warned));
+        let complained = format!("{console}WARNING: kernel/smp.c:1 at f+0x1/0x2, CPU#0: init/1\n");
+        assert!(!boot_stood_still(&complained, warned));
+        // A machine that did not get as far as Linux.
+        assert!(!boot_stood_still("", ""));
     }
 
     const BEHIND_VMRUN: &str = "\

@@ -69,6 +69,22 @@ pub(super) fn last_words(results: &Path, qemu: &mut Child) {
     }
 }
 
+/// Says so if a box has not come up because its kernel stood still: it is tried again, as one that the
+/// emulated processor killed. QEMU and the NICs still run.
+pub(super) fn explain_boot(results: &Path, qemu: &mut Child, nics: &mut [Nic]) {
+    let alive =
+        matches!(qemu.try_wait(), Ok(None)) && nics.iter_mut().all(|nic| nic.check().is_ok());
+    let read = |name: &str| fs::read(results.join(name)).unwrap_or_default();
+    let (console, qemu) = (read("console.log"), read("qemu.log"));
+    let (console, qemu) = (
+        String::from_utf8_lossy(&console),
+        String::from_utf8_lossy(&qemu),
+    );
+    if alive && blame::boot_stood_still(&console, &qemu) {
+        eprintln!("{}", blame::EmulatorFault);
+    }
+}
+
 /// Puts it beside the results; whether the box answered.
 pub(super) fn gather(agent: &Agent, nics: &[Nic], results: &Path) -> bool {
     for (number, nic) in nics.iter().enumerate() {

@@ -134,6 +134,7 @@ impl HostBox {
             Ok(agent) => agent,
             Err(e) => {
                 evidence::last_words(results, &mut qemu);
+                evidence::explain_boot(results, &mut qemu, &mut nics);
                 // The first error is the one to tell.
                 let _ = qemu.kill();
                 let _ = qemu.wait();
