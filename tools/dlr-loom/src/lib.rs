@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The locks of the layer (`drivers/vfio/rust`), compiled for user space and run by [loom] in every
-//! interleaving of a few threads, with every value that a load may return.
+//! The locks of the layer (`drivers/vfio/rust`), compiled for user space and run by [loom] in
+//! all interleavings of two or three threads with at most [`PREEMPTIONS`] preemptions, with each
+//! value that a load may return in its model of C11. The model does not let a store come before an
+//! earlier load.
 //!
 //! | file | what is shown |
 //! | --- | --- |

@@ -119,7 +119,8 @@ pub(crate) mod completion {
 
     struct State {
         done: u32,
-        /// Whether there is nobody left to complete this: a wait with a timeout ends then.
+        /// Whether the check has ended all threads that complete this: a wait with a timeout then
+        /// ends with [`Wait::TimedOut`].
         over: bool,
     }
 

@@ -141,18 +141,11 @@ impl<'a> Model<'a> {
             return Ok(());
         }
         let answer = target.write_bytes(number, part);
-        if !session.resuming {
-            return demand(answer == Err(Errno::BADF), &answer, "EBADF (saving)");
-        }
-        if !session.alive {
-            return demand(
-                answer == Err(Errno::NODEV),
-                &answer,
-                "ENODEV (ended session)",
-            );
+        if let Some(judged) = session.refusal_of_a_write(&answer) {
+            return judged;
         }
         if session.spoilt {
-            // What is no stream any more may be refused with whatever errno.
+            // The device may refuse bytes that are no stream any more with any errno.
             self.walk.file(number).failed |= answer.is_err();
             return demand(answer != Ok(0), &answer, "some bytes or an error");
         }
@@ -196,8 +189,8 @@ impl<'a> Model<'a> {
         self.ended(target, number, session.ended)
     }
 
-    /// If a read has just shown the end of a stream, that stream has to be a good one, however it
-    /// was read and whatever came in between.
+    /// If a read has just shown the end of a stream, that stream has to be a good one, also if
+    /// the calls before were short reads, or other calls came between the reads.
     fn ended(&mut self, target: &mut impl Target, number: usize, before: bool) -> Judged {
         if before || !self.walk.file(number).ended {
             return Ok(());

@@ -50,7 +50,7 @@ pub fn kind(rng: &mut SmallRng, wanted: &[Kind]) -> Kind {
         Kind::Streams | Kind::Crowd => 5,
         Kind::Writers => 2,
     };
-    // One draw whatever is wanted: what follows stays the same.
+    // One draw for each choice of kinds, so that a seed gives the same steps after it.
     let mut left = rng.next_u64() % wanted.iter().map(weight).sum::<u64>().max(1);
     for kind in wanted {
         match left.checked_sub(weight(kind)) {

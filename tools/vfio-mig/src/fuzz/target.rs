@@ -65,7 +65,7 @@ pub trait Target: Subject {
     /// See [`Target::wrong`].
     fn lost(&mut self, state: u32) -> Answer<()>;
 
-    /// The last session had a file that nobody got: it keeps its number.
+    /// Counts the file of a session that the kernel made and that did not reach the caller.
     fn skip_file(&mut self);
 
     /// write() of these bytes.

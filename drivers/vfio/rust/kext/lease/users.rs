@@ -30,7 +30,7 @@ const PAUSE_POLL: Delta = Delta::from_millis(1);
 
 /// Counts the users of a lease, refuses new ones, and waits for those inside.
 ///
-/// `tools/dlr-loom` checks every interleaving of its users.
+/// `tools/dlr-loom` runs this file under loom.
 #[pin_data]
 pub(super) struct Users {
     count: Atomic<i64>,

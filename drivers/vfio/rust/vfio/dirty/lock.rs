@@ -17,8 +17,8 @@
 //! thread that then drains: both barriers forbid that it misses N's store (the store buffering
 //! pattern of tools/memory-model).
 //!
-//! `tools/dlr-loom` runs this file in every interleaving of three threads with every value that the
-//! barriers allow a load to return, and finds a lost drain when one of the barriers is removed.
+//! `tools/dlr-loom` runs this file with three threads under loom, and finds a lost drain when one
+//! of the barriers is removed.
 
 use crate::kext::killable::lock_killable;
 use kernel::{

@@ -46,6 +46,18 @@ pub(crate) struct Session {
     pub(crate) good: Good,
 }
 
+impl Session {
+    /// Judges the answer to a write that the state of the file forbids; `None` if it does not.
+    pub(crate) fn refusal_of_a_write(&self, answer: &Answer<usize>) -> Option<Judged> {
+        let (errno, wanted) = match (self.resuming, self.alive) {
+            (false, _) => (Errno::BADF, "EBADF (saving)"),
+            (true, false) => (Errno::NODEV, "ENODEV (ended session)"),
+            (true, true) => return None,
+        };
+        Some(demand(*answer == Err(errno), answer, wanted))
+    }
+}
+
 /// A log.
 #[derive(Clone, Copy, Debug)]
 struct Log {
@@ -343,15 +355,8 @@ impl Model {
         let most = usize::from(bytes);
         let answer = subject.write(number, most);
         let session = self.file(number);
-        if !session.resuming {
-            return demand(answer == Err(Errno::BADF), &answer, "EBADF (saving)");
-        }
-        if !session.alive {
-            return demand(
-                answer == Err(Errno::NODEV),
-                &answer,
-                "ENODEV (ended session)",
-            );
+        if let Some(judged) = session.refusal_of_a_write(&answer) {
+            return judged;
         }
         session.spoilt = true;
         match answer {
