@@ -45,6 +45,8 @@ pub(super) struct Step {
     pub(super) interval: u32,
     /// Requests on their way.
     pub(super) window: u32,
+    /// Pages of a receive buffer.
+    pub(super) buffer: u32,
     /// KiB of a granule.
     pub(super) granule: u32,
     pub(super) full_features: bool,
@@ -135,6 +137,7 @@ fn step(random: &mut Random) -> Step {
         rounds: random.below(5),
         interval: random.one(0, &[2, 5, 10, 30]),
         window: random.one(24, &[1, 2, 8, 48]),
+        buffer: random.one(1, &[2, 3]),
         // The comparison of Cloud Hypervisor's calls asks with the granule of the log.
         granule: if cloud {
             4
@@ -161,8 +164,14 @@ impl Step {
         let mut words = format!(
             "--json mirror 0000:00:01.0 0000:00:02.0 --carry-on --memory 8M --huge-pages never \
              --settle 20 --replies 50 --cycles {} --rounds {} --interval {} --window {} \
-             --page-size {}K --seed {}",
-            self.cycles, self.rounds, self.interval, self.window, self.granule, self.seed
+             --buffer-pages {} --page-size {}K --seed {}",
+            self.cycles,
+            self.rounds,
+            self.interval,
+            self.window,
+            self.buffer,
+            self.granule,
+            self.seed
         );
         for point in &self.cancels {
             words += &format!(" --cancel {point}");
@@ -263,6 +272,7 @@ mod tests {
             rounds: 3,
             interval: 5,
             window: 8,
+            buffer: 2,
             granule: 64,
             full_features: true,
             late_ranges: false,
@@ -279,6 +289,7 @@ mod tests {
             "--rounds 3",
             "--interval 5",
             "--window 8",
+            "--buffer-pages 2",
             "--page-size 64K",
             "--features full",
             "--reset",

@@ -22,7 +22,7 @@ use crate::{
         memory::{HugePages, Memory},
         migrate::{migrate, Reboot},
         plan::{Cancel, End, Ended, Plan},
-        traffic::{Doorbells, Guest},
+        traffic::{Doorbells, Guest, Settings},
         transport::{Features, VirtioPci},
     },
     node::Node,
@@ -67,10 +67,19 @@ pub struct Args {
     #[arg(long, default_value_t = 200)]
     replies: u64,
 
+    /// Seconds that they may take.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
+
     /// Echo requests on their way at one time: at most what the peer's socket buffer holds.
     /// Few of them let a slow function receive between its sends.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=64))]
     window: u16,
+
+    /// Pages of a receive buffer. One write of the function to a buffer of several pages is one entry of
+    /// the log for all of them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    buffer_pages: u32,
 
     /// Granule of the log to ask for, a power of two; the device chooses. It is reported in pages of
     /// 4 KiB all the same.
@@ -171,10 +180,14 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
             peer_ip: args.peer,
             peer_mac: None,
         };
-        let (memory, window) = (Arc::clone(memory), args.window.into());
-        // A number of its own: answers to the one before it may be on their way.
-        let seed = seed.wrapping_add(guests.replace(guests.get() + 1));
-        let mut guest = Guest::new(&function, memory, addresses, seed, window, args.features)?;
+        let settings = Settings {
+            // A number of its own: answers to the one before it may be on their way.
+            seed: seed.wrapping_add(guests.replace(guests.get() + 1)),
+            window: args.window.into(),
+            buffer_pages: args.buffer_pages,
+            features: args.features,
+        };
+        let mut guest = Guest::new(&function, Arc::clone(memory), addresses, settings)?;
         let bells = Doorbells::of(&function, &guest)?;
         guest.find_peer(device, &bells)?;
         Ok((guest, bells))
@@ -186,6 +199,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         interval: Duration::from_millis(args.interval),
         settle: Duration::from_millis(args.settle),
         replies: args.replies,
+        patience: Duration::from_secs(args.patience),
         page_size: args.page_size,
         report_pages: args.report_pages,
         late_ranges: args.late_ranges,

@@ -17,9 +17,6 @@ use super::{
 };
 use crate::device::Device;
 
-/// Time for the answers after the move.
-const AFTER: Duration = Duration::from_secs(20);
-
 /// Goes on at `to`, in its memory; returns how many answers came.
 ///
 /// # Errors
@@ -42,7 +39,7 @@ pub(super) fn resume_traffic(
         problems.push("the MAC address did not move along".to_owned());
     }
     guest.move_to(SharedMemory::clone(&to.memory));
-    let end = Instant::now() + AFTER;
+    let end = Instant::now() + plan.patience;
     let after = loop {
         match guest.pump(to.device, bells) {
             Ok(true) => {}
@@ -60,7 +57,7 @@ pub(super) fn resume_traffic(
             problems.push(format!(
                 "only {} answers within {} s after the move",
                 counters.received - before.received,
-                AFTER.as_secs()
+                plan.patience.as_secs()
             ));
             break counters;
         }

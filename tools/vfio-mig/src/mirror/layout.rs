@@ -102,14 +102,18 @@ pub fn send_buffers() -> Vec<u64> {
     (0..count).map(|n| SEND + n * SEND_BUFFER).collect()
 }
 
-/// The pages that frames are received into.
-pub fn receive_pages(ranges: &[IovaRange]) -> Vec<u64> {
-    let pages = |range: &IovaRange| (range.iova..range.iova + range.length).step_by(PAGE as usize);
-    ranges
-        .iter()
-        .flat_map(pages)
-        .filter(|page| !(LOW..LOW + HUGE_PAGE).contains(page))
-        .collect()
+/// Where the buffers begin that frames are received into, each of `pages` pages.
+pub fn receive_buffers(ranges: &[IovaRange], pages: u64) -> Vec<u64> {
+    let size = pages.max(1) * PAGE;
+    let within = |range: &IovaRange| {
+        let end = range.iova + range.length;
+        let start = match range.iova {
+            LOW => LOW + HUGE_PAGE,
+            iova => iova,
+        };
+        (0..end.saturating_sub(start) / size).map(move |n| start + n * size)
+    };
+    ranges.iter().flat_map(within).collect()
 }
 
 /// What lies at `iova`, for people.
@@ -166,8 +170,23 @@ mod tests {
     #[test]
     fn nothing_overlaps() {
         let ranges = ranges(64 << 20).expect("good size");
-        let pages = receive_pages(&ranges);
+        let pages = receive_buffers(&ranges, 1);
         assert_eq!(pages.len() as u64, (62 << 20) / PAGE);
+        for pages in [2, 3, 16] {
+            let size = pages * PAGE;
+            let buffers = receive_buffers(&ranges, pages);
+            assert!(buffers.is_sorted_by(|a, b| a + size <= *b));
+            let within = |at: &u64| {
+                ranges
+                    .iter()
+                    .any(|r| r.iova <= *at && at + size <= r.iova + r.length)
+            };
+            assert!(buffers
+                .iter()
+                .all(|at| within(at) && !(LOW..LOW + HUGE_PAGE).contains(at)));
+            let whole = (14 << 20) / size + (48 << 20) / size;
+            assert_eq!(buffers.len() as u64, whole);
+        }
         let mut all: HashSet<u64> = pages.into_iter().collect();
         for buffer in send_buffers() {
             for page in 0..3 {

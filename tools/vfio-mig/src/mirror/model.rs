@@ -174,14 +174,20 @@ impl Model {
         while let Some(frame) = state.backlog.first() {
             let mut bytes = vec![0; 12];
             bytes.extend_from_slice(frame);
-            let count = bytes.len().div_ceil(4096);
+            let ring = &mut state.queues[0];
+            let seen = ring.seen;
+            let Some((_, _, size)) = self.pop(ring) else {
+                break;
+            };
+            ring.seen = seen;
+            let count = bytes.len().div_ceil(size as usize);
             bytes[10..12].copy_from_slice(&(count as u16).to_le_bytes());
             let avail = state.queues[0].rings[1];
             let index: u16 = m.read_obj(GuestAddress(avail + 2)).expect("index");
             if usize::from(index.wrapping_sub(state.queues[0].seen)) < count {
                 break;
             }
-            for part in bytes.chunks(4096) {
+            for part in bytes.chunks(size as usize) {
                 let (head, iova, _) = self.pop(&mut state.queues[0]).expect("a buffer");
                 m.write_slice(part, GuestAddress(iova)).expect("written");
                 self.push(&mut state.queues[0], head, part.len() as u32);

@@ -40,6 +40,8 @@ pub struct Plan {
     pub settle: Duration,
     /// Answers that have to come after the move.
     pub replies: u64,
+    /// Time that they may take.
+    pub patience: Duration,
     /// Bytes per page of the log to ask START for; REPORT asks in pages of 4 KiB all the same.
     pub page_size: u64,
     /// REPORT asks for so many pages at a time; for a whole range by default.

@@ -85,6 +85,19 @@ impl Doorbells {
     }
 }
 
+/// How a [`Guest`] sends and receives.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Decides the order of buffers and the lengths of frames.
+    pub seed: u64,
+    /// Echo requests on their way at one time, at most.
+    pub window: usize,
+    /// Pages of a receive buffer.
+    pub buffer_pages: u32,
+    /// Features to agree on.
+    pub features: Features,
+}
+
 /// Driver and application.
 pub struct Guest {
     memory: SharedMemory,
@@ -102,11 +115,11 @@ pub struct Guest {
     damaged: u64,
     urgent: Vec<Vec<u8>>,
     window: usize,
+    buffer: u32,
 }
 
 impl Guest {
-    /// Sets up `function` with queues in `memory`, which it can reach. At most `window` echo
-    /// requests are on their way at one time.
+    /// Sets up `function` with queues in `memory`, which it can reach.
     ///
     /// # Errors
     ///
@@ -115,11 +128,10 @@ impl Guest {
         function: &VirtioPci<'_, R>,
         memory: SharedMemory,
         mut addresses: Addresses,
-        seed: u64,
-        window: usize,
-        features: Features,
+        settings: Settings,
     ) -> Result<Self> {
-        let features = function.begin(features)?;
+        let Settings { seed, window, .. } = settings;
+        let features = function.begin(settings.features)?;
         let event_idx = features & F_EVENT_IDX != 0;
         let rx_rings = layout::rx_rings(function.queue_limit(0)?);
         let tx_rings = layout::tx_rings(function.queue_limit(1)?);
@@ -133,8 +145,9 @@ impl Guest {
         };
         addresses.mac = function.mac()?;
         function.finish()?;
+        let buffers = layout::receive_buffers(&memory.ranges(), settings.buffer_pages.into());
         Ok(Self {
-            pool: Pool::new(layout::receive_pages(&memory.ranges()), seed),
+            pool: Pool::new(buffers, seed),
             memory,
             addresses,
             rx,
@@ -149,6 +162,7 @@ impl Guest {
             damaged: 0,
             urgent: Vec::new(),
             window,
+            buffer: settings.buffer_pages * PAGE as u32,
         })
     }
 
@@ -262,10 +276,10 @@ impl Guest {
         let mut busy = false;
         while let Some(used) = self.rx.take(memory).context("receive queue")? {
             busy = true;
-            let page = used.chain[0].iova;
-            let mut bytes = vec![0; (used.written as usize).min(PAGE as usize)];
-            memory.read_slice(&mut bytes, GuestAddress(page))?;
-            self.pool.give_back(page);
+            let buffer = used.chain[0].iova;
+            let mut bytes = vec![0; used.written.min(self.buffer) as usize];
+            memory.read_slice(&mut bytes, GuestAddress(buffer))?;
+            self.pool.give_back(buffer);
             if self.assembly.left == 0 {
                 let count = bytes
                     .get(10..NET_HEADER)
@@ -321,10 +335,10 @@ impl Guest {
     fn post(&mut self, memory: &GuestMemory) -> Result<bool> {
         let mut posted = false;
         while self.rx.free() > 0 {
-            let Some(page) = self.pool.take() else { break };
+            let Some(iova) = self.pool.take() else { break };
             let buffer = Buffer {
-                iova: page,
-                len: PAGE as u32,
+                iova,
+                len: self.buffer,
             };
             posted |= self.rx.add(memory, &[buffer], true)?;
         }

@@ -23,20 +23,27 @@ fn addresses() -> Addresses {
     }
 }
 
-fn start_with(memory: &SharedMemory, features: Features) -> (Model, Guest, Doorbells) {
+const SETTINGS: Settings = Settings {
+    seed: 5,
+    window: 24,
+    buffer_pages: 1,
+    features: Features::Basic,
+};
+
+fn start_with(memory: &SharedMemory, settings: Settings) -> (Model, Guest, Doorbells) {
     let mut model = Model::new(Arc::clone(memory));
-    if features == Features::Full {
+    if settings.features == Features::Full {
         model.offered |= F_EVENT_IDX | NET_F_CTRL_VQ | NET_F_CTRL_RX;
     }
     let function = VirtioPci::new(&model).expect("virtio");
-    let guest = Guest::new(&function, Arc::clone(memory), addresses(), 5, 24, features);
+    let guest = Guest::new(&function, Arc::clone(memory), addresses(), settings);
     let guest = guest.expect("guest");
     let bells = Doorbells::of(&function, &guest).expect("bells");
     (model, guest, bells)
 }
 
 fn start(memory: &SharedMemory) -> (Model, Guest, Doorbells) {
-    start_with(memory, Features::Basic)
+    start_with(memory, SETTINGS)
 }
 
 fn pump_until(model: &Model, guest: &mut Guest, bells: &Doorbells, received: u64) {
@@ -51,8 +58,24 @@ fn pump_until(model: &Model, guest: &mut Guest, bells: &Doorbells, received: u64
 
 #[test]
 fn every_answer_is_right() {
+    every_answer_is_right_in(1);
+}
+
+#[test]
+fn every_answer_is_right_in_buffers_of_several_pages() {
+    every_answer_is_right_in(2);
+    every_answer_is_right_in(3);
+}
+
+fn every_answer_is_right_in(buffer_pages: u32) {
     let memory = memory();
-    let (model, mut guest, bells) = start(&memory);
+    let (model, mut guest, bells) = start_with(
+        &memory,
+        Settings {
+            buffer_pages,
+            ..SETTINGS
+        },
+    );
     guest.find_peer(&model, &bells).expect("peer");
     assert_eq!(guest.addresses.peer_mac, Some(PEER_MAC));
     pump_until(&model, &mut guest, &bells, 3000);
@@ -109,7 +132,13 @@ fn unread_answers_in_pages_nobody_copied_are_found() {
 /// some traffic.
 fn lost(left_out: &str) -> Vec<&'static str> {
     let (source, shadow) = (memory(), memory());
-    let (model, mut guest, bells) = start_with(&source, Features::Full);
+    let (model, mut guest, bells) = start_with(
+        &source,
+        Settings {
+            features: Features::Full,
+            ..SETTINGS
+        },
+    );
     guest.find_peer(&model, &bells).expect("peer");
     for (index, pages) in all_dirty(&source.ranges()).iter().enumerate() {
         shadow.copy_from(&source, index, pages).expect("copied");
