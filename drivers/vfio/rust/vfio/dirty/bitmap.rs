@@ -144,12 +144,12 @@ impl DirtyBitmap {
         let mut rest = Some(span);
         while let Some(part) = rest {
             let Some(whole) = self.coarse.first_in(part) else {
-                self.tree.tell(part, |run| merger.push(run))?;
+                self.tree.tell(part, &mut merger)?;
                 break;
             };
             let (below, above) = part.without(whole);
             if let Some(below) = below {
-                self.tree.tell(below, |run| merger.push(run))?;
+                self.tree.tell(below, &mut merger)?;
             }
             merger.push(whole)?;
             rest = above;

@@ -16,7 +16,10 @@
 
 use super::{
     memory::Budget,
-    span::Span,
+    span::{
+        Merger,
+        Span, //
+    },
     words, //
 };
 use kernel::prelude::*;
@@ -221,21 +224,23 @@ impl Chunk {
         }
     }
 
-    /// Hands each run of dirty granules in `[lo, hi)` to `run`, rising. A run never crosses 64
-    /// granules, unless all are dirty: the caller joins.
+    /// Passes the dirty granules of `[lo, hi)` to `merger`, rising. The chunk begins at granule
+    /// `base`.
     ///
     /// # Errors
     ///
-    /// The first that `run` returns; it is not called again.
+    /// The first of the sink.
     #[inline(always)]
-    pub(super) fn each_run(
+    pub(super) fn tell<F: FnMut(Span) -> Result>(
         &self,
+        base: u64,
         lo: u64,
         hi: u64,
-        mut run: impl FnMut(u64, u64) -> Result,
+        merger: &mut Merger<F>,
     ) -> Result {
         if self.count() == CHUNK_GRANULES {
-            return run(lo, hi);
+            let all = Span::new(base.saturating_add(lo), base.saturating_add(hi));
+            return all.map_or(Ok(()), |span| merger.push(span));
         }
         let mut sorted;
         let words = match self {
@@ -246,7 +251,10 @@ impl Chunk {
                 &sorted
             }
         };
-        words::each_run(words, lo, hi, run)
+        words::each(words, lo, hi, |first, bits| {
+            // OVERFLOW: Numbers of granules are below 2^53.
+            merger.push_word(base.wrapping_add(first), bits)
+        })
     }
 
     /// Whether the invariants hold.

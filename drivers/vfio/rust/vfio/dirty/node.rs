@@ -11,6 +11,7 @@ use super::{
     memory::Budget,
     run::Run,
     span::{
+        Merger,
         Span,
         MAX_GRANULE, //
     },
@@ -126,11 +127,10 @@ fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<u64>) -
         let Some(run) = rest.next() else {
             return (here, fresh);
         };
-        let granule = run.start();
-        if run.more() != 0 || granule >> span_shift(levels) != 0 {
+        if !run.is_one_below(span_shift(levels)) {
             return (here, fresh);
         }
-        let Some(gain) = put(granule) else {
+        let Some(gain) = put(run.start()) else {
             return (here, fresh);
         };
         // OVERFLOW: At most one for each run.
@@ -292,7 +292,7 @@ pub(super) fn tell_node<F: FnMut(Span) -> Result>(
     level: u32,
     base: u64,
     span: Span,
-    run: &mut F,
+    merger: &mut Merger<F>,
 ) -> Result {
     for index in touched(base, span, level) {
         let Some(part) = part(base, index, level) else {
@@ -301,7 +301,7 @@ pub(super) fn tell_node<F: FnMut(Span) -> Result>(
         match node {
             Node::Inner(children) => {
                 if let Some(Some(child)) = children.get(index) {
-                    tell_node(child, level.wrapping_sub(1), part.start(), span, run)?;
+                    tell_node(child, level.wrapping_sub(1), part.start(), span, merger)?;
                 }
             }
             Node::Chunks(chunks) => {
@@ -310,10 +310,7 @@ pub(super) fn tell_node<F: FnMut(Span) -> Result>(
                     continue;
                 };
                 let (_, lo, hi, _) = split(cut);
-                chunk.each_run(lo, hi, |a, b| {
-                    let start = part.start().saturating_add(a);
-                    Span::new(start, part.start().saturating_add(b)).map_or(Ok(()), &mut *run)
-                })?;
+                chunk.tell(part.start(), lo, hi, merger)?;
             }
         }
     }

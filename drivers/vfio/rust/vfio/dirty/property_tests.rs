@@ -153,7 +153,7 @@ mod tests {
                 (_, Some(chunk)) => {
                     let mut told = Told::new(&set, span, true);
                     let mut merger = Merger::new(|run| told.run(run));
-                    chunk.each_run(lo, hi, |a, b| merger.push(Span::new(a, b).ok_or(EINVAL)?))?;
+                    chunk.tell(0, lo, hi, &mut merger)?;
                     merger.finish()?;
                     told.end()?;
                 }

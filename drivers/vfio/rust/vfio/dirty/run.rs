@@ -59,6 +59,14 @@ impl Run {
         self.0 & ((1 << LENGTH_BITS) - 1)
     }
 
+    /// Returns whether it is a single granule with a number below `1 << shift`, with `shift` at most
+    /// 56: one comparison for both.
+    #[inline]
+    pub(crate) const fn is_one_below(self, shift: u32) -> bool {
+        // OVERFLOW: At most 64 bits.
+        self.0 & !(((1 << shift) - 1) << LENGTH_BITS) == 0
+    }
+
     /// How many granules `runs` have, if all lie in `span`. One that is in two runs counts twice.
     #[inline]
     pub(crate) fn all_in(runs: &[Self], span: Span) -> Option<u64> {
@@ -133,6 +141,19 @@ mod tests {
         }
         assert!(Run::of(Span::new(0, 257).ok_or(EINVAL)?).is_none());
         assert_eq!(Run::one(7), Run::from_word(7 << 8));
+        Ok(())
+    }
+
+    #[test]
+    fn single_granules_below_a_limit() -> Result {
+        for shift in [13, 21, 53, 56] {
+            let above = (1 << shift) - 1;
+            assert!(Run::one(0).is_one_below(shift));
+            assert!(Run::one(above).is_one_below(shift));
+            assert!(!Run::of(Span::new(4, 6).ok_or(EINVAL)?).ok_or(EINVAL)?.is_one_below(shift));
+            assert_eq!(Run::one(above + 1).is_one_below(shift), shift == 56);
+            assert!(!Run::from_word(u64::MAX).is_one_below(shift));
+        }
         Ok(())
     }
 

@@ -138,6 +138,48 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
         }
     }
 
+    /// Adds the runs of granules for which `bits` has a bit: bit 0 stands for granule `base`, which
+    /// is a multiple of 64.
+    ///
+    /// All runs but the last are passed on at once, since nothing can join them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`].
+    #[inline(always)]
+    pub(crate) fn push_word(&mut self, base: u64, bits: u64) -> Result {
+        let mut rest = bits;
+        while rest != 0 {
+            let first = rest.trailing_zeros();
+            // Adding at the lowest bit carries to the end of the run; without a carry out of it the
+            // run reaches the top.
+            let (carried, top) = rest.overflowing_add(rest & rest.wrapping_neg());
+            let end = if top { 64 } else { carried.trailing_zeros() };
+            // OVERFLOW: Numbers of granules are below 2^53.
+            let run = Span::new(
+                base.wrapping_add(first.into()),
+                base.wrapping_add(end.into()),
+            );
+            let Some(run) = run else { return Ok(()) };
+            rest &= carried;
+            if top || rest == 0 {
+                return self.push(run);
+            }
+            if self.open.is_none() {
+                (self.sink)(run)?;
+            } else {
+                self.push(run)?;
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on the open run, if there is one.
+    fn flush(&mut self) -> Result {
+        self.open.take().map_or(Ok(()), &mut self.sink)
+    }
+
     /// Passes on the last run. Called once, at the end.
     ///
     /// # Errors
@@ -197,6 +239,47 @@ mod tests {
         assert!(s.touches(Span::new(20, 21).ok_or(EINVAL)?));
         assert!(!s.touches(Span::new(21, 22).ok_or(EINVAL)?));
         assert_eq!((s.gap(far), far.gap(s), s.gap(cut)), (10, 10, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn merger_takes_words_apart() -> Result {
+        let mut seen = [(0u64, 0u64); 8];
+        let mut n = 0;
+        let mut merger = Merger::new(|s: Span| {
+            seen[n] = (s.start(), s.end());
+            n += 1;
+            Ok(())
+        });
+        merger.push(Span::new(60, 64).ok_or(EINVAL)?)?;
+        merger.push_word(64, 0x8000_0000_0000_0065)?;
+        merger.push_word(128, u64::MAX)?;
+        merger.push_word(192, 1)?;
+        merger.push_word(256, 2)?;
+        // What is dirty as a whole goes on where a part of a word ends.
+        merger.push(Span::new(258, 260).ok_or(EINVAL)?)?;
+        merger.push_word(320, 1 << 63)?;
+        merger.push_word(448, 1)?;
+        merger.finish()?;
+        let want = [
+            (60, 65),
+            (66, 67),
+            (69, 71),
+            (127, 193),
+            (257, 260),
+            (383, 384),
+            (448, 449),
+        ];
+        assert_eq!((n, &seen[..7]), (7, &want[..]));
+        // The first error ends it, and each later run is passed on once.
+        n = 0;
+        let mut merger = Merger::new(|_| {
+            n += 1;
+            Err(EINTR)
+        });
+        assert_eq!(merger.push_word(0, 5), Err(EINTR));
+        merger.finish()?;
+        assert_eq!(n, 1);
         Ok(())
     }
 

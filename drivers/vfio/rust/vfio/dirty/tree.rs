@@ -18,7 +18,10 @@ use super::{
         NODE_BYTES, //
     },
     run::Run,
-    span::Span, //
+    span::{
+        Merger,
+        Span, //
+    },
 };
 use kernel::prelude::*;
 
@@ -152,15 +155,19 @@ impl Tree {
         })
     }
 
-    /// Hands each dirty run of `span` to `run`, rising, not joined.
+    /// Passes the dirty granules of `span` to `merger`, rising.
     ///
     /// # Errors
     ///
-    /// The first that `run` returns; it is not called again.
-    pub(super) fn tell(&self, span: Span, mut run: impl FnMut(Span) -> Result) -> Result {
+    /// The first of the sink.
+    pub(super) fn tell<F: FnMut(Span) -> Result>(
+        &self,
+        span: Span,
+        merger: &mut Merger<F>,
+    ) -> Result {
         match &self.root {
             Some(root) if meets(span, self.levels) => {
-                node::tell_node(root, self.levels, 0, span, &mut run)
+                node::tell_node(root, self.levels, 0, span, merger)
             }
             _ => Ok(()),
         }
