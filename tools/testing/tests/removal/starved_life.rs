@@ -84,19 +84,19 @@ fn m5_each_allocation_of_a_bind_fails() -> Result<()> {
     ] {
         for nth in 1.. {
             ensure!(nth < 4 * MANY, "does not end");
-            let ended = (|| {
-                bench.unbind(&address)?;
-                let file = format!("/sys/bus/pci/drivers/{driver}/bind");
-                starving(&bench, nth, &format!("echo {address} > {file}"))
-            })()
-            .with_context(|| format!("allocation {nth} of binding {address}"))?;
-            if bench.host.driver(&address)?.as_deref() != Some(driver) {
-                bench
-                    .host
-                    .bind(&address, driver)
-                    .with_context(|| format!("after allocation {nth}"))?;
+            let context = || format!("allocation {nth} of binding {address}");
+            let starved = Starved::run(
+                &bench,
+                nth,
+                &format!("echo {address} > /sys/bus/pci/drivers/{driver}/unbind || exit 1"),
+                &format!("echo {address} > /sys/bus/pci/drivers/{driver}/bind"),
+                &bound(&address, driver),
+            )
+            .with_context(context)?;
+            if starved.then != "bound" {
+                bench.host.bind(&address, driver).with_context(context)?;
             }
-            if !ended {
+            if !starved.reached {
                 ensure!(nth > 5, "{} allocations of a bind", nth - 1);
                 break;
             }
@@ -158,24 +158,37 @@ fn m5_each_allocation_of_unbinding_and_loading_fails() -> Result<()> {
         (bench.data[0].clone(), "dlr_vfio_pci"),
         (bench.management.clone(), "dlr-mgmt"),
     ] {
-        let file = format!("/sys/bus/pci/drivers/{driver}/unbind");
+        let folder = format!("/sys/bus/pci/drivers/{driver}");
         let (mut nth, mut begun) = (1, false);
-        while starving(&bench, nth, &format!("echo {address} > {file}"))? {
+        loop {
+            let starved = Starved::run(
+                &bench,
+                nth,
+                "",
+                &format!("echo {address} > {folder}/unbind"),
+                &format!(
+                    "{}; echo {address} 2>/dev/null > {folder}/unbind; echo {address} > {folder}/bind",
+                    bound(&address, driver)
+                ),
+            )?;
+            if !starved.reached {
+                break;
+            }
             // The first allocations are those of opening and writing the file of sysfs: then the
             // driver was not called. From the first one on that is later, all are.
-            if bench.host.driver(&address)?.is_some() {
-                ensure!(!begun, "{address} is still bound after allocation {nth}");
-                bench.unbind(&address)?;
-            } else {
-                begun = true;
-            }
-            bench.host.bind(&address, driver)?;
+            let still = starved.then == "bound";
+            ensure!(
+                !still || !begun,
+                "{address} is still bound after allocation {nth}"
+            );
+            begun |= !still;
             nth += 1;
             ensure!(nth < MANY, "unbinding {address} does not end");
         }
         ensure!(begun, "no allocation of unbinding {address} failed");
         eprintln!("{} of unbinding {address}", nth - 1);
-        bench.host.bind(&address, driver)?;
+        let now = bench.host.driver(&address)?;
+        ensure!(now.as_deref() == Some(driver), "{address} has {now:?}");
     }
     bench.check_clean()?;
     for address in bench.data.iter().chain([&bench.management]) {
@@ -201,13 +214,34 @@ fn m5_each_allocation_of_unbinding_and_loading_fails() -> Result<()> {
     bench.finish()
 }
 
-/// Runs commands with their `nth` allocation failing: builtins of the shell, so that what fails are
-/// allocations of the shell's own calls. Says whether they made as many; that of the last line here may
-/// be the one, and then they made fewer.
-fn starving(bench: &Bench, nth: u32, commands: &str) -> Result<bool> {
-    let said = bench.host.run(&format!(
-        "echo {nth} > /proc/self/fail-nth; {commands}; \
-         read left < /proc/self/fail-nth && [ $left = 0 ] && echo starved; true"
-    ))?;
-    Ok(said.contains("starved"))
+/// How commands ended whose `nth` allocation failed.
+struct Starved {
+    /// They made as many allocations.
+    reached: bool,
+    /// What the commands after them printed.
+    then: String,
+}
+
+impl Starved {
+    /// Runs commands of a shell: `before`, `commands` with their `nth` allocation failing, and `then`.
+    /// All are builtins of the shell, so that what fails are allocations of the shell's own calls. That of
+    /// the last line here may be the one, and then they made fewer.
+    fn run(bench: &Bench, nth: u32, before: &str, commands: &str, then: &str) -> Result<Self> {
+        let said = bench.host.run(&format!(
+            "{before}\necho {nth} > /proc/self/fail-nth; {commands}; \
+             left=; read left < /proc/self/fail-nth; echo 0 > /proc/self/fail-nth\n\
+             echo \"left=$left\"\n{then}"
+        ))?;
+        let mut lines = said.lines();
+        let left = lines.next().and_then(|line| line.strip_prefix("left="));
+        Ok(Self {
+            reached: left.context("no word of the shell")? == "0",
+            then: lines.collect(),
+        })
+    }
+}
+
+/// Prints `bound` if `driver` has the function.
+fn bound(address: &str, driver: &str) -> String {
+    format!("[ ! -e /sys/bus/pci/drivers/{driver}/{address} ] || echo bound")
 }
