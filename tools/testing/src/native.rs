@@ -17,8 +17,9 @@ use anyhow::{Context, Result};
 
 use crate::{
     artefacts::{
-        native::{Machine, IMAGE, NATIVE_AT},
+        native::{Flavour, Machine, Native, IMAGE, NATIVE_AT},
         sandbox::{Sandbox, TREE_AT},
+        Workshop,
     },
     hostbox::{Nic, NicConfig},
     progress, splat,
@@ -62,6 +63,54 @@ fail() { echo "bed: failed: $*"; }
 echo "bed: end"
 poweroff -f
 "#;
+
+/// What runs with a NIC have in common. It is built once, before the first of them.
+pub struct Bed {
+    /// The kernel, and the driver for it.
+    pub native: Native,
+    /// The folder of the programs.
+    pub programs: PathBuf,
+    /// The folder that holds the folders of all runs.
+    pub results: PathBuf,
+}
+
+impl Bed {
+    /// Finds or builds all of it.
+    ///
+    /// # Errors
+    ///
+    /// The compiler's words.
+    pub fn open(workshop: &Workshop, flavour: Flavour) -> Result<Self> {
+        Ok(Self {
+            native: workshop.native(flavour)?,
+            programs: workshop.programs()?,
+            results: workshop.products().join("native"),
+        })
+    }
+
+    /// A run called `name` of `script` with the driver, `config` plugged in, that is killed after
+    /// `limit`.
+    pub fn run<'a>(
+        &'a self,
+        name: &'a str,
+        config: NicConfig,
+        script: &'a str,
+        limit: Duration,
+    ) -> Run<'a> {
+        Run {
+            machine: &self.native.machine,
+            results: self.results.clone(),
+            name,
+            module: &self.native.module,
+            script,
+            nic: Some(Plugged {
+                programs: self.programs.clone(),
+                config,
+            }),
+            limit,
+        }
+    }
+}
 
 /// One run.
 pub struct Run<'a> {

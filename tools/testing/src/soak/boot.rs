@@ -2,12 +2,7 @@
 
 //! One boot: the kernel, the NIC, all loads of the driver, and what is judged afterwards.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::Result;
 
@@ -21,9 +16,8 @@ use super::{
     script::{events, script, Event},
 };
 use crate::{
-    artefacts::native::Native,
     hostbox::{Nic, NicConfig},
-    native::{complaints, Plugged, Run},
+    native::{complaints, Bed},
 };
 
 /// How long a boot may take.
@@ -31,11 +25,8 @@ const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Where a boot takes place.
 pub(super) struct Site<'a> {
-    pub(super) native: &'a Native,
-    pub(super) programs: PathBuf,
-    /// The folder that holds those of all boots.
-    pub(super) results: PathBuf,
-    /// Its own.
+    pub(super) bed: &'a Bed,
+    /// Names its folder.
     pub(super) name: String,
     /// Of the NIC.
     pub(super) sabotage: Option<&'a str>,
@@ -56,18 +47,8 @@ pub(super) fn boot(
     if let Some(sabotage) = site.sabotage {
         config = config.args([format!("--sabotage={sabotage}")]);
     }
-    let run = Run {
-        machine: &site.native.machine,
-        results: site.results.clone(),
-        name: &site.name,
-        module: &site.native.module,
-        script: &script(&events),
-        nic: Some(Plugged {
-            programs: site.programs.clone(),
-            config,
-        }),
-        limit: LIMIT,
-    };
+    let script = script(&events);
+    let run = site.bed.run(&site.name, config, &script, LIMIT);
     let mut figures = Figures {
         boots: 1,
         ..Figures::default()

@@ -33,7 +33,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::artefacts::{native::Flavour, Workshop};
+use crate::{
+    artefacts::{native::Flavour, Workshop},
+    native::Bed,
+};
 use boot::{boot, Site};
 pub use figures::Figures;
 use schedule::Schedule;
@@ -64,12 +67,11 @@ pub struct Options {
 ///
 /// Something could not be built, or a boot not be begun. What fails is in the answer.
 pub fn run(workshop: &Workshop, options: &Options) -> Result<Figures> {
-    let native = workshop.native(Flavour::Plain)?;
-    let programs = workshop.programs()?;
+    let bed = Bed::open(workshop, Flavour::Plain)?;
     let files = [
-        native.module.clone(),
-        programs.join("vfio-mig"),
-        programs.join("dlr-nic"),
+        bed.native.module.clone(),
+        bed.programs.join("vfio-mig"),
+        bed.programs.join("dlr-nic"),
     ];
     let folder = workshop.products().join("soak");
     fs::create_dir_all(&folder)?;
@@ -96,9 +98,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Figures> {
     let start = Instant::now();
     while state.boots < schedule.boots() {
         let site = Site {
-            native: &native,
-            programs: programs.clone(),
-            results: workshop.products().join("native"),
+            bed: &bed,
             name: format!("soak-{}", state.boots),
             sabotage: options.sabotage.as_deref(),
         };
@@ -123,7 +123,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Figures> {
             println!(
                 "soak: {} failed (logs are here: {})",
                 figures.failures.len(),
-                site.results.join(&site.name).display()
+                bed.results.join(&site.name).display()
             );
         }
         state.figures.add(figures);
@@ -157,17 +157,9 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Figures> {
 /// # Errors
 ///
 /// As [`run`].
-pub fn short(
-    workshop: &Workshop,
-    name: &str,
-    migrations: u32,
-    sabotage: Option<&str>,
-) -> Result<Figures> {
-    let native = workshop.native(Flavour::Plain)?;
+pub fn short(bed: &Bed, name: &str, migrations: u32, sabotage: Option<&str>) -> Result<Figures> {
     let site = Site {
-        native: &native,
-        programs: workshop.programs()?,
-        results: workshop.products().join("native"),
+        bed,
         name: name.into(),
         sabotage,
     };

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! Runs the whole driver natively, on functions of the NIC. `vfio-mig check` with a pair takes
+//! states, streams and logs through the user's interface and judges each case; the short form of the
+//! soak migrates a function under traffic, with cancels and faults, and compares all memory; random
+//! calls are compared with a model.
+
+mod check;
+mod script;
+
+use anyhow::{ensure, Result};
+
+use self::script::{load, quiet, UNLOAD};
+use super::tally::{Context, Tally};
+use crate::{
+    artefacts::native::Flavour,
+    fuzz,
+    native::Bed,
+    soak::{self, Figures},
+    NicConfig,
+};
+
+/// Migrations there and back under traffic, with all memory compared after each. The kernel that checks
+/// itself has these and not the soak: it keeps memory that was freed, and is slow.
+const MIRROR: &str = "\
+vfio-mig mirror 0000:00:01.0 0000:00:02.0 --cycles 20 --rounds 4 --interval 20 || fail mirror
+";
+
+/// The same with granules of 64 KiB and REPORTs that begin and end within them, with more memory than one
+/// chunk of the driver's bitmap has, and with half of the memory or more beyond the address bits of the
+/// log: START cannot name that, and each REPORT asks for it.
+const PIECES: &str = "\
+both='0000:00:01.0 0000:00:02.0 --rounds 4 --interval 20'
+vfio-mig mirror $both --cycles 2 --late-ranges --page-size 64K --report-pages 37 || fail pieces
+vfio-mig mirror $both --cycles 2 --late-ranges --page-size 2M --report-pages 700 || fail large
+vfio-mig mirror $both --memory 128M --late-ranges || fail chunks
+";
+
+/// Address bits for that: those of the low region of `mirror`'s memory.
+const NARROW: &str = "--iova-bits=32";
+
+/// Migrations of the soak on a NIC that keeps its rules, and on one that does not.
+const SOAKED: u32 = 24;
+const LOSSY: u32 = 6;
+
+/// The runs on the plain kernel.
+pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
+    let bed = &Bed::open(context.workshop, Flavour::Plain)?;
+    tally.check(
+        "whole: a broken NIC is seen",
+        check::broken(bed, "whole-broken"),
+    );
+    tally.check("whole: a lossy NIC is seen", lossy(bed, "whole-lossy"));
+    tally.check(
+        "whole: REPORTs within a granule",
+        pieces(bed, "whole-pieces"),
+    );
+    soaked(bed, "whole-soak", tally)?;
+    tally.check(
+        "whole-fuzz: random calls",
+        fuzz::short(bed, "whole-fuzz", None),
+    );
+    tally.check(
+        "whole: random calls see a broken NIC",
+        fuzz::short(bed, "whole-fuzz-broken", Some("state-bit-flip=1")),
+    );
+    check::all(bed, "whole", "", tally)
+}
+
+/// The run on the kernel that checks itself.
+pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
+    let bed = Bed::open(context.workshop, Flavour::Debug)?;
+    check::all(&bed, "whole-debug", MIRROR, tally)
+}
+
+/// A NIC that loses entries of its log: the comparison has to find a page.
+fn lossy(bed: &Bed, name: &str) -> Result<()> {
+    let figures = soak::short(bed, name, LOSSY, Some("drop-log-entry=5"))?;
+    let named = figures.failures.iter().any(|f| f.contains("pages lost"));
+    ensure!(figures.lost > 0 && named, "no page is missed");
+    Ok(())
+}
+
+fn pieces(bed: &Bed, name: &str) -> Result<()> {
+    let config = NicConfig::new(2).args([NARROW]);
+    let script = [&load(2), PIECES, UNLOAD].concat();
+    quiet(bed, name, &script::run(bed, name, config, &script)?)
+}
+
+/// The checks of the soak; and it has to have done what it is for.
+fn soaked(bed: &Bed, name: &str, tally: &mut Tally) -> Result<()> {
+    let figures: Figures = soak::short(bed, name, SOAKED, None)?;
+    let place = bed.results.join(name);
+    for _ in 0..figures.passed {
+        tally.pass();
+    }
+    for failure in &figures.failures {
+        tally.fail(format!("{failure} (logs are here: {})", place.display()));
+    }
+    let verdict = || -> Result<()> {
+        ensure!(
+            figures.moved > 0
+                && figures.suffered > 0
+                && figures.overflows > 0
+                && !figures.given_up.is_empty(),
+            "it lacks something: {figures:?}"
+        );
+        Ok(())
+    };
+    tally.check(&format!("{name}: some of everything"), verdict());
+    Ok(())
+}
