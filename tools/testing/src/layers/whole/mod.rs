@@ -3,9 +3,10 @@
 //! Runs the whole driver natively, on functions of the NIC. `vfio-mig check` with a pair takes
 //! states, streams and logs through the user's interface and judges each case; the short form of the
 //! soak migrates a function under traffic, with cancels and faults, and compares all memory; random
-//! calls are compared with a model.
+//! calls are compared with a model, and must not disturb the migration of another function.
 
 mod check;
+mod isolation;
 mod script;
 
 use anyhow::{ensure, Result};
@@ -63,6 +64,14 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     tally.check(
         "whole: random calls see a broken NIC",
         fuzz::short(bed, "whole-fuzz-broken", Some("state-bit-flip=1")),
+    );
+    tally.check(
+        "whole-isolation: random calls disturb no other function",
+        isolation::good(bed, "whole-isolation"),
+    );
+    tally.check(
+        "whole: a lossy NIC is seen beside random calls",
+        isolation::broken(bed, "whole-isolation-broken"),
     );
     check::all(bed, "whole", "", tally)
 }
