@@ -133,7 +133,7 @@ fn guestless(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) ->
         only: context.only,
         alone: ALONE,
         log: &context.logs.join("tests-without-guests.log"),
-        width: width::width(),
+        width: width::boxes(),
     };
     run.all(&programs, tally)
 }

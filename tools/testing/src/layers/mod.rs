@@ -3,6 +3,7 @@
 //! The layers of `make test`, from cheap to dear. What cannot run counts as
 //! failed, with the reason; nothing is skipped silently.
 
+mod abreast;
 mod bench;
 mod cargo;
 mod examples;

@@ -10,8 +10,10 @@ use std::{path::Path, time::Duration};
 use anyhow::{ensure, Result};
 
 use super::{
+    abreast::{self, Job},
     kunit,
     tally::{Context, Tally},
+    width,
 };
 use crate::{
     artefacts::native::{Flavour, Native},
@@ -111,17 +113,20 @@ const SUBTLE_WRONGS: &[&str] = &[
 
 /// The runs on the plain kernel.
 pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
-    let native = context.workshop.native(Flavour::Plain)?;
-    controls(context, &native, WRONGS, tally)?;
-    let script = [LOAD, UNLOAD].concat();
-    suites(context, &native, "native", &script, tally)?;
-    Ok(())
+    let native = &context.workshop.native(Flavour::Plain)?;
+    let mut jobs = controls(context, native, WRONGS);
+    jobs.push(Job::new("native", |tally| {
+        let script = [LOAD, UNLOAD].concat();
+        suites(context, native, "native", &script, tally).map(drop)
+    }));
+    abreast(jobs, tally)
 }
 
 /// The runs on the kernel that checks itself.
 pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     let native = context.workshop.native(Flavour::Debug)?;
-    controls(context, &native, &[WRONGS, SUBTLE_WRONGS].concat(), tally)?;
+    let wrongs = [WRONGS, SUBTLE_WRONGS].concat();
+    abreast(controls(context, &native, &wrongs), tally)?;
     let script = [LOAD, UNLOAD, FIND_LEAKS].concat();
     suites(context, &native, "native-debug", &script, tally)?;
     let script = [LOAD, STARVE, UNLOAD, FIND_LEAKS].concat();
@@ -134,7 +139,7 @@ pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
 /// patches change in headers.
 pub(super) fn run_upstream(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     let native = context.workshop.native(Flavour::Upstream)?;
-    controls(context, &native, WRONGS, tally)?;
+    abreast(controls(context, &native, WRONGS), tally)?;
     let script = [LOAD, UNPINNED, UNLOAD].concat();
     let log = suites(context, &native, "native-upstream", &script, tally)?;
     tally.check("native-upstream: reports failed", unpinned(&log));
@@ -187,32 +192,34 @@ fn one(
     run.run()
 }
 
+/// Runs them side by side.
+fn abreast(jobs: Vec<Job<'_>>, tally: &mut Tally) -> Result<()> {
+    abreast::run(jobs, width::kernels(), tally, |line| println!("{line}"))
+}
+
 /// Each wrong has to be seen, and the module that does none has to pass.
-fn controls(
-    context: &Context<'_>,
-    native: &Native,
-    wrongs: &[&str],
-    tally: &mut Tally,
-) -> Result<()> {
-    for wrong in [&["nothing"], wrongs].concat() {
+fn controls<'a>(
+    context: &'a Context<'_>,
+    native: &'a Native,
+    wrongs: &[&'static str],
+) -> Vec<Job<'a>> {
+    let control = |wrong: &'static str| {
         let name = format!("{}-control-{wrong}", native.machine.name);
-        let load = format!("insmod /module.ko wrong={wrong} || fail insmod\nrmmod dlr_control\n");
-        let script = match wrong {
-            "leak" => load + FIND_LEAKS,
-            _ => load,
-        };
-        let log = one(context, native, &native.control, &name, &script)?;
-        let verdict = || -> Result<()> {
-            ensure!(
-                is_red(&log) == (wrong != "nothing"),
-                "the bed is {} for it",
-                if is_red(&log) { "red" } else { "green" }
-            );
+        Job::one(name, "as red as it has to be", move |name| {
+            let load =
+                format!("insmod /module.ko wrong={wrong} || fail insmod\nrmmod dlr_control\n");
+            let script = match wrong {
+                "leak" => load + FIND_LEAKS,
+                _ => load,
+            };
+            let red = is_red(&one(context, native, &native.control, name, &script)?);
+            let color = if red { "red" } else { "green" };
+            ensure!(red == (wrong != "nothing"), "the bed is {color} for it");
             Ok(())
-        };
-        tally.check(&name, verdict());
-    }
-    Ok(())
+        })
+    };
+    let nothing = std::iter::once("nothing");
+    nothing.chain(wrongs.iter().copied()).map(control).collect()
 }
 
 /// Whether a run of the control module would have failed this layer.

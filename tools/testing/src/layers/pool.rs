@@ -4,13 +4,10 @@
 //! time for deadlines, so that a second one costs little.
 
 use std::{
-    collections::VecDeque,
     fs::File,
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{mpsc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +15,7 @@ use anyhow::{bail, Context, Result};
 use serde_json::Value;
 
 use super::{
+    abreast,
     results::{count, NO_BACKTRACE},
     tally::Tally,
 };
@@ -102,47 +100,30 @@ impl Run<'_> {
         let (alone, together): (Vec<_>, Vec<_>) = tests
             .into_iter()
             .partition(|test| self.alone.contains(&test.name.as_str()));
-        self.side_by_side(together.into(), self.width, &mut log, tally)?;
-        self.side_by_side(alone.into(), 1, &mut log, tally)
+        self.side_by_side(together, self.width, &mut log, tally)?;
+        self.side_by_side(alone, 1, &mut log, tally)
     }
 
     fn side_by_side(
         &self,
-        tests: VecDeque<Test>,
+        tests: Vec<Test>,
         width: usize,
         log: &mut File,
         tally: &mut Tally,
     ) -> Result<()> {
-        let queue = Mutex::new(tests);
-        let next = || {
-            queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front()
-        };
-        let (sender, results) = mpsc::channel();
-        thread::scope(|scope| {
-            for _ in 0..width {
-                let (sender, next) = (sender.clone(), &next);
-                scope.spawn(move || {
-                    while let Some(test) = next() {
-                        // The receiver is gone only if the log cannot be written.
-                        if sender.send(self.survive(&test)).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            drop(sender);
-            for done in results {
+        abreast::each(
+            tests,
+            width,
+            |test| self.survive(&test),
+            |_, done| {
                 let done = done?;
                 let text = report(&done);
                 print!("{text}");
                 log.write_all(text.as_bytes())?;
                 tally.add(judge(&done));
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
     }
 
     fn command(&self, program: &Program, arguments: &[&str]) -> Command {

@@ -1,24 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! How many boxes run at a time.
+//! How many boxes, or native kernels, run at a time.
 
 use std::{fs, thread};
 
 /// MiB of free memory that one more box at a time wants: its own and that of its QEMU and NIC.
 const MEMORY_OF_A_BOX: u64 = 3072;
 
-/// More boxes than this have not been tried.
+/// The same for a native kernel: `mem=` of its command line, and its NIC.
+const MEMORY_OF_A_KERNEL: u64 = 1024;
+
+/// More than this have not been tried.
 const MOST: usize = 4;
 
 /// How many boxes there may be at a time.
-pub(super) fn width() -> usize {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    width_of(cpus, available_mib(&meminfo))
+pub(super) fn boxes() -> usize {
+    here(MEMORY_OF_A_BOX)
 }
 
-fn width_of(cpus: usize, available_mib: u64) -> usize {
-    let by_memory = usize::try_from(available_mib / MEMORY_OF_A_BOX).unwrap_or(MOST);
+/// How many native kernels there may be at a time. Each keeps one processor busy.
+pub(super) fn kernels() -> usize {
+    here(MEMORY_OF_A_KERNEL)
+}
+
+/// On this machine, now, if each wants so many MiB.
+fn here(each: u64) -> usize {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    width(cpus, available_mib(&meminfo), each)
+}
+
+fn width(cpus: usize, available_mib: u64, each: u64) -> usize {
+    let by_memory = usize::try_from(available_mib / each).unwrap_or(MOST);
     cpus.min(by_memory).clamp(1, MOST)
 }
 
@@ -37,11 +50,13 @@ mod tests {
 
     #[test]
     fn as_many_at_a_time_as_there_is_room_for() {
-        assert_eq!(width_of(1, 64 << 10), 1);
-        assert_eq!(width_of(2, 64 << 10), 2);
-        assert_eq!(width_of(64, 64 << 10), MOST);
-        assert_eq!(width_of(2, 5 << 10), 1);
-        assert_eq!(width_of(2, 0), 1);
+        let boxes = |cpus, mib| width(cpus, mib, MEMORY_OF_A_BOX);
+        assert_eq!(boxes(1, 64 << 10), 1);
+        assert_eq!(boxes(2, 64 << 10), 2);
+        assert_eq!(boxes(64, 64 << 10), MOST);
+        assert_eq!(boxes(2, 5 << 10), 1);
+        assert_eq!(boxes(2, 0), 1);
+        assert_eq!(width(2, 5 << 10, MEMORY_OF_A_KERNEL), 2);
         assert_eq!(
             available_mib("MemTotal: 5 kB\nMemAvailable:    4194304 kB\n"),
             4096

@@ -12,7 +12,11 @@ mod script;
 use anyhow::{ensure, Result};
 
 use self::script::{load, quiet, UNLOAD};
-use super::tally::{Context, Tally};
+use super::{
+    abreast::{self, Job},
+    tally::{Context, Tally},
+    width,
+};
 use crate::{
     artefacts::native::Flavour,
     fuzz,
@@ -44,36 +48,36 @@ const NARROW: &str = "--iova-bits=32";
 const SOAKED: u32 = 24;
 const LOSSY: u32 = 6;
 
-/// The runs on the plain kernel.
+/// The runs on the plain kernel, the longest first. None depends on another one.
 pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     let bed = &Bed::open(context.workshop, Flavour::Plain)?;
-    tally.check(
-        "whole: a broken NIC is seen",
-        check::broken(bed, "whole-broken"),
-    );
-    tally.check("whole: a lossy NIC is seen", lossy(bed, "whole-lossy"));
-    tally.check(
-        "whole: REPORTs within a granule",
-        pieces(bed, "whole-pieces"),
-    );
-    soaked(bed, "whole-soak", tally)?;
-    tally.check(
-        "whole-fuzz: random calls",
-        fuzz::short(bed, "whole-fuzz", None),
-    );
-    tally.check(
-        "whole: random calls see a broken NIC",
-        fuzz::short(bed, "whole-fuzz-broken", Some("state-bit-flip=1")),
-    );
-    tally.check(
-        "whole-isolation: random calls disturb no other function",
-        isolation::good(bed, "whole-isolation"),
-    );
-    tally.check(
-        "whole: a lossy NIC is seen beside random calls",
-        isolation::broken(bed, "whole-isolation-broken"),
-    );
-    check::all(bed, "whole", "", tally)
+    let fuzz = |name: &str, sabotage| fuzz::short(bed, name, sabotage);
+    let jobs = vec![
+        Job::new("whole-soak", |tally| soaked(bed, "whole-soak", tally)),
+        Job::new("whole", |tally| check::all(bed, "whole", "", tally)),
+        Job::one("whole-pieces", "REPORTs within a granule", |name| {
+            pieces(bed, name)
+        }),
+        Job::one("whole-fuzz", "random calls", |name| fuzz(name, None)),
+        Job::one(
+            "whole-isolation",
+            "random calls disturb no other function",
+            |name| isolation::good(bed, name),
+        ),
+        Job::one("whole-lossy", "a lossy NIC is seen", |name| {
+            lossy(bed, name)
+        }),
+        Job::one("whole-isolation-broken", "a lossy NIC is seen", |name| {
+            isolation::broken(bed, name)
+        }),
+        Job::one("whole-fuzz-broken", "a broken NIC is seen", |name| {
+            fuzz(name, Some("state-bit-flip=1"))
+        }),
+        Job::one("whole-broken", "a broken NIC is seen", |name| {
+            check::broken(bed, name)
+        }),
+    ];
+    abreast::run(jobs, width::kernels(), tally, |line| println!("{line}"))
 }
 
 /// The run on the kernel that checks itself.
