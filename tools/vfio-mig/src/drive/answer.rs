@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{bail, Context};
 use serde_json::Value;
 
-use super::protocol::{Failure, Found};
+use super::reply::{Failure, Found};
 
 /// What comes of a call.
 pub(super) type Outcome = Result<Found, Failure>;

@@ -10,7 +10,7 @@ use vm_memory::{bitmap::AtomicBitmap, mmap::MmapRegion, Bytes, VolatileMemory};
 
 use super::{
     answer::{found, lock, unhex, Outcome},
-    protocol::Found,
+    reply::Found,
 };
 use crate::{device::Device, sys::DmaMapping};
 

@@ -17,7 +17,8 @@ use anyhow::{Context, Result};
 use serde_json::{json, Map};
 
 use super::{
-    protocol::{Answer, Call, Request},
+    protocol::{Call, Request},
+    reply::Answer,
     session::Session,
 };
 

@@ -3,11 +3,15 @@
 //! A device and its data files, call by call. Every call may run beside every other: nothing
 //! is locked while the kernel works.
 
+mod elsewhere;
+mod files;
+mod report;
+
 use std::{
     collections::HashMap,
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,13 +20,16 @@ use anyhow::{anyhow, Context};
 use serde_json::{json, Value};
 use vfio_bindings::bindings::vfio as vb;
 
+use self::elsewhere::descriptor_of;
 use super::{
-    answer::{found, lock, unhex, Outcome},
-    protocol::{Call, Failure, Found, Source},
-    region, waiting,
+    answer::{found, lock, Outcome},
+    protocol::Call,
+    region,
+    reply::Found,
+    stream::write,
+    waiting,
 };
 use crate::{
-    bitmap::DirtyBitmap,
     device::{Backend, Device, Direction},
     discover::Sysfs,
     session::Migratable,
@@ -246,55 +253,6 @@ impl Session {
         ])
     }
 
-    fn report(
-        &self,
-        range: (u64, u64),
-        page_size: u64,
-        held: bool,
-        of: Option<(i32, i32)>,
-    ) -> Outcome {
-        let other = of.map(|(process, number)| descriptor_of(process, number));
-        let other = other.transpose()?;
-        let own = self.device();
-        let fd = match &other {
-            Some(other) => other.as_fd(),
-            None => own.as_ref().map_err(|e| anyhow!("{e:#}"))?.fd(),
-        };
-        let mut bitmap = DirtyBitmap::new(range.1.div_ceil(page_size.max(1)));
-        if held {
-            let memory = Arc::new(HeldBitmap::new(bitmap.words().len())?);
-            lock(&self.held).push(Arc::clone(&memory));
-            sys::log_report_held(fd, range, page_size, &memory)?;
-            bitmap.merge(&memory.words()?);
-        } else {
-            sys::log_report(fd, range.0, range.1, page_size, bitmap.words_mut())?;
-        }
-        Ok(found([
-            ("dirty", bitmap.count().into()),
-            ("pages", bitmap.pages().into()),
-        ]))
-    }
-
-    fn report_pages(&self, pages: &[u64], page_size: u64) -> Outcome {
-        let device = self.device()?;
-        let mut dirty = 0u64;
-        for (n, page) in pages.iter().enumerate() {
-            let mut bitmap = DirtyBitmap::new(1);
-            let iova = page.saturating_mul(page_size);
-            sys::log_report(device.fd(), iova, page_size, page_size, bitmap.words_mut()).map_err(
-                |cause| Failure {
-                    cause: cause.into(),
-                    found: found([("dirty", dirty.into()), ("pages", n.into())]),
-                },
-            )?;
-            dirty += bitmap.count();
-        }
-        Ok(found([
-            ("dirty", dirty.into()),
-            ("pages", pages.len().into()),
-        ]))
-    }
-
     fn set(&self, state: u32, of: Option<(i32, i32)>) -> Outcome {
         let file = match of {
             Some((process, number)) => {
@@ -308,137 +266,5 @@ impl Session {
         let mut files = lock(&self.files);
         files.push(Some(Arc::new(file)));
         Ok(found([("file", (files.len() - 1).into())]))
-    }
-
-    /// A data file and its number; the latest one without a number.
-    fn file(&self, number: Option<usize>) -> anyhow::Result<(usize, Arc<File>)> {
-        let files = lock(&self.files);
-        let number = number
-            .or(files.len().checked_sub(1))
-            .context("there was no data file yet")?;
-        let file = files.get(number).cloned().flatten();
-        Ok((
-            number,
-            file.with_context(|| format!("there is no data file {number}"))?,
-        ))
-    }
-
-    fn read(
-        &self,
-        bytes: Option<usize>,
-        piece: usize,
-        save: Option<&str>,
-        file: Option<usize>,
-    ) -> Outcome {
-        let (_, file) = self.file(file)?;
-        let mut data = Vec::new();
-        let ended = read(&file, bytes, piece, &mut data);
-        let mut found = found([
-            ("bytes", data.len().into()),
-            ("crc32c", crc32c::crc32c(&data).into()),
-        ]);
-        if let Some(name) = save {
-            let mut saved = lock(&self.saved);
-            saved.entry(name.to_owned()).or_default().extend(data);
-        }
-        match ended {
-            Ok(end) => {
-                found.insert("end".into(), end.into());
-                Ok(found)
-            }
-            Err(error) => Err(Failure {
-                cause: error.into(),
-                found,
-            }),
-        }
-    }
-
-    fn source(
-        &self,
-        source: &Source,
-        from: usize,
-        bytes: Option<usize>,
-    ) -> anyhow::Result<Vec<u8>> {
-        let all = match source {
-            Source::Hex(digits) => unhex(digits)?,
-            Source::Saved(name) => {
-                let saved = lock(&self.saved);
-                let image = saved.get(name);
-                image
-                    .with_context(|| format!("nothing is saved as `{name}`"))?
-                    .clone()
-            }
-        };
-        let end = bytes.map_or(all.len(), |n| from.saturating_add(n));
-        let part = all.get(from..end);
-        part.map(<[u8]>::to_vec)
-            .with_context(|| format!("there are only {} bytes", all.len()))
-    }
-}
-
-/// A file that another process has open.
-fn descriptor_of(process: i32, number: i32) -> io::Result<OwnedFd> {
-    use rustix::process::{pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags};
-    let process = Pid::from_raw(process).ok_or(io::ErrorKind::InvalidInput)?;
-    let process = pidfd_open(process, PidfdFlags::empty())?;
-    Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
-}
-
-/// Reads until `bytes` are there (`false`) or the file ends (`true`).
-fn read(file: &File, bytes: Option<usize>, piece: usize, data: &mut Vec<u8>) -> io::Result<bool> {
-    let mut buffer = vec![0; piece.clamp(1, 64 << 20)];
-    loop {
-        let want = bytes.map_or(buffer.len(), |n| (n - data.len()).min(buffer.len()));
-        let Some(room) = buffer.get_mut(..want).filter(|room| !room.is_empty()) else {
-            return Ok(false);
-        };
-        let n = sys::read(file, room)?;
-        if n == 0 {
-            return Ok(true);
-        }
-        data.extend(room.iter().take(n));
-    }
-}
-
-fn write(file: &File, data: &[u8], piece: usize) -> Outcome {
-    let mut done = 0;
-    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-        let now = rest.get(..piece.max(1)).unwrap_or(rest);
-        match sys::write(file, now) {
-            Ok(n) => done += n,
-            Err(error) => {
-                return Err(Failure {
-                    cause: error.into(),
-                    found: found([("bytes", done.into())]),
-                })
-            }
-        }
-    }
-    Ok(found([("bytes", done.into())]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn reads_go_to_the_count_or_to_the_end() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"0123456789").unwrap();
-        let at = |n| {
-            use std::io::Seek;
-            (&file).seek(io::SeekFrom::Start(n)).unwrap();
-        };
-        let mut data = Vec::new();
-        at(0);
-        assert!(!read(&file, Some(7), 3, &mut data).unwrap());
-        assert_eq!(data, b"0123456");
-        data.clear();
-        at(0);
-        assert!(read(&file, None, 4, &mut data).unwrap());
-        assert_eq!(data, b"0123456789");
-        data.clear();
-        assert!(read(&file, Some(1), 4, &mut data).unwrap());
     }
 }
