@@ -7,8 +7,10 @@
 //! | --- | --- |
 //! | [`layout`] | where the records of a stream begin and end |
 //! | [`damage`] | damaged copies of a stream |
+//! | [`reframe`] | those that only a driver's own framing can express |
 //! | [`load`] | loading a stream into a device, and what came of it |
 
 pub mod damage;
 pub mod layout;
 pub mod load;
+pub mod reframe;

@@ -2,14 +2,26 @@
 
 //! Calls that are wrong on purpose, or change nothing: what the kernel has to answer, and how they
 //! are made. Which errno comes is decided by the arguments, at most by whether the log is on.
+//!
+//! `tables` has the arguments, `on_file` the calls on data files, `wanted` what may come.
 
-use std::{fs::File, os::fd::BorrowedFd};
+mod on_file;
+mod tables;
+mod wanted;
+
+use std::os::fd::BorrowedFd;
 
 use rand::{rngs::SmallRng, seq::IndexedRandom, Rng};
-use rustix::{fs::SeekFrom, io::Errno};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use vfio_bindings::bindings::vfio as vb;
 
+pub use self::on_file::OnFile;
+pub(super) use self::tables::ODD_REPORTS;
+use self::{
+    tables::{at, K4, M1, ODD_STARTS, REPORTS, STARTS},
+    wanted::{only, Wanted},
+};
 use super::has::Has;
 use crate::{
     check::walk::subject::{answer, Answer},
@@ -20,10 +32,6 @@ const GET: u32 = vb::VFIO_DEVICE_FEATURE_GET;
 const SET: u32 = vb::VFIO_DEVICE_FEATURE_SET;
 const PROBE: u32 = vb::VFIO_DEVICE_FEATURE_PROBE;
 
-const K4: u64 = 4096;
-const M1: u64 = 1 << 20;
-const G1: u64 = 1 << 30;
-
 /// Features, and the ways that they have.
 const FEATURES: [(u32, u32); 7] = [
     (vb::VFIO_DEVICE_FEATURE_MIGRATION, GET),
@@ -33,62 +41,6 @@ const FEATURES: [(u32, u32); 7] = [
     (vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_START, SET),
     (vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, SET),
     (vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, GET),
-];
-
-/// Ranges of a log: IOVA and bytes.
-type Ranges = &'static [(u64, u64)];
-
-/// START that the core refuses: page size, ranges, errno.
-const STARTS: [(u64, Ranges, Errno); 10] = [
-    (K4, &[], Errno::INVAL),
-    (K4, &[(M1 + 1, K4)], Errno::INVAL),
-    (K4, &[(M1, K4 + 512)], Errno::INVAL),
-    (2 * M1, &[(M1, 2 * M1)], Errno::INVAL),
-    (K4, &[(M1, M1), (M1, M1)], Errno::INVAL),
-    (K4, &[(M1, M1), (2 * M1 - K4, M1)], Errno::INVAL),
-    (K4, &[(M1, G1), (4 * G1, K4), (G1, K4)], Errno::INVAL),
-    (0, &[(0, K4)], Errno::INVAL),
-    (K4, &[(0u64.wrapping_sub(K4), K4)], Errno::OVERFLOW),
-    (K4, &[(M1, 0u64.wrapping_sub(M1))], Errno::OVERFLOW),
-];
-
-/// START that a device may take or not. It is stopped at once.
-const ODD_STARTS: [(u64, Ranges); 8] = [
-    (K4, &[(1 << 62, G1)]),
-    (K4, &[(M1, 0)]),
-    (K4, &[(0, 0)]),
-    (3, &[(48 * G1, 3 * G1)]),
-    (1 << 11, &[(48 * G1, 3 * G1)]),
-    (G1, &[(0, 4 * G1)]),
-    (K4, &[(0, 1 << 47)]),
-    (
-        2 * M1,
-        &[(2 * M1, 2 * M1), (8 * M1, 2 * M1), (64 * G1, 512 * G1)],
-    ),
-];
-
-/// REPORT that the core refuses: argsz, range, page size, errno.
-const REPORTS: [(u32, (u64, u64), u64, Errno); 8] = [
-    (8, (M1, M1), K4, Errno::INVAL),
-    (39, (M1, M1), K4, Errno::INVAL),
-    (40, (M1, M1), 0, Errno::INVAL),
-    (40, (M1, M1), 2048, Errno::INVAL),
-    (40, (M1, M1), 3 * K4, Errno::INVAL),
-    (40, (0u64.wrapping_sub(K4), 2 * K4), K4, Errno::OVERFLOW),
-    (40, (K4, 0u64.wrapping_sub(K4)), K4, Errno::OVERFLOW),
-    (40, (M1, 0), K4, Errno::INVAL),
-];
-
-/// REPORT of what START did not name, or partly: range and page size.
-pub(super) const ODD_REPORTS: [((u64, u64), u64); 8] = [
-    ((0, M1), K4),
-    ((G1 + K4, 3 * K4), K4),
-    ((G1 - K4, 2 * K4), K4),
-    ((G1 + 1, K4 - 1), K4),
-    ((G1, M1), 16 * K4),
-    ((4 * G1 + 17 * K4, 200 * M1), 2 * M1),
-    ((1 << 50, M1), K4),
-    ((G1 + 5 * K4, 64 * M1 + K4), 1 << 31),
 ];
 
 /// A call on the device.
@@ -122,49 +74,6 @@ pub enum Wrong {
     StartLost,
     /// One of [`REPORTS`].
     Report(u8),
-}
-
-/// What may come.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) success: bool,
-    pub(super) errnos: &'static [Errno],
-}
-
-impl Wanted {
-    const SUCCESS: Self = Self {
-        success: true,
-        errnos: &[],
-    };
-    const INVAL: Self = Self::only(&[Errno::INVAL]);
-
-    const fn only(errnos: &'static [Errno]) -> Self {
-        Self {
-            success: false,
-            errnos,
-        }
-    }
-
-    /// Is it what came?
-    pub(super) fn is(&self, answer: Answer<()>) -> bool {
-        match answer {
-            Ok(()) => self.success,
-            Err(errno) => self.errnos.contains(&errno),
-        }
-    }
-}
-
-/// One errno as a slice that lives for ever.
-fn only(errno: Errno) -> Wanted {
-    match errno {
-        Errno::OVERFLOW => Wanted::only(&[Errno::OVERFLOW]),
-        _ => Wanted::INVAL,
-    }
-}
-
-fn at<T: Copy>(list: &[T], number: u8) -> Option<T> {
-    list.get(usize::from(number).checked_rem(list.len())?)
-        .copied()
 }
 
 impl Wrong {
@@ -301,70 +210,6 @@ fn probe(index: u32, ways: u32, has: &Has) -> Wanted {
         4.. if !has.logging => Wanted::only(&[Errno::NOTTY]),
         _ if ways & !had == 0 => Wanted::SUCCESS,
         _ => Wanted::INVAL,
-    }
-}
-
-/// A call on a data file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnFile {
-    /// read() of 0 bytes.
-    ReadNone,
-    /// write() of 0 bytes.
-    WriteNone,
-    /// An ioctl of VFIO by its number, with an address without memory.
-    Ioctl(u32),
-    /// PRECOPY_INFO with this `argsz`.
-    Precopy(u32),
-    /// lseek().
-    Seek,
-    /// pread().
-    ReadAt,
-}
-
-impl OnFile {
-    pub(super) fn draw(rng: &mut SmallRng) -> Self {
-        match rng.random_range(0..7) {
-            0 => Self::ReadNone,
-            1 => Self::WriteNone,
-            2 => Self::Ioctl(rng.random_range(0..32)),
-            3 => Self::Ioctl(21),
-            4 => Self::Precopy(rng.random_range(0..24)),
-            5 => Self::Seek,
-            _ => Self::ReadAt,
-        }
-    }
-
-    /// What may come from a file of RESUMING or of saving, whose session may have ended.
-    pub(super) fn wanted(self, resuming: bool, alive: bool) -> Wanted {
-        match (self, resuming) {
-            (Self::ReadNone, true) | (Self::WriteNone, false) => Wanted::only(&[Errno::BADF]),
-            (Self::ReadNone | Self::WriteNone, _) => Wanted {
-                success: true,
-                errnos: if alive { &[] } else { &[Errno::NODEV] },
-            },
-            (Self::Ioctl(21), false) => Wanted::only(&[Errno::FAULT, Errno::INVAL, Errno::NODEV]),
-            (Self::Ioctl(_), _) | (Self::Precopy(_), true) => Wanted::only(&[Errno::NOTTY]),
-            (Self::Precopy(_), false) => Wanted::only(&[Errno::INVAL, Errno::NODEV]),
-            (Self::Seek | Self::ReadAt, _) => Wanted::only(&[Errno::SPIPE, Errno::BADF]),
-        }
-    }
-
-    /// Makes the call.
-    pub(super) fn call(self, file: &File) -> Answer<()> {
-        match self {
-            Self::ReadNone => rustix::io::read(file, &mut [0u8; 0]).map(drop),
-            Self::WriteNone => rustix::io::write(file, &[]).map(drop),
-            Self::Ioctl(nr) => answer(sys::data_ioctl_nowhere(file, nr)),
-            Self::Precopy(argsz) => {
-                let mut info = vb::vfio_precopy_info {
-                    argsz,
-                    ..Default::default()
-                };
-                answer(sys::precopy_info_raw(file, &mut info))
-            }
-            Self::Seek => rustix::fs::seek(file, SeekFrom::Current(0)).map(drop),
-            Self::ReadAt => rustix::io::pread(file, &mut [0u8; 16], 0).map(drop),
-        }
     }
 }
 
