@@ -2,12 +2,10 @@
 
 //! An open VFIO device.
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    os::fd::BorrowedFd,
-    sync::Arc,
-};
+mod dirty_log;
+mod migration;
+
+use std::{io, os::fd::BorrowedFd, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -20,15 +18,14 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
     advice::{self, Facts},
-    bitmap::DirtyBitmap,
     discover::Sysfs,
     node::Node,
     noiommu::{self, Translation},
-    range::IovaRange,
-    session::{DataFile, Migratable, PrecopyInfo},
-    state::{MigrationFlags, State},
+    state::MigrationFlags,
     sys,
 };
+
+pub use self::{dirty_log::DirtyLog, migration::Data};
 
 /// How to reach a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -176,22 +173,6 @@ impl Device {
             && self.probe(Direction::Get, vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)
     }
 
-    /// Starts DMA logging. It stops when the answer is dropped.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's errno.
-    pub fn log_start(&self, page_size: u64, ranges: &[IovaRange]) -> io::Result<DirtyLog<'_>> {
-        log::debug!("{}: DMA_LOGGING_START", self.node.name);
-        let pairs: Vec<(u64, u64)> = ranges.iter().map(|r| (r.iova, r.length)).collect();
-        let granule = sys::log_start(self.fd(), page_size, &pairs)?;
-        Ok(DirtyLog {
-            device: self,
-            granule,
-            started: true,
-        })
-    }
-
     /// Maps `memory` at `iova` of the device's address space, for as long as the answer lives.
     ///
     /// # Errors
@@ -262,122 +243,6 @@ impl Device {
         match rustix::io::pwrite(self.fd(), data, at)? {
             n if n == data.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
-        }
-    }
-}
-
-impl Migratable for Device {
-    type Data = Data;
-
-    fn flags(&self) -> MigrationFlags {
-        self.flags.unwrap_or_default()
-    }
-
-    fn state(&self) -> io::Result<State> {
-        let payload = self.feature(Direction::Get, vb::VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, 8)?;
-        State::try_from(payload[0] as u32).map_err(|n| {
-            io::Error::other(format!("the device is in state {n}, unknown to the uAPI"))
-        })
-    }
-
-    fn set_state(&self, state: State) -> io::Result<Option<Data>> {
-        log::debug!("{}: SET {state}", self.node.name);
-        Ok(sys::set_state(self.fd(), state as u32)?.map(Data))
-    }
-
-    fn data_size(&self) -> io::Result<u64> {
-        Ok(self.feature(Direction::Get, vb::VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, 8)?[0])
-    }
-
-    fn reset(&self) -> io::Result<()> {
-        sys::reset(self.fd())
-    }
-}
-
-/// The data file of a session.
-pub struct Data(File);
-
-impl Read for Data {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
-    }
-}
-
-impl Write for Data {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl DataFile for Data {
-    fn precopy_info(&self) -> io::Result<PrecopyInfo> {
-        let info = sys::precopy_info(&self.0)?;
-        Ok(PrecopyInfo {
-            initial_bytes: info.initial_bytes,
-            dirty_bytes: info.dirty_bytes,
-            reinit: info.flags & vb::VFIO_PRECOPY_INFO_REINIT != 0,
-        })
-    }
-}
-
-/// A running DMA log; dropping it stops it.
-pub struct DirtyLog<'a> {
-    device: &'a Device,
-    granule: u64,
-    started: bool,
-}
-
-impl DirtyLog<'_> {
-    /// Bytes per page of the log, as the device chose.
-    pub fn granule(&self) -> u64 {
-        self.granule
-    }
-
-    /// Pages of `range`, of `page_size` bytes each, that the device wrote since they were last
-    /// reported.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's errno; the log is then useless and every page has to count as dirty.
-    pub fn report(&self, range: IovaRange, page_size: u64) -> io::Result<DirtyBitmap> {
-        let mut bitmap = DirtyBitmap::new(range.length.div_ceil(page_size.max(1)));
-        sys::log_report(
-            self.device.fd(),
-            range.iova,
-            range.length,
-            page_size,
-            bitmap.words_mut(),
-        )?;
-        Ok(bitmap)
-    }
-
-    /// Stops it.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's errno.
-    pub fn stop(mut self) -> io::Result<()> {
-        self.stop_now()
-    }
-
-    fn stop_now(&mut self) -> io::Result<()> {
-        if !std::mem::replace(&mut self.started, false) {
-            return Ok(());
-        }
-        log::debug!("{}: DMA_LOGGING_STOP", self.device.node.name);
-        let index = vb::VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP;
-        self.device.feature(Direction::Set, index, 0).map(drop)
-    }
-}
-
-impl Drop for DirtyLog<'_> {
-    fn drop(&mut self) {
-        if let Err(e) = self.stop_now() {
-            log::warn!("{}: cannot stop DMA logging: {e}", self.device.node.name);
         }
     }
 }
