@@ -14,7 +14,7 @@
 //!
 //! The files are the driver's, not copies of their ideas: `build.rs` takes their code as it is.
 //! Each check also runs on copies of its file with one bug, and has to fail there. What the files
-//! use of the kernel crate is in `stub.rs`.
+//! use of the kernel crate is in `stub/`.
 //!
 //! Not covered: code under a lock that is no lock itself (the slots of commands, the log), and
 //! everything that needs a device.
