@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use super::{
     module::{self, Project},
     native::{ensure_native, Flavour, Machine, Native},
-    rootfs, upstream, Workshop,
+    rootfs, upstream,
+    workshop::Workshop,
 };
 
 impl Workshop {
