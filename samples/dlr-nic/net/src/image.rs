@@ -6,126 +6,14 @@
 //! verified or not there. What belongs to the place and not to the guest stays behind: the cable,
 //! counters, bus mastering, the eventfds of interrupts.
 
+mod layout;
+
 use dlr_core::LoadError;
 use virtio_queue::QueueT;
-use zerocopy::{
-    little_endian::{U16, U32, U64},
-    FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout,
-};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::{
-    device::Device,
-    filter::{Filter, Mac, TABLE},
-    regs::*,
-    ring::NetQueue,
-    window::Window,
-};
-
-const MAGIC: [u8; 4] = *b"DLRN";
-/// Version that is written. It is the version of the state stream, too, so that an image that is
-/// too new is refused with the first bytes of a stream and not in the downtime: what is offered
-/// to drivers, and what a function has to remember of it, changes with this number only.
-const VERSION: u16 = 2;
-/// Oldest version that is loaded: without [`More`].
-const OLDEST: u16 = 1;
-
-const PROMISCUOUS: u8 = 1;
-const ALL_MULTICAST: u8 = 2;
-const UNICAST_OVERFLOW: u8 = 4;
-const MULTICAST_OVERFLOW: u8 = 8;
-
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct QueueImage {
-    desc: U64,
-    avail: U64,
-    used: U64,
-    size: U16,
-    vector: U16,
-    enabled: U16,
-    next_avail: U16,
-    next_used: U16,
-    signalled: U16,
-    reserved: U32,
-}
-
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct Image {
-    base: Base,
-    more: More,
-    /// CRC-32C of everything before.
-    crc: U32,
-}
-
-/// What both versions have.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct Base {
-    magic: [u8; 4],
-    version: U16,
-    queue_count: U16,
-    size: U32,
-    driver_features: U64,
-    device_feature_select: U32,
-    driver_feature_select: U32,
-    status: u8,
-    generation: u8,
-    isr: u8,
-    mode: u8,
-    config_vector: U16,
-    queue_select: U16,
-    mac: Mac,
-    reserved: [u8; 2],
-    queues: [QueueImage; QUEUES],
-    unicast_count: U16,
-    multicast_count: U16,
-    unicast: [Mac; TABLE],
-    multicast: [Mac; TABLE],
-}
-
-/// What version 2 has in addition.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct More {
-    /// The address that a reset of the driver brings back.
-    permanent: Mac,
-    /// The link as the driver saw it last.
-    link: u8,
-    window_bar: u8,
-    guest_offloads: U64,
-    window_offset: U32,
-    window_length: U32,
-    reserved: [u8; 8],
-}
-
-/// What a driver may have negotiated with a function that writes this version.
-fn offered(version: u16) -> u64 {
-    match version {
-        OLDEST => FEATURES & !F_CTRL_GUEST_OFFLOADS,
-        _ => FEATURES,
-    }
-}
-
-/// Splits off the checksum and verifies it.
-fn checked(bytes: &[u8]) -> Result<&[u8], LoadError> {
-    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| corrupt("length"))?;
-    check(u32::from_le_bytes(*crc) == crc32c::crc32c(body), "checksum")?;
-    Ok(body)
-}
-
-fn corrupt(why: impl Into<String>) -> LoadError {
-    LoadError::Corrupt(why.into())
-}
-
-/// Verifies that `ok`, or says what is wrong.
-fn check(ok: bool, why: &str) -> Result<(), LoadError> {
-    if ok {
-        Ok(())
-    } else {
-        Err(corrupt(why))
-    }
-}
+use self::layout::*;
+use crate::{device::Device, filter::Filter, regs::*, ring::NetQueue, window::Window};
 
 impl NetQueue {
     fn save(&self) -> QueueImage {
@@ -178,24 +66,6 @@ impl NetQueue {
         check(outstanding <= size, "indices of a queue")?;
         Ok(queue)
     }
-}
-
-fn vector_ok(vector: u16) -> bool {
-    vector < VECTORS || vector == NO_VECTOR
-}
-
-fn table(macs: &[Mac]) -> [Mac; TABLE] {
-    let mut table = [[0; 6]; TABLE];
-    for (slot, mac) in table.iter_mut().zip(macs) {
-        *slot = *mac;
-    }
-    table
-}
-
-fn untable(count: U16, macs: &[Mac; TABLE]) -> Result<Vec<Mac>, LoadError> {
-    let used = macs.get(..usize::from(count.get()));
-    used.map(<[Mac]>::to_vec)
-        .ok_or_else(|| corrupt("address table"))
 }
 
 impl Device {

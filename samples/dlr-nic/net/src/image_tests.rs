@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::*;
 use dlr_core::{DataFunction, FnState};
+use zerocopy::{little_endian::U32, Immutable, KnownLayout};
 
 /// An image of version 1.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
