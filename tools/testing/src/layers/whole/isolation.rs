@@ -10,7 +10,7 @@ use super::script::{load, quiet, run, UNLOAD};
 use crate::{native::Bed, NicConfig};
 
 /// Migrations, and those on a NIC that loses entries of its log.
-const CYCLES: u32 = 6;
+const CYCLES: u32 = 16;
 const CYCLES_BROKEN: u32 = 1;
 
 /// Episodes of random calls, 64 each, that have to begin during the migrations.
