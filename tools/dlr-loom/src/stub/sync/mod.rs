@@ -51,7 +51,7 @@ pub(crate) struct Mutex<T> {
     sleepers: Sleepers,
 }
 
-pub(in crate::stub) type Sleepers = std::sync::Mutex<Vec<loom::thread::Thread>>;
+pub(super) type Sleepers = std::sync::Mutex<Vec<loom::thread::Thread>>;
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
