@@ -63,7 +63,7 @@ mod tests {
         let sync = Class::of(&Command::log_sync(0, SyncScope::All, 1)?);
         let stop = Class::of(&Command::log_stop(0));
         assert_eq!((sync, stop), (Class::Log, Class::LogStop));
-        let mut shares = Shares::<CLASSES>::new(2, 1)?;
+        let mut shares = Shares::new(2, 1, CLASSES)?;
         shares.take(0, sync);
         assert!(!shares.fits(0, sync) && shares.fits(0, stop));
         Ok(())

@@ -42,7 +42,9 @@ fn show_stats(service: &Arc<Service>, f: &mut fmt::Formatter<'_>) -> fmt::Result
     for (name, count) in service.in_use() {
         writeln!(f, "{name} {count}")?;
     }
-    service.stats().show(f)
+    let queue = &service.queue;
+    queue.stats.show(f)?;
+    queue.device.stats.show(f)
 }
 
 /// Writes the health of each data function from its status page. A page that cannot be read now is

@@ -5,20 +5,27 @@
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
 use super::{
-    channel::Channel,
+    channel::FunctionData,
     debugfs,
+    device::{
+        Management,
+        Queue, //
+    },
     hardware::{
         self,
+        Limits,
         Shared, //
     },
-    interrupt::Handler,
-    outage,
-    queue::Queue,
-    service::Service, //
+    service::Service,
+    stats::Stats, //
 };
 use crate::{
     kext::{
         self,
+        cmdq::{
+            device::with_margin,
+            interrupt, //
+        },
         dma::{
             self,
             Unallocated, //
@@ -73,6 +80,8 @@ impl Drop for Leaving {
     }
 }
 
+type Handler = interrupt::Handler<Management>;
+
 /// A bound management function.
 pub(crate) struct Driver {
     _debugfs: Option<debugfs::Directory>,
@@ -105,15 +114,15 @@ impl pci_driver::Driver for Driver {
             Vfs::Remove => sriov::disable(pdev),
         }
         this.service.withdraw();
-        outage::shut_down(&this.service.queue, pdev);
+        this.service.queue.shut_down(pdev);
     }
 
     fn shutdown(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
-        this.service.quiesce(pdev);
+        this.service.queue.quiesce(pdev);
     }
 
     fn suspend(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Result {
-        this.service.interrupt(pdev, true);
+        this.service.queue.interrupt(pdev, true);
         // This also keeps a device from memory that has not followed the reset.
         dma::clear_master(pdev);
         Ok(())
@@ -136,8 +145,8 @@ impl pci_driver::Driver for Driver {
         let verdict = policy::verdict(policy::damage(state), !this.service.is_gone());
         match policy::damage(state) {
             Damage::None => {}
-            Damage::Reset => this.service.interrupt(pdev, false),
-            Damage::Gone => this.service.lose(),
+            Damage::Reset => this.service.queue.interrupt(pdev, false),
+            Damage::Gone => this.service.queue.lose(),
         }
         dev_warn!(pdev, "error of the PCI channel: {state:?}, {verdict:?}\n");
         verdict
@@ -150,7 +159,7 @@ impl pci_driver::Driver for Driver {
         };
         let verdict = policy::verdict_after_look(!this.service.is_gone(), answers);
         if verdict == Verdict::NeedReset {
-            this.service.interrupt(pdev, false);
+            this.service.queue.interrupt(pdev, false);
         }
         verdict
     }
@@ -161,7 +170,7 @@ impl pci_driver::Driver for Driver {
         dma::clear_master(pdev);
         // The error may have left this function alone: the driver of another function below the
         // port may have asked for the reset.
-        this.service.interrupt(pdev, false);
+        this.service.queue.interrupt(pdev, false);
         match this.service.restore(pdev) {
             Ok(()) => Verdict::Recovered,
             Err(error) if error == ENODEV || error == ENOTCONN => Verdict::Disconnect,
@@ -173,7 +182,7 @@ impl pci_driver::Driver for Driver {
     fn recovered(_this: Pin<&Self>, _pdev: &pci::Device<Core<'_>>) {}
 
     fn reset_prepare(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
-        this.service.interrupt(pdev, true);
+        this.service.queue.interrupt(pdev, true);
     }
 
     fn reset_done(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) {
@@ -213,15 +222,18 @@ impl Driver {
             let hw = hw.enter().ok_or(ENOTCONN)?;
             let limits = hw.data().limits;
             // Stale DMA from a previous kernel or driver must not resume once bus mastering is on.
-            outage::stop(pdev, &hw, hardware::reset_ms(&limits))?;
+            Queue::stop(pdev, &hw, with_margin(limits.queue.timeout_ms))?;
             limits
         };
         pdev.set_master();
         let mut channels = KVec::with_capacity(limits.functions as usize, GFP_KERNEL)?;
         for number in 0..limits.functions {
-            channels.push(Channel::new(u16::try_from(number)?)?, GFP_KERNEL)?;
+            channels.push(FunctionData::channel(u16::try_from(number)?)?, GFP_KERNEL)?;
         }
-        let queue = Queue::new(hw, channels, limits)?;
+        let device = Management {
+            stats: Stats::new(),
+        };
+        let queue = Queue::new(hw, device, channels, limits.queue)?;
         let result = Self::start(pdev, &queue, limits);
         match result {
             Ok((service, vectors)) => Ok(Self {
@@ -230,17 +242,17 @@ impl Driver {
                 _vectors: vectors,
             }),
             Err(error) => {
-                outage::shut_down(&queue, pdev);
+                queue.shut_down(pdev);
                 Err(error)
             }
         }
     }
 
-    /// The part of [`Self::bring_up`] whose failure needs [`outage::shut_down`].
+    /// The part of [`Self::bring_up`] whose failure needs [`Queue::shut_down`].
     fn start(
         pdev: &pci::Device<Core<'_>>,
         queue: &Arc<Queue>,
-        limits: super::hardware::Limits,
+        limits: Limits,
     ) -> Result<(Published<Service>, Devres<Vectors<Handler>>)> {
         let mut count = 0;
         let vectors = Vectors::new(

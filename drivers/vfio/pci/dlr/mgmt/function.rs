@@ -5,20 +5,22 @@
 use super::{
     channel::{
         Channel,
-        Claim,
-        Client, //
+        Claim, //
     },
     class::Class,
-    memory::Buffer,
+    device::Ticket,
     service::{
         page_command,
         Service, //
     },
-    ticket::Ticket, //
 };
 use crate::{
     kext::{
         budget::Budget,
+        cmdq::{
+            buffer::Buffer,
+            channel::Client, //
+        },
         patience::Patience, //
     },
     proto::{
@@ -78,7 +80,7 @@ impl Function {
         let claim = Claim::new(channel.clone())?;
         // The last owner may have been unbound after a close, which only its next open would have
         // ended.
-        *channel.closing.lock() = None;
+        channel.end_closing();
         let parts = Parts {
             service: service.clone(),
             channel,
@@ -109,20 +111,19 @@ impl Function {
         self.run(Command::suspend(self.channel.number, to))
     }
 
-    /// Begins the close by the last user. Until [`Self::end_closing`] all clean-up shares one
-    /// [`Budget`], because other tasks wait uninterruptibly for the close.
+    /// As [`Channel::begin_closing`].
     pub(crate) fn begin_closing(&self) {
-        *self.channel.closing.lock() = Some(Budget::new());
+        self.channel.begin_closing();
     }
 
-    /// Ends what [`Self::begin_closing`] began.
+    /// As [`Channel::end_closing`].
     pub(crate) fn end_closing(&self) {
-        *self.channel.closing.lock() = None;
+        self.channel.end_closing();
     }
 
     /// Returns the budget for a clean-up that begins now.
     pub(crate) fn budget(&self) -> Budget {
-        self.channel.closing.lock().unwrap_or_else(Budget::new)
+        self.channel.budget()
     }
 
     /// Resumes the function by one step.

@@ -6,16 +6,16 @@
 //! the ring itself is never held across a wait for a command.
 
 use super::{
+    device::Ticket,
     function::Function,
     log::{
         self,
         Ring, //
     },
-    ticket::Ticket, //
 };
 use crate::{
     kext::{
-        completion::Wait,
+        cmdq::buffer::Buffer,
         gfp::USER,
         patience::Patience, //
     },
@@ -43,8 +43,7 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
-    time::msecs_to_jiffies, //
+    sync::Arc, //
 };
 
 /// Interval at which [`Function::sync_wait`] returns to the caller for a drain even without an
@@ -152,7 +151,7 @@ impl Function {
         Ok(Command::log_start(self.channel.number, &start))
     }
 
-    fn ranges(&self, ranges: &[Range]) -> Result<Arc<super::Buffer>> {
+    fn ranges(&self, ranges: &[Range]) -> Result<Arc<Buffer>> {
         let one = size_of_val(&ranges.first().ok_or(EINVAL)?.to_bytes());
         let buffer = self.alloc_buffer(ranges.len().checked_mul(one).ok_or(EINVAL)?)?;
         for (i, range) in ranges.iter().enumerate() {
@@ -234,8 +233,8 @@ impl Function {
             .active()?
             .drain(until, sink, |head| log::give_back(&hw, number, head));
         match &drained {
-            Ok(done) => queue.stats.log_entries.add(done.entries.into()),
-            Err(_) => queue.stats.log_garbage.count(),
+            Ok(done) => queue.device.stats.log_entries.add(done.entries.into()),
+            Err(_) => queue.device.stats.log_garbage.count(),
         }
         drained
     }
@@ -254,25 +253,8 @@ impl Function {
     ///
     /// `EBUSY` if the device had no room for the marker in time: it has not cleared the filter.
     pub(crate) fn sync_wait(&self, ticket: &Ticket) -> Result<bool> {
-        if !ticket.is_done() {
-            // If no time remains, a recovery is under way, during which the caller goes on
-            // draining.
-            let time = ticket
-                .request
-                .remaining()
-                .min(msecs_to_jiffies(SYNC_POLL_MS));
-            if self.channel.event.wait_killable_timeout(time) == Wait::Killed {
-                self.service.queue.stats.killed.count();
-                return Err(EINTR);
-            }
-            if !ticket.is_done() {
-                if ticket.request.is_overdue() {
-                    self.service.queue.step();
-                }
-                if !ticket.is_done() {
-                    return Ok(false);
-                }
-            }
+        if !ticket.wait_a_while(&self.channel, SYNC_POLL_MS)? {
+            return Ok(false);
         }
         ticket.wait().map(|_| true)
     }

@@ -3,10 +3,12 @@
 //! Registers and shared memory of a bound management function.
 
 use crate::{
-    kext::lease::{
-        self,
-        Lease,
-        Mapped, //
+    kext::{
+        cmdq::device,
+        lease::{
+            self,
+            Lease, //
+        },
     },
     proto::{
         admin::{
@@ -35,8 +37,10 @@ use kernel::{
 pub(super) type Hardware = Lease<Shared, { regs::BAR_SIZE }>;
 /// An access to the hardware, while it exists.
 pub(super) type Guard<'a> = lease::Guard<'a, Shared, { regs::BAR_SIZE }>;
+/// The hardware itself.
+pub(super) type Mapped = lease::Hardware<Shared, { regs::BAR_SIZE }>;
 /// The device and its BAR alone.
-pub(super) type Registers = Mapped<{ regs::BAR_SIZE }>;
+pub(super) type Registers = lease::Mapped<{ regs::BAR_SIZE }>;
 
 /// Order of the rings of the admin queue that the driver asks for.
 const WANTED_ORDER: u32 = 10;
@@ -46,7 +50,7 @@ const MAX_TIMEOUT_MS: u32 = 60_000;
 const POLL: Delta = Delta::from_millis(1);
 
 /// Memory that the device and the driver share while the function is bound.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Submission ring.
     pub(super) sq: Coherent<[u64]>,
     /// Completion ring.
@@ -64,10 +68,8 @@ pub(super) struct Limits {
     pub(super) functions: u32,
     /// Serial that pairs the functions of one NIC.
     pub(super) serial: u64,
-    /// Longest time of a command, in milliseconds.
-    pub(super) timeout_ms: u32,
-    /// Log2 of the number of slots of each ring of the admin queue.
-    pub(super) order: u32,
+    /// Constants of the admin queue.
+    pub(super) queue: device::Limits,
 }
 
 impl Limits {
@@ -94,11 +96,13 @@ impl Limits {
             functions: bar.read(regs::NUM_FUNCTIONS).into_raw(),
             serial: u64::from(bar.read(regs::SERIAL_HI).into_raw()) << 32
                 | u64::from(bar.read(regs::SERIAL_LO).into_raw()),
-            timeout_ms: bar.read(regs::CMD_TIMEOUT).into_raw(),
-            order: bar.read(regs::AQ_MAX_ORDER).choose(WANTED_ORDER)?,
+            queue: device::Limits {
+                timeout_ms: bar.read(regs::CMD_TIMEOUT).into_raw(),
+                order: bar.read(regs::AQ_MAX_ORDER).choose(WANTED_ORDER)?,
+            },
         };
         if !(1..=crate::proto::MAX_FUNCTIONS).contains(&limits.functions)
-            || !(1..=MAX_TIMEOUT_MS).contains(&limits.timeout_ms)
+            || !(1..=MAX_TIMEOUT_MS).contains(&limits.queue.timeout_ms)
         {
             dev_err!(hw.device(), "registers out of bounds: {limits:?}\n");
             return Err(EPROTO);
@@ -113,8 +117,8 @@ impl Shared {
         let limits = Limits::read(hw)?;
         let words = |count: usize| Coherent::zeroed_slice(dev, count, GFP_KERNEL);
         Ok(Self {
-            sq: words(SQE_WORDS << limits.order)?,
-            cq: words(CQE_WORDS << limits.order)?,
+            sq: words(SQE_WORDS << limits.queue.order)?,
+            cq: words(CQE_WORDS << limits.queue.order)?,
             pages: words(status_page::WORDS * limits.functions as usize)?,
             limits,
         })
@@ -122,7 +126,7 @@ impl Shared {
 }
 
 /// Gives the rings to the device. The device has taken them when STATUS reads as READY.
-pub(super) fn begin_enable(hw: &Guard<'_>, vector: u32) {
+pub(super) fn begin_enable(hw: &Mapped, vector: u32) {
     let bar = hw.bar();
     let shared = hw.data();
     let (sq, cq) = (shared.sq.dma_address(), shared.cq.dma_address());
@@ -131,72 +135,16 @@ pub(super) fn begin_enable(hw: &Guard<'_>, vector: u32) {
     bar.write_reg(regs::SQ_BASE_HI::from_raw((sq >> 32) as u32));
     bar.write_reg(regs::CQ_BASE_LO::from_raw(cq as u32));
     bar.write_reg(regs::CQ_BASE_HI::from_raw((cq >> 32) as u32));
-    bar.write_reg(regs::AQ_ATTR::of(shared.limits.order));
+    bar.write_reg(regs::AQ_ATTR::of(shared.limits.queue.order));
     bar.write_reg(regs::AQ_VECTOR::from_raw(vector));
     // `writel` orders the zeroing of the rings before this write.
     bar.write_reg(regs::CONTROL::zeroed().with_enable(true));
-}
-
-/// Begins the reset handshake. When READY is clear, the device accesses neither the rings nor the
-/// buffer of any command.
-pub(super) fn begin_handshake(hw: &Guard<'_>) {
-    hw.bar().write_reg(regs::CONTROL::zeroed());
 }
 
 /// Begins the reset of the whole function. When RESET is clear, the device accesses no memory and
 /// raises no vector; all logs, sessions, status pages and nonces have ended.
 pub(super) fn begin_reset(hw: &Registers) {
     hw.bar().write_reg(regs::CONTROL::zeroed().with_reset(true));
-}
-
-/// Returns whether a reset is under way. Always true for a device that is gone.
-pub(super) fn is_resetting(hw: &Registers) -> bool {
-    hw.bar().read(regs::CONTROL).reset()
-}
-
-/// Reads STATUS.
-pub(super) fn status(hw: &Registers) -> regs::STATUS {
-    hw.bar().read(regs::STATUS)
-}
-
-/// Begins an abort: the device drops the commands of a function, see [`is_aborting`].
-///
-/// # Errors
-///
-/// None for a function that the device has, whose register is in the BAR.
-pub(super) fn begin_abort(hw: &Registers, function: u32) -> Result {
-    let abort = regs::FN_ABORT::zeroed().with_abort(true);
-    hw.bar().try_write(regs::of_function(function)?, abort)
-}
-
-/// Returns whether an abort of the function is under way. Always true for a device that is gone.
-///
-/// # Errors
-///
-/// As [`begin_abort`].
-pub(super) fn is_aborting(hw: &Registers, function: u32) -> Result<bool> {
-    let register: regs::FN_ABORT = hw.bar().try_read(regs::of_function(function)?)?;
-    Ok(register.abort())
-}
-
-/// Gives the rings to the device and waits until it has taken them.
-///
-/// # Errors
-///
-/// `EIO` if the device refuses them or is gone, `ETIMEDOUT` if it does not answer in time.
-pub(super) fn enable_queue(hw: &Guard<'_>, vector: u32) -> Result {
-    begin_enable(hw, vector);
-    let status = poll_status(hw, |s| s.ready() || s.fatal())?;
-    if status.is_gone() || status.fatal() {
-        return Err(EIO);
-    }
-    Ok(())
-}
-
-/// Returns the longest time of a reset in milliseconds: the device's own and
-/// [`MARGIN_MS`](super::MARGIN_MS).
-pub(super) fn reset_ms(limits: &Limits) -> u32 {
-    limits.timeout_ms.saturating_add(super::MARGIN_MS)
 }
 
 /// Resets the management function by `DLR_CONTROL_RESET`, and waits for `ms` milliseconds at most.
@@ -228,15 +176,4 @@ pub(super) fn reset(hw: &Registers, ms: u32) -> Result {
 /// which needs no reset of the bus.
 pub(super) fn answers(hw: &Registers) -> bool {
     hw.bar().read(regs::MAGIC).into_raw() == regs::MAGIC_VALUE
-}
-
-fn poll_status(hw: &Guard<'_>, done: impl Fn(regs::STATUS) -> bool) -> Result<regs::STATUS> {
-    // The margin is for the latency of the driver.
-    let timeout = i64::from(hw.data().limits.timeout_ms).saturating_add(super::MARGIN_MS.into());
-    read_poll_timeout(
-        || Ok(self::status(hw)),
-        |&status| status.is_gone() || done(status),
-        POLL,
-        Delta::from_millis(timeout),
-    )
 }

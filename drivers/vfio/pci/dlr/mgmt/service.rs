@@ -4,18 +4,17 @@
 
 use super::{
     channel::Channel,
-    hardware::Limits,
-    memory::Buffer,
-    queue::{
-        Queue,
-        VECTOR, //
-    },
-    stats::Stats, //
+    device::Queue,
+    hardware::Limits, //
 };
 use crate::{
     kext::{
         self,
-        cmdq::ring::Words,
+        cmdq::{
+            buffer::Buffer,
+            interrupt::vector_of,
+            ring::Words, //
+        },
         device_link::DeviceLink,
         patience::Patience,
         registry::{
@@ -220,11 +219,6 @@ impl Service {
         self.queue.is_down()
     }
 
-    /// Returns the counters.
-    pub(crate) fn stats(&self) -> &Stats {
-        &self.queue.stats
-    }
-
     /// Returns the numbers of DMA buffers, commands in flight and log rings. All of them return to
     /// zero when sessions and logs have ended.
     pub(super) fn in_use(&self) -> [(&'static str, usize); 3] {
@@ -254,15 +248,8 @@ impl Service {
     /// Returns the MSI-X vector of a function's log.
     pub(super) fn log_vector(&self, function: u16) -> u16 {
         // CAST: A device has at most 2048 vectors.
-        log_vector(function.into(), self.vectors) as u16
+        vector_of(function.into(), self.vectors) as u16
     }
-}
-
-/// Returns the vector of the log of function `number`. With few vectors several logs share one, but
-/// none shares the vector of the queue: a drain may be waiting for a completion.
-pub(super) fn log_vector(number: u32, vectors: u32) -> u32 {
-    let own = vectors.saturating_sub(1).max(1);
-    VECTOR + 1 + number.checked_rem(own).unwrap_or(0)
 }
 
 /// Returns the DMA address of a function's status page.
@@ -305,34 +292,10 @@ pub(super) fn ask<const N: usize>(
 #[kunit_tests(dlr_mgmt_service)]
 mod tests {
     use super::*;
-    use crate::mgmt::channel::Claim;
-
-    #[test]
-    fn logs_never_share_the_queues_vector() {
-        for vectors in 2..66 {
-            for number in 0..64 {
-                let vector = log_vector(number, vectors);
-                assert!(vector != VECTOR && vector < vectors);
-            }
-        }
-        assert_eq!(log_vector(0, 3), 1);
-        assert_eq!(log_vector(1, 3), 2);
-        assert_eq!(log_vector(2, 3), 1);
-    }
 
     #[test]
     fn unknown_serial() -> Result {
         assert!(candidates(0x0123_4567_89ab_cdef)?.is_empty());
-        Ok(())
-    }
-
-    #[test]
-    fn a_function_is_claimed_once() -> Result {
-        let channel = Channel::new(0)?;
-        let claim = Claim::new(channel.clone())?;
-        assert_eq!(Claim::new(channel.clone()).err(), Some(EBUSY));
-        drop(claim);
-        let _again = Claim::new(channel)?;
         Ok(())
     }
 }

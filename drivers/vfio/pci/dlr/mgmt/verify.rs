@@ -11,7 +11,6 @@ use super::{
         self,
         Limits, //
     },
-    memory::Buffer,
     service::{
         ask,
         Service, //
@@ -19,6 +18,8 @@ use super::{
 };
 use crate::{
     kext::{
+        budget::Budget,
+        cmdq::buffer::Buffer,
         patience::Patience,
         pci_driver::policy,
         trust::Pass, //
@@ -29,7 +30,11 @@ use crate::{
         FnInfo, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    device::Core,
+    pci,
+    prelude::*, //
+};
 
 impl Service {
     /// Makes sure that the device is the one that was bound, before a call of a data function uses
@@ -73,6 +78,15 @@ impl Service {
         self.queue.regain_trust(doubt);
         // If the next outage has come meanwhile, the queue does not accept this pass.
         Ok(Pass::Checked(doubt))
+    }
+
+    /// Ends an outage, see [`Queue::restore`](crate::kext::cmdq::queue::Queue::restore).
+    pub(super) fn restore(&self, pdev: &pci::Device<Core<'_>>) -> Result {
+        let verify = |budget: &Budget| {
+            // A signal to the task that wrote to sysfs must not fail the restore.
+            self.verify(Patience::Within(budget)).map(drop)
+        };
+        self.queue.restore(pdev, |hw| self.is_same(hw), verify)
     }
 
     /// Returns whether the registers are those of the device that was bound.

@@ -16,11 +16,11 @@ use super::stream::{
 use crate::{
     kext::{
         budget::Budget,
+        cmdq::buffer::Buffer,
         crc32c::Crc32c,
         gfp::USER, //
     },
     mgmt::{
-        Buffer,
         Function,
         Prepared,
         Ticket, //

@@ -4,10 +4,14 @@
 
 use super::outgoing::Framing;
 use crate::{
-    kext::gfp::USER,
+    kext::{
+        cmdq::{
+            buffer::Buffer,
+            channel::Reader, //
+        },
+        gfp::USER, //
+    },
     mgmt::{
-        self,
-        Buffer,
         Function,
         Prepared,
         Reply,
@@ -111,7 +115,7 @@ impl SaveSource for Source {
 
     fn set_sleepers(&self, sleepers: Option<Arc<Sleepers>>) {
         self.function
-            .set_reader(sleepers.map(|s| s as Arc<dyn mgmt::Reader>));
+            .set_reader(sleepers.map(|s| s as Arc<dyn Reader>));
     }
 
     fn end(&self) -> Result {
@@ -119,7 +123,7 @@ impl SaveSource for Source {
     }
 }
 
-impl mgmt::Reader for Sleepers {
+impl Reader for Sleepers {
     fn wake(&self) {
         Sleepers::wake(self);
     }

@@ -7,9 +7,11 @@
 //! what a full ring costs. This file connects it to the commands of the function.
 
 use crate::{
-    kext::gfp,
+    kext::{
+        cmdq::channel::Client,
+        gfp, //
+    },
     mgmt::{
-        Client,
         Function,
         LogConfig,
         Ticket, //
@@ -136,6 +138,7 @@ impl LogDevice for Function {
         Function::sync_wait(self, ticket)
     }
 
+    /// Each submission may have posted one more marker.
     fn sync_found(&self, ticket: Ticket) -> u32 {
         ticket.retire()
     }
@@ -164,7 +167,7 @@ struct Events(Arc<dyn Notify>);
 
 impl Client for Events {
     /// Called in the interrupt thread when the ring has entries. Does not wait for a report.
-    fn log_ready(&self) {
+    fn raised(&self) {
         self.0.ready();
     }
 

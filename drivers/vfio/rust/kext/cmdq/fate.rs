@@ -69,31 +69,43 @@ impl Dropped {
     }
 }
 
-/// Decides about commands of `KINDS` kinds that were dropped at one time. The caller passes all of
-/// them to [`Self::hear`], in any order, and then asks for the [`Self::fate`] of each.
-pub(crate) struct Judge<const KINDS: usize> {
+/// Decides about commands that were dropped at one time. The caller passes all of them to
+/// [`Self::hear`], in any order, and then asks for the [`Self::fate`] of each.
+pub(crate) struct Judge {
+    kinds: usize,
     /// By function and kind, the order of the newest command that may not be submitted again, or 0.
-    passed: KVec<[u64; KINDS]>,
+    passed: KVec<u64>,
 }
 
-impl<const KINDS: usize> Judge<KINDS> {
-    /// Creates a judge for functions below `functions`.
-    pub(crate) fn new(functions: usize) -> Result<Self> {
+impl Judge {
+    /// Creates a judge for functions below `functions` and kinds below `kinds`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the product overflows, `ENOMEM` if the allocation fails.
+    pub(crate) fn new(functions: usize, kinds: usize) -> Result<Self> {
+        let count = functions.checked_mul(kinds).ok_or(EINVAL)?;
         Ok(Self {
-            passed: KVec::from_elem([0; KINDS], functions, GFP_KERNEL)?,
+            kinds,
+            passed: KVec::from_elem(0, count, GFP_KERNEL)?,
         })
     }
 
     /// Forgets all commands, before the first of a new case.
     pub(crate) fn open(&mut self) {
-        self.passed.iter_mut().for_each(|kinds| *kinds = [0; KINDS]);
+        self.passed.iter_mut().for_each(|newest| *newest = 0);
+    }
+
+    /// Returns the place of a command in `passed`, if its function and its kind exist.
+    fn place(&self, dropped: &Dropped) -> Option<usize> {
+        let first = usize::from(dropped.function).checked_mul(self.kinds)?;
+        (dropped.kind < self.kinds).then(|| first.checked_add(dropped.kind))?
     }
 
     /// Notes a command.
     pub(crate) fn hear(&mut self, dropped: &Dropped) {
-        let kinds = self.passed.get_mut(usize::from(dropped.function));
-        let newest = kinds.and_then(|kinds| kinds.get_mut(dropped.kind));
-        if let Some(newest) = newest {
+        let place = self.place(dropped);
+        if let Some(newest) = place.and_then(|at| self.passed.get_mut(at)) {
             if !dropped.may_be_given_again() {
                 *newest = dropped.order.max(*newest);
             }
@@ -102,8 +114,7 @@ impl<const KINDS: usize> Judge<KINDS> {
 
     /// Decides about a command, after all have been noted.
     pub(crate) fn fate(&self, dropped: &Dropped) -> Fate {
-        let kinds = self.passed.get(usize::from(dropped.function));
-        let newest = kinds.and_then(|kinds| kinds.get(dropped.kind));
+        let newest = self.place(dropped).and_then(|at| self.passed.get(at));
         // A command that may be submitted again, but is barred by a newer one, need not bar others:
         // the newer one bars everything before both.
         let passed = newest.is_none_or(|newest| dropped.order <= *newest);
@@ -161,7 +172,7 @@ mod tests {
 
     /// Returns the fates of commands, given in the order of submission.
     fn judge<const N: usize>(mut commands: [Dropped; N]) -> Result<[Fate; N]> {
-        let mut judge = Judge::<3>::new(4)?;
+        let mut judge = Judge::new(4, 3)?;
         judge.open();
         for (at, command) in commands.iter_mut().enumerate() {
             command.order = at as u64 + 1;
@@ -232,7 +243,7 @@ mod tests {
 
     #[test]
     fn cases_do_not_hang_together() -> Result {
-        let mut judge = Judge::<3>::new(1)?;
+        let mut judge = Judge::new(1, 3)?;
         judge.open();
         let late = Dropped {
             order: 2,

@@ -17,6 +17,8 @@ pub(crate) trait Words {
     fn get(&self, index: usize) -> Option<u64>;
     /// Stores to the word at `index` in one access; `false` if that is out of bounds.
     fn set(&self, index: usize, value: u64) -> bool;
+    /// Returns the number of words.
+    fn len(&self) -> usize;
 }
 
 /// Returns the index of the first word of entry `count`, in a ring of `1 << order` entries of
@@ -101,23 +103,23 @@ impl Producer {
     }
 }
 
-/// The driver's end of a completion ring with entries of `WORDS` words. The device writes the last
-/// word of an entry last, and it has the phase bit.
+/// The driver's end of a completion ring. The device writes the last word of an entry last, and it
+/// has the phase bit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Consumer<const WORDS: usize> {
+pub(crate) struct Consumer {
     order: u32,
     head: u32,
 }
 
-impl<const WORDS: usize> Consumer<WORDS> {
+impl Consumer {
     /// Creates the consumer of an empty ring in zeroed memory.
     pub(crate) fn new(order: u32) -> Self {
         Self { order, head: 0 }
     }
 
-    /// Takes the next entry, if the device has written it. `phase` returns the phase bit of the
-    /// last word.
-    pub(crate) fn pop(
+    /// Takes the next entry, of `WORDS` words, if the device has written it. `phase` returns the
+    /// phase bit of the last word.
+    pub(crate) fn pop<const WORDS: usize>(
         &mut self,
         ring: &impl Words,
         phase: impl Fn(u64) -> bool,
@@ -165,6 +167,10 @@ impl<const N: usize> Words for TestRing<N> {
 
     fn set(&self, index: usize, value: u64) -> bool {
         self.0.get(index).map(|c| c.set(value)).is_some()
+    }
+
+    fn len(&self) -> usize {
+        N
     }
 }
 
@@ -247,13 +253,16 @@ mod tests {
     #[test]
     fn completions_follow_the_phase() {
         let ring = TestRing::<8>::new();
-        let mut consumer = Consumer::<DONE>::new(2);
-        assert_eq!(consumer.pop(&ring, phase), None);
+        let mut consumer = Consumer::new(2);
+        assert_eq!(consumer.pop::<DONE>(&ring, phase), None);
         for count in 0..13 {
             complete(&ring, count);
-            assert_eq!(consumer.pop(&ring, phase).map(|e| e[0]), Some(count.into()));
+            assert_eq!(
+                consumer.pop::<DONE>(&ring, phase).map(|e| e[0]),
+                Some(count.into())
+            );
             // Entries of the last pass are not taken for new ones.
-            assert_eq!(consumer.pop(&ring, phase), None);
+            assert_eq!(consumer.pop::<DONE>(&ring, phase), None);
         }
         assert_eq!(consumer.head(), 13);
         // A whole ring of entries at once.
@@ -261,8 +270,11 @@ mod tests {
             complete(&ring, count);
         }
         for count in 13..17u64 {
-            assert_eq!(consumer.pop(&ring, phase).map(|e| e[0]), Some(count));
+            assert_eq!(
+                consumer.pop::<DONE>(&ring, phase).map(|e| e[0]),
+                Some(count)
+            );
         }
-        assert_eq!(consumer.pop(&ring, phase), None);
+        assert_eq!(consumer.pop::<DONE>(&ring, phase), None);
     }
 }

@@ -2,45 +2,46 @@
 
 //! State of a recovery, which one thread at a time advances under `Queue::desk`.
 
-use super::state::State;
-use crate::{
-    kext::{
-        cmdq::{
-            fate::{
-                Dropped,
-                Judge, //
-            },
-            life::{
-                Life,
-                Millis, //
-            },
+use super::{
+    super::{
+        device::{
+            Command,
+            Device, //
         },
-        throttle::Throttle, //
+        fate::{
+            Dropped,
+            Judge, //
+        },
+        life::{
+            Life,
+            Millis, //
+        },
+        request::Request, //
     },
-    mgmt::command::Request,
-    proto::admin::KINDS, //
+    state::State, //
 };
+use crate::kext::throttle::Throttle;
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
 
 /// State that the steps of a recovery need.
-pub(super) struct Desk {
-    judge: Judge<KINDS>,
+pub(super) struct Desk<D: Device> {
+    judge: Judge,
     /// Commands that were dropped, and their description at that time, because a waiter may leave
     /// while the driver decides about them. Empty between steps.
-    pub(super) dropped: KVec<(Arc<Request>, Dropped)>,
+    pub(super) dropped: KVec<(Arc<Request<D>>, Dropped)>,
     /// Time at which the abort of a function is overdue.
     pub(super) abort_until: KVec<Millis>,
     pub(super) throttle: Throttle,
 }
 
-impl Desk {
+impl<D: Device> Desk<D> {
     /// Allocates the state for `slots` slots and `functions` functions.
     pub(super) fn new(slots: usize, functions: usize) -> Result<Self> {
         Ok(Self {
-            judge: Judge::new(functions)?,
+            judge: Judge::new(functions, D::Command::KINDS)?,
             // Room for the commands of all slots, or for all that the line submits again.
             dropped: KVec::with_capacity(slots.saturating_add(functions), GFP_KERNEL)?,
             abort_until: KVec::from_elem(0, functions, GFP_KERNEL)?,
@@ -53,8 +54,8 @@ impl Desk {
     /// that the device has lost its sessions and logs, so that no command is submitted again.
     pub(super) fn judge(
         &mut self,
-        state: &mut State,
-        of: impl Fn(&Request) -> bool,
+        state: &mut State<D>,
+        of: impl Fn(&Request<D>) -> bool,
         lost: bool,
     ) -> usize {
         let Self { judge, dropped, .. } = self;
@@ -98,7 +99,7 @@ impl Desk {
     /// Begins an outage in `state`: commands in flight, and those that were to be submitted again,
     /// end with `EIO`. Those in flight keep their slots, because the device may access their
     /// buffers. Those that joined the line wait on.
-    pub(super) fn halt(&mut self, state: &mut State) {
+    pub(super) fn halt(&mut self, state: &mut State<D>) {
         state.life = Life::Held;
         for request in state.slots.iter() {
             request.finish(Err(EIO));
@@ -108,7 +109,7 @@ impl Desk {
 
     /// Ends the commands that were to be submitted again with `error`, unless they have ended. They
     /// may have no waiter that would remove them from the line.
-    pub(super) fn end_again(&mut self, state: &mut State, error: Error) {
+    pub(super) fn end_again(&mut self, state: &mut State<D>, error: Error) {
         while let Some(request) = state.line.take_again() {
             request.give_back();
             request.finish(Err(error));
@@ -119,20 +120,24 @@ impl Desk {
     }
 }
 
-#[kunit_tests(dlr_mgmt_desk)]
+#[kunit_tests(kext_cmdq_desk)]
 mod tests {
-    use super::*;
-    use crate::{
-        kext::trust::Pass,
-        mgmt::{
-            command::Memory,
-            line::Place, //
+    use super::{
+        super::super::{
+            fake::{
+                Class,
+                Fake,
+                Order, //
+            },
+            line::Place,
+            request::Memory, //
         },
-        proto::admin::Command, //
+        *, //
     };
+    use crate::kext::trust::Pass;
 
-    fn request(number: u16) -> Result<Arc<Request>> {
-        let command = Command::save_end(number);
+    fn request(number: u16) -> Result<Arc<Request<Fake>>> {
+        let command = Order::new(number, Class::State);
         Request::new(Memory::new(GFP_KERNEL)?, command, None, None, Pass::Check)
     }
 

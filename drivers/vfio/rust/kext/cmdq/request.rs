@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A command of the admin queue, from its creation to its completion.
+//! A command of the queue, from its creation to its completion.
 
 use super::{
+    buffer::Buffer,
     channel::Channel,
-    class::Class,
-    memory::Buffer,
+    device::{
+        Command,
+        Device, //
+    },
+    fate::Dropped,
     stats::Stats, //
 };
-use crate::{
-    kext::{
-        cmdq::fate::Dropped,
-        completion::Completion,
-        trust::Pass, //
-    },
-    proto::admin::{
-        self,
-        Command,
-        Kind, //
-    },
+use crate::kext::{
+    completion::Completion,
+    trust::Pass, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -41,31 +37,20 @@ use kernel::{
     },
 };
 
-/// Reply to a successful command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Reply {
-    /// Result of the command; for SAVE_READ, the number of bytes.
-    pub(crate) result: u32,
-    /// SAVE_READ: the device has nothing more to deliver for now.
-    pub(crate) empty: bool,
-    /// SAVE_READ: the device has delivered the last byte of the stream.
-    pub(crate) end: bool,
-}
-
 /// A command, shared by the queue and the threads that wait for it.
 ///
 /// The queue's reference keeps the buffer alive until the device is done with it, even if no thread
 /// waits any more. Dropping the last reference may free the buffer, so it must not happen under a
 /// spin lock.
 #[pin_data]
-pub(super) struct Request {
-    pub(super) command: Command,
+pub(super) struct Request<D: Device> {
+    pub(super) command: D::Command,
     pass: Pass,
     buffer: Option<(Arc<Buffer>, u32)>,
     /// DMA address of the buffer.
     address: u64,
     /// The function whose sleepers are woken when the command ends.
-    channel: Option<Arc<Channel>>,
+    channel: Option<Arc<Channel<D::Function>>>,
     start: Instant<Monotonic>,
     /// Time that the device has, in milliseconds from `start`. Set at submission.
     allowed_ms: Atomic<u32>,
@@ -78,7 +63,7 @@ pub(super) struct Request {
     again: Atomic<u32>,
     /// No thread waits for the command any more.
     left: Atomic<bool>,
-    outcome: SetOnce<Result<Reply>>,
+    outcome: SetOnce<Result<D::Reply>>,
     /// Completed when the command has a slot, or has ended without one.
     #[pin]
     pub(super) admitted: Completion,
@@ -87,9 +72,9 @@ pub(super) struct Request {
 }
 
 /// Memory for one [`Request`].
-pub(super) struct Memory(UniqueArc<MaybeUninit<Request>>);
+pub(super) struct Memory<D: Device>(UniqueArc<MaybeUninit<Request<D>>>);
 
-impl Memory {
+impl<D: Device> Memory<D> {
     /// Allocates the memory.
     ///
     /// # Errors
@@ -100,7 +85,7 @@ impl Memory {
     }
 }
 
-impl Request {
+impl<D: Device> Request<D> {
     /// Creates a command with the first `len` bytes of a buffer, if it has one. The command owns
     /// the buffer until [`Self::give_back`].
     ///
@@ -108,10 +93,10 @@ impl Request {
     ///
     /// `EBUSY` if another command owns the buffer.
     pub(super) fn new(
-        memory: Memory,
-        command: Command,
+        memory: Memory<D>,
+        command: D::Command,
         buffer: Option<(Arc<Buffer>, u32)>,
-        channel: Option<Arc<Channel>>,
+        channel: Option<Arc<Channel<D::Function>>>,
         pass: Pass,
     ) -> Result<Arc<Self>> {
         let address = match &buffer {
@@ -148,36 +133,26 @@ impl Request {
     }
 
     /// Returns the class of slots that the command needs.
-    pub(super) fn class(&self) -> Class {
-        Class::of(&self.command)
+    pub(super) fn class(&self) -> <D::Command as Command>::Class {
+        self.command.class()
     }
 
-    /// Encodes the entry of the submission ring.
-    pub(super) fn encode(&self, id: u16) -> [u64; admin::SQE_WORDS] {
+    /// Returns the DMA address and the length of the buffer, or zeros.
+    pub(super) fn buffer(&self) -> (u64, u32) {
         let len = self.buffer.as_ref().map_or(0, |(_, len)| *len);
-        self.command.encode(id, self.address, len)
+        (self.address, len)
     }
 
     /// Ends the command with the device's completion. Does not sleep. The caller holds
     /// `Queue::state`.
-    pub(super) fn complete(&self, answer: &admin::Completion, stats: &Stats) {
+    pub(super) fn complete(&self, answer: &D::Answer, device: &D, stats: &Stats) {
         self.give_back();
-        let outcome = admin::status_to_result(answer.status).map(|()| Reply {
-            result: answer.result,
-            empty: answer.empty,
-            end: answer.end,
-        });
+        let outcome = D::outcome(answer);
         if outcome.is_err() {
             stats.errors.count();
-        } else if self.command.is_log_sync() {
-            let ns = self.start.elapsed().as_nanos();
-            stats.syncs.count();
-            stats.sync_ns.add(ns);
-            stats.sync_max_ns.at_least(ns);
         }
-        if let (Kind::Page, Some(channel)) = (self.command.kind(), &self.channel) {
-            channel.set_page_live(outcome.is_ok());
-        }
+        let channel = self.channel.as_deref();
+        device.completed(&self.command, channel, self.start, &outcome);
         self.finish(outcome);
     }
 
@@ -189,12 +164,12 @@ impl Request {
     }
 
     /// Sets the outcome, unless there is one, and wakes the waiters. Does not sleep.
-    pub(super) fn finish(&self, outcome: Result<Reply>) {
+    pub(super) fn finish(&self, outcome: Result<D::Reply>) {
         self.outcome.populate(outcome);
         self.admitted.complete_all();
         self.done.complete_all();
         if let Some(channel) = &self.channel {
-            channel.command_ended(&self.command);
+            channel.command_ended(self.command.wakes_reader());
         }
     }
 
@@ -249,12 +224,12 @@ impl Request {
         noted
     }
 
-    /// Describes the command for [`crate::kext::cmdq::fate`]. The caller holds `Queue::state`.
+    /// Describes the command for [`fate`](super::fate). The caller holds `Queue::state`.
     pub(super) fn dropped(&self) -> Dropped {
         Dropped {
             order: self.order(),
             function: self.function(),
-            kind: self.command.kind() as usize,
+            kind: self.command.kind(),
             idempotent: self.command.is_idempotent(),
             waited_for: !self.left.load(Relaxed) && !self.is_done(),
             late: self.late.load(Relaxed),
@@ -263,7 +238,7 @@ impl Request {
     }
 
     /// Returns the outcome of the command, or `None` before it has ended.
-    pub(super) fn outcome(&self) -> Option<Result<Reply>> {
+    pub(super) fn outcome(&self) -> Option<Result<D::Reply>> {
         self.outcome.copy()
     }
 
@@ -281,46 +256,5 @@ impl Request {
     pub(super) fn count_again(&self) {
         self.again
             .store(self.again.load(Relaxed).saturating_add(1), Relaxed);
-    }
-}
-
-#[kunit_tests(dlr_mgmt_command)]
-mod tests {
-    use super::*;
-
-    fn answer(status: u16) -> admin::Completion {
-        admin::Completion {
-            result: 0,
-            empty: false,
-            end: false,
-            sq_head: 0,
-            id: 0,
-            status,
-        }
-    }
-
-    /// Otherwise the bytes that a page had before a reset would be taken for those of now.
-    #[test]
-    fn v8_only_a_page_that_the_device_has_taken_is_current() -> Result {
-        let channel = Channel::new(0)?;
-        let stats = Stats::new();
-        let complete = |command: Command, status| -> Result {
-            let memory = Memory::new(GFP_KERNEL)?;
-            Request::new(memory, command, None, Some(channel.clone()), Pass::Check)?
-                .complete(&answer(status), &stats);
-            Ok(())
-        };
-        let page = || Command::status_page(0, 0x1000);
-        assert!(!channel.is_page_live());
-        complete(page(), 0)?;
-        assert!(channel.is_page_live());
-        // Another command says nothing about the page.
-        complete(Command::save_end(0), 1)?;
-        assert!(channel.is_page_live());
-        complete(page(), 1)?;
-        assert!(!channel.is_page_live());
-        complete(Command::save_end(0), 0)?;
-        assert!(!channel.is_page_live());
-        Ok(())
     }
 }

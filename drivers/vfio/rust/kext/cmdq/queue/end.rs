@@ -3,23 +3,24 @@
 //! The end of the queue, when the management function is unbound or gone.
 
 use super::{
+    super::{
+        device::Device,
+        line::Line,
+        slots::Slots, //
+    },
     Life,
     Queue,
     State, //
-};
-use crate::{
-    kext::cmdq::slots::Slots,
-    mgmt::line::Line, //
 };
 use kernel::{
     prelude::*,
     sync::atomic::Release, //
 };
 
-impl Queue {
+impl<D: Device> Queue<D> {
     /// Ends the service with `error`: wakes all waiting threads and tells the clients. The device
     /// keeps the buffers of commands in flight until [`Self::free_slots`].
-    pub(in crate::mgmt) fn go_down(&self, error: Error) {
+    pub(crate) fn go_down(&self, error: Error) {
         {
             let mut state = self.state.lock();
             state.life = Life::Down;
@@ -39,7 +40,7 @@ impl Queue {
     }
 
     /// Drops the commands that were in flight or waiting. The device must not do DMA any more.
-    pub(in crate::mgmt) fn free_slots(&self) {
+    pub(crate) fn free_slots(&self) {
         // If this allocation fails, the requests stay until the queue is freed. The memory of their
         // buffers has been freed with the lease.
         if let (Ok(slots), Ok(line)) = (Slots::new(0), Line::new(0)) {
@@ -57,7 +58,7 @@ impl Queue {
 
 /// Ends all commands, in flight or waiting. It removes none, because that might free memory under
 /// the caller's spin lock.
-pub(super) fn end_all(state: &mut State, error: Error) {
+pub(super) fn end_all<D: Device>(state: &mut State<D>, error: Error) {
     for request in state.slots.iter() {
         request.finish(Err(error));
     }

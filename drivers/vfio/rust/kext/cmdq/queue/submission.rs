@@ -3,36 +3,33 @@
 //! Submission of commands: at once, or when there is a slot for them.
 
 use super::{
+    super::{
+        buffer::Buffer,
+        channel::Channel,
+        device::{
+            with_margin,
+            Access,
+            Command,
+            Device,
+            Hardware, //
+        },
+        line::Place,
+        request::{
+            Memory,
+            Request, //
+        },
+        ticket::Ticket, //
+    },
     Life,
     Queue,
     State, //
 };
-use crate::{
-    kext::{
-        completion::Wait,
-        patience::Patience,
-        trust::Pass, //
-    },
-    mgmt::{
-        channel::Channel,
-        class::Class,
-        command::{
-            Memory,
-            Request, //
-        },
-        hardware::Guard,
-        line::Place,
-        memory::Buffer,
-        ticket::Ticket,
-        MARGIN_MS, //
-    },
-    proto::{
-        admin::Command,
-        regs, //
-    },
+use crate::kext::{
+    completion::Wait,
+    patience::Patience,
+    trust::Pass, //
 };
 use kernel::{
-    io::Io,
     prelude::*,
     sync::{
         barrier::{
@@ -54,14 +51,17 @@ const IDLE_MS: u32 = 1_000;
 /// Longest wait of a command for the end of an outage, in milliseconds.
 const OUTAGE_MS: u64 = 10_000;
 
-impl Queue {
+impl<D: Device> Queue<D> {
     /// Submits a request if there is room for it. Never sleeps.
     ///
     /// # Errors
     ///
     /// `EBUSY` if there is no room, `EIO` while the queue is off, in an outage or after one,
     /// `ENOTCONN` if the management function is gone.
-    pub(in crate::mgmt) fn try_push(self: &Arc<Self>, request: &Arc<Request>) -> Result<Ticket> {
+    pub(in crate::kext::cmdq) fn try_push(
+        self: &Arc<Self>,
+        request: &Arc<Request<D>>,
+    ) -> Result<Ticket<D>> {
         self.try_place(request)?;
         Ok(Ticket {
             queue: self.clone(),
@@ -69,7 +69,7 @@ impl Queue {
         })
     }
 
-    fn try_place(&self, request: &Arc<Request>) -> Result {
+    fn try_place(&self, request: &Arc<Request<D>>) -> Result {
         let hw = self.enter()?;
         let mut state = self.state.lock();
         if !state.trust.allows(request.pass()) {
@@ -91,10 +91,10 @@ impl Queue {
     ///
     /// `EINTR` if a signal ends `patience`, `ETIMEDOUT` if its time is over, `EIO` while the queue
     /// is off or in an outage, `ENOTCONN` if the management function is gone.
-    pub(in crate::mgmt) fn wait_for_room(
+    pub(crate) fn wait_for_room(
         &self,
         function: u16,
-        class: Class,
+        class: <D::Command as Command>::Class,
         patience: Patience<'_>,
     ) -> Result {
         let channel = self.channels.get(usize::from(function)).ok_or(ENODEV)?;
@@ -120,14 +120,14 @@ impl Queue {
     /// `EAGAIN` if an outage came after the check from which `pass` is, `EBUSY` if another command
     /// owns the buffer, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue
     /// is off or if an outage lasts too long, `ENOTCONN` if the management function is gone.
-    pub(in crate::mgmt) fn submit(
+    pub(crate) fn submit(
         self: &Arc<Self>,
-        command: Command,
+        command: D::Command,
         buffer: Option<(Arc<Buffer>, u32)>,
-        channel: Option<Arc<Channel>>,
+        channel: Option<Arc<Channel<D::Function>>>,
         pass: Pass,
         patience: Patience<'_>,
-    ) -> Result<Ticket> {
+    ) -> Result<Ticket<D>> {
         if patience.is_over() {
             return Err(ETIMEDOUT);
         }
@@ -145,8 +145,8 @@ impl Queue {
     /// Waits in the line until the command has a slot, or has ended without one.
     fn line_up(
         &self,
-        place: Place<Arc<Request>>,
-        request: &Arc<Request>,
+        place: Place<Arc<Request<D>>>,
+        request: &Arc<Request<D>>,
         patience: Patience<'_>,
     ) -> Result {
         let turn = self.join(place, request)?;
@@ -187,7 +187,7 @@ impl Queue {
         now.saturating_sub(*began.get_or_insert(now)) >= OUTAGE_MS
     }
 
-    fn join(&self, place: Place<Arc<Request>>, request: &Arc<Request>) -> Result<u64> {
+    fn join(&self, place: Place<Arc<Request<D>>>, request: &Arc<Request<D>>) -> Result<u64> {
         let mut state = self.state.lock();
         match state.life {
             Life::Down => return Err(ENOTCONN),
@@ -214,7 +214,7 @@ impl Queue {
     }
 
     /// Submits as many waiting commands as possible.
-    pub(super) fn pump(&self, hw: &Guard<'_>, state: &mut State) {
+    pub(super) fn pump(&self, hw: &Hardware<D>, state: &mut State<D>) {
         if state.life != Life::Up {
             return;
         }
@@ -239,25 +239,22 @@ impl Queue {
 
     /// Puts a command into a slot and into the ring, and sets its deadline. The caller has checked
     /// that there is room.
-    fn place(&self, hw: &Guard<'_>, state: &mut State, request: Arc<Request>) {
+    fn place(&self, hw: &Hardware<D>, state: &mut State<D>, request: Arc<Request<D>>) {
         let (function, row) = (request.function(), request.command.row());
         let ahead = state.slots.iter();
         let ahead = ahead.filter(|r| r.function() == function && r.command.row() == row);
         // The device executes a row one command after the other. The time of each begins when the
         // one before it ends.
         let turns = u32::try_from(ahead.count()).unwrap_or(u32::MAX);
-        let allowed = self
-            .limits
-            .timeout_ms
-            .saturating_mul(turns.saturating_add(1))
-            .saturating_add(MARGIN_MS);
+        let time = self.limits.timeout_ms;
+        let allowed = with_margin(time.saturating_mul(turns.saturating_add(1)));
         state.submitted = state.submitted.wrapping_add(1);
         request.submitted(state.submitted, allowed);
         state.shares.take(function, request.class());
         match state.slots.insert(request.clone()) {
             Ok(id) => {
-                let pushed = state.sq.push(&hw.data().sq, &request.encode(id));
-                if pushed.is_err() {
+                let (ring, buffer) = (D::submissions(hw), request.buffer());
+                if D::push(ring, &mut state.sq, &request.command, id, buffer).is_err() {
                     // `push` fails only if the ring is smaller than its order says. The handshake
                     // then fails the command.
                     state.life = Life::Suspect;
@@ -274,10 +271,10 @@ impl Queue {
         self.stats.commands.count();
     }
 
-    fn ring_doorbell(&self, hw: &Guard<'_>, state: &State) {
+    fn ring_doorbell(&self, hw: &Hardware<D>, state: &State<D>) {
         // ORDERING: Orders the writes of the entries and of the commands' buffers before the
         // doorbell. Pairs with the device's fetch of the entries.
         dma_mb(Write);
-        hw.bar().write_reg(regs::SQ_TAIL::from_raw(state.sq.tail()));
+        D::set_tail(hw, state.sq.tail());
     }
 }

@@ -1,36 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The admin queue: its state and its completions.
+//! A command queue: its state and its completions.
 //!
 //! [`submission`] passes commands to the device. [`recovery`] and [`abort`] deal with commands that
-//! the device does not complete. [`outage`] keeps threads from the hardware, and [`end`] ends the
-//! queue.
+//! the device does not complete. [`outage`] keeps threads from the hardware, [`function`] carries
+//! out what the PCI core asks of the management function, and [`end`] ends the queue.
 
 use super::{
     channel::Channel,
-    command::Request,
-    hardware::{
-        self,
-        Hardware, //
+    device::{
+        with_margin,
+        Access,
+        Device,
+        Limits, //
     },
+    life::{
+        Life,
+        Millis, //
+    },
+    request::Request,
     stats::Stats, //
 };
-use crate::{
-    kext::{
-        budget::Budget,
-        cmdq::life::{
-            Life,
-            Millis, //
-        },
-    },
-    proto::{
-        admin,
-        regs, //
-    },
-};
+use crate::kext::budget::Budget;
 use desk::Desk;
 use kernel::{
-    io::Io,
+    io::poll::read_poll_timeout,
     new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
@@ -43,6 +37,7 @@ use kernel::{
         SpinLockIrq, //
     },
     time::{
+        Delta,
         Instant,
         Monotonic, //
     },
@@ -57,24 +52,29 @@ use state::{
 mod abort;
 mod desk;
 mod end;
+mod function;
 mod outage;
 mod recovery;
 mod state;
 mod submission;
 
 /// MSI-X vector of completions.
-pub(super) const VECTOR: u32 = 0;
+pub(crate) const VECTOR: u32 = 0;
 /// Number of completions that are taken in one hold of `Queue::state`.
 const BATCH: usize = 16;
+/// Interval at which a thread polls the device if it waits for nothing else.
+const POLL: Delta = Delta::from_millis(1);
 
-/// The admin queue of a management function.
+/// The command queue of a management function.
 #[pin_data]
-pub(super) struct Queue {
-    pub(super) hw: Arc<Hardware>,
-    pub(super) stats: Stats,
-    /// One channel per data function. Their clients are told when logs or the service end.
-    pub(super) channels: KVec<Arc<Channel>>,
-    limits: hardware::Limits,
+pub(crate) struct Queue<D: Device> {
+    pub(crate) hw: Arc<D::Lease>,
+    pub(crate) device: D,
+    pub(crate) stats: Stats,
+    /// One channel per function that is served. Their clients are told when what the device does
+    /// for them ends, or the queue.
+    pub(crate) channels: KVec<Arc<Channel<D::Function>>>,
+    limits: Limits,
     start: Instant<Monotonic>,
     /// Set with [`Life::Down`], under `state`. It is read without that lock, because each idle call
     /// of a VMM asks for it several times.
@@ -82,17 +82,24 @@ pub(super) struct Queue {
     /// Held for one step by the thread that advances a recovery; never across a wait for the
     /// device.
     #[pin]
-    desk: Mutex<Desk>,
+    desk: Mutex<Desk<D>>,
     #[pin]
-    state: SpinLockIrq<State>,
+    state: SpinLockIrq<State<D>>,
 }
 
-impl Queue {
+impl<D: Device> Queue<D> {
     /// Creates a queue that is not enabled yet.
-    pub(super) fn new(
-        hw: Arc<Hardware>,
-        channels: KVec<Arc<Channel>>,
-        limits: hardware::Limits,
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there are more functions than
+    /// [`MAX_FUNCTIONS`](super::device::MAX_FUNCTIONS), or fewer slots than classes. `ENOMEM` if
+    /// the allocation fails.
+    pub(crate) fn new(
+        hw: Arc<D::Lease>,
+        device: D,
+        channels: KVec<Arc<Channel<D::Function>>>,
+        limits: Limits,
     ) -> Result<Arc<Self>> {
         let functions = channels.len();
         let slots = 1usize.checked_shl(limits.order).ok_or(EINVAL)?;
@@ -101,39 +108,54 @@ impl Queue {
         Arc::pin_init(
             pin_init!(Self {
                 hw,
+                device,
                 stats: Stats::new(),
                 channels,
                 limits,
                 start: Instant::now(),
                 down: Atomic::new(false),
-                desk <- new_mutex!(desk, "dlr_mgmt::Queue::desk"),
-                state <- new_spinlock_irq!(state, "dlr_mgmt::Queue::state"),
+                desk <- new_mutex!(desk, "cmdq::Queue::desk"),
+                state <- new_spinlock_irq!(state, "cmdq::Queue::state"),
             }),
             GFP_KERNEL,
         )
     }
 
     /// Enables the new queue, and waits until the device uses it.
-    pub(super) fn start(&self) -> Result {
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the device refuses the rings or is gone, `ETIMEDOUT` if it does not answer in time,
+    /// `ENOTCONN` if it was unbound.
+    pub(crate) fn start(&self) -> Result {
         let hw = self.hw.enter().ok_or(ENOTCONN)?;
-        hardware::enable_queue(&hw, VECTOR)?;
+        D::begin_enable(&hw, VECTOR);
+        let status = read_poll_timeout(
+            || Ok(D::status(&hw)),
+            |status| status.gone || status.ready || status.fatal,
+            POLL,
+            Delta::from_millis(with_margin(self.limits.timeout_ms).into()),
+        )?;
+        if status.gone || status.fatal {
+            return Err(EIO);
+        }
         self.state.lock().life = Life::Up;
         Ok(())
     }
 
     /// Returns whether the management function is gone for good.
-    pub(super) fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         // ORDERING: Pairs with the release in `go_down`.
         self.down.load(Acquire)
     }
 
     /// Returns the number of commands that the device has not completed.
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.state.lock().slots.used()
     }
 
     /// Runs `f` with `Queue::state` held: no command is submitted, completed or dropped meanwhile.
-    pub(super) fn with_state<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn with_state<R>(&self, f: impl FnOnce() -> R) -> R {
         let _state = self.state.lock();
         f()
     }
@@ -145,13 +167,13 @@ impl Queue {
 
     /// Takes all completions, without waiting for more. Called by a thread whose wait is over, in
     /// case an interrupt was lost.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         self.collect(Life::Up);
     }
 
     /// Takes all completions. Called by the thread of the interrupt, which also recovers the queue
     /// after a completion that matches no command, because no other thread may be waiting.
-    pub(super) fn take_completions(&self) {
+    pub(crate) fn take_completions(&self) {
         self.look();
         if self.state.lock().life == Life::Suspect {
             // The next thread that waits for a command continues what this budget does not allow.
@@ -162,7 +184,7 @@ impl Queue {
     /// Takes all completions while the queue is in the state `life`.
     fn collect(&self, life: Life) {
         loop {
-            let mut batch: [Option<Arc<Request>>; BATCH] = [const { None }; BATCH];
+            let mut batch: [Option<Arc<Request<D>>>; BATCH] = [const { None }; BATCH];
             let taken = self.take_batch(life, &mut batch);
             // Outside the lock: dropping the last reference to a request frees its buffer.
             drop(batch);
@@ -172,7 +194,7 @@ impl Queue {
         }
     }
 
-    fn take_batch(&self, life: Life, batch: &mut [Option<Arc<Request>>; BATCH]) -> usize {
+    fn take_batch(&self, life: Life, batch: &mut [Option<Arc<Request<D>>>; BATCH]) -> usize {
         let Some(hw) = self.hw.enter() else {
             return 0;
         };
@@ -184,17 +206,16 @@ impl Queue {
         let mut taken = 0usize;
         let mut room: Functions = 0;
         for place in batch.iter_mut() {
-            let Some(words) = state.cq.pop(&hw.data().cq, admin::phase) else {
+            let Some(completed) = D::pop(D::completions(&hw), &mut state.cq) else {
                 break;
             };
-            let answer = admin::Completion::decode(words);
-            let request = if state.sq.consumed(answer.sq_head) {
-                state.slots.remove(answer.id)
+            let request = if state.sq.consumed(completed.consumed) {
+                state.slots.remove(completed.id)
             } else {
                 None
             };
             let Some(request) = request else {
-                state.strange = Some(answer);
+                state.strange = Some(completed.answer);
                 if life == Life::Up {
                     state.life = Life::Suspect;
                 }
@@ -202,14 +223,14 @@ impl Queue {
                 break;
             };
             room |= state.give(request.function(), request.class());
-            request.complete(&answer, &self.stats);
+            request.complete(&completed.answer, &self.device, &self.stats);
             *place = Some(request);
             taken += 1;
         }
         if life == Life::Up && batch.iter().any(Option::is_some) {
             state.failures = 0;
             state.silent = 0;
-            hw.bar().write_reg(regs::CQ_HEAD::from_raw(state.cq.head()));
+            D::set_head(&hw, state.cq.head());
         }
         self.pump(&hw, state);
         drop(guard);

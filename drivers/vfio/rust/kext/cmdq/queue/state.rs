@@ -2,44 +2,35 @@
 
 //! State of the queue under its spin lock.
 
-use crate::{
-    kext::{
-        cmdq::{
-            life::{
-                Life,
-                Millis, //
-            },
-            ring::{
-                Consumer,
-                Producer, //
-            },
-            shares::Shares,
-            slots::Slots, //
-        },
-        trust::Trust, //
-    },
-    mgmt::{
-        class::{
-            Class,
-            CLASSES, //
-        },
-        command::Request,
-        line::Line, //
-    },
-    proto::{
-        admin,
+use super::super::{
+    device::{
+        Command,
+        Device,
         MAX_FUNCTIONS, //
     },
+    life::{
+        Life,
+        Millis, //
+    },
+    line::Line,
+    request::Request,
+    ring::{
+        Consumer,
+        Producer, //
+    },
+    shares::Shares,
+    slots::Slots, //
 };
+use crate::kext::trust::Trust;
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
 
-/// A set of data functions: one bit for each.
+/// A set of functions: one bit for each.
 pub(super) type Functions = u64;
 
-static_assert!(MAX_FUNCTIONS <= Functions::BITS);
+static_assert!(Functions::BITS == MAX_FUNCTIONS);
 
 /// Returns the bit of a function, or 0 for a number that no function can have.
 pub(super) fn bit(function: u16) -> Functions {
@@ -47,14 +38,14 @@ pub(super) fn bit(function: u16) -> Functions {
 }
 
 /// State of the queue, which `Queue::state` protects.
-pub(super) struct State {
+pub(super) struct State<D: Device> {
     pub(super) life: Life,
     pub(super) trust: Trust,
     pub(super) sq: Producer,
-    pub(super) cq: Consumer<{ admin::CQE_WORDS }>,
-    pub(super) slots: Slots<Arc<Request>>,
-    pub(super) shares: Shares<CLASSES>,
-    pub(super) line: Line<Arc<Request>>,
+    pub(super) cq: Consumer,
+    pub(super) slots: Slots<Arc<Request<D>>>,
+    pub(super) shares: Shares,
+    pub(super) line: Line<Arc<Request<D>>>,
     /// Functions whose commands are being aborted. The driver submits none of their commands.
     pub(super) aborting: Functions,
     /// Number of commands submitted so far.
@@ -64,24 +55,27 @@ pub(super) struct State {
     /// Number of aborts since the last completion.
     pub(super) silent: u32,
     /// The invalid completion, until it is logged.
-    pub(super) strange: Option<admin::Completion>,
+    pub(super) strange: Option<D::Answer>,
 }
 
-impl State {
+impl<D: Device> State<D> {
     /// Creates the state of a queue of `1 << order` slots that is not enabled yet.
     ///
     /// # Errors
     ///
-    /// Those of [`Shares::new`].
+    /// `EINVAL` if there are more than [`MAX_FUNCTIONS`]; those of [`Shares::new`].
     pub(super) fn new(order: u32, functions: usize) -> Result<Self> {
         let slots = 1usize.checked_shl(order).ok_or(EINVAL)?;
+        if functions > MAX_FUNCTIONS as usize {
+            return Err(EINVAL);
+        }
         Ok(Self {
             life: Life::Held,
             trust: Trust::new(),
             sq: Producer::new(order),
             cq: Consumer::new(order),
             slots: Slots::new(order)?,
-            shares: Shares::new(order, functions)?,
+            shares: Shares::new(order, functions, D::Command::CLASSES)?,
             line: Line::new(slots.saturating_add(functions))?,
             aborting: 0,
             submitted: 0,
@@ -97,7 +91,12 @@ impl State {
     /// # Errors
     ///
     /// `EIO` while the queue is off or in an outage, `ENOTCONN` if the management function is gone.
-    pub(super) fn room(&self, function: u16, class: Class, now: Millis) -> Result<bool> {
+    pub(super) fn room(
+        &self,
+        function: u16,
+        class: <D::Command as Command>::Class,
+        now: Millis,
+    ) -> Result<bool> {
         match self.life {
             Life::Up => {}
             Life::Down => return Err(ENOTCONN),
@@ -108,7 +107,8 @@ impl State {
             _ => return Ok(false),
         }
         let scarce = self.shares.is_scarce(class);
-        let before = |r: &Arc<Request>| r.class() == class && (scarce || r.function() == function);
+        let before =
+            |r: &Arc<Request<D>>| r.class() == class && (scarce || r.function() == function);
         Ok(!self.slots.is_full()
             && self.sq.has_room()
             && self.shares.fits(function, class)
@@ -117,7 +117,11 @@ impl State {
     }
 
     /// Counts the slot that a command returns. Returns the functions that may find room now.
-    pub(super) fn give(&mut self, function: u16, class: Class) -> Functions {
+    pub(super) fn give(
+        &mut self,
+        function: u16,
+        class: <D::Command as Command>::Class,
+    ) -> Functions {
         self.shares.give(function, class);
         if self.shares.is_scarce(class) {
             Functions::MAX
@@ -140,7 +144,7 @@ impl State {
 
     /// Takes the next command from the line that may be submitted. Commands that have waited for
     /// the end of an outage end with `EAGAIN`, because the device was not checked since.
-    pub(super) fn next(&mut self, closed: Functions) -> Option<Arc<Request>> {
+    pub(super) fn next(&mut self, closed: Functions) -> Option<Arc<Request<D>>> {
         if self.slots.is_full() || !self.sq.has_room() {
             return None;
         }
@@ -158,29 +162,33 @@ impl State {
     }
 }
 
-#[kunit_tests(dlr_mgmt_state)]
+#[kunit_tests(kext_cmdq_state)]
 mod tests {
-    use super::*;
-    use crate::{
-        kext::trust::Pass,
-        mgmt::{
-            command::Memory,
-            line::Place, //
+    use super::{
+        super::super::{
+            fake::{
+                Class,
+                Fake,
+                Order, //
+            },
+            line::Place,
+            request::Memory, //
         },
-        proto::admin::Command, //
+        *, //
     };
+    use crate::kext::trust::Pass;
 
-    fn up(order: u32, functions: usize) -> Result<State> {
+    fn up(order: u32, functions: usize) -> Result<State<Fake>> {
         let mut state = State::new(order, functions)?;
         state.life = Life::Up;
         Ok(state)
     }
 
-    fn request(command: Command) -> Result<Arc<Request>> {
+    fn request(command: Order) -> Result<Arc<Request<Fake>>> {
         with_pass(command, Pass::Check)
     }
 
-    fn with_pass(command: Command, pass: Pass) -> Result<Arc<Request>> {
+    fn with_pass(command: Order, pass: Pass) -> Result<Arc<Request<Fake>>> {
         Request::new(Memory::new(GFP_KERNEL)?, command, None, None, pass)
     }
 
@@ -190,10 +198,10 @@ mod tests {
         let mut state = up(4, 2)?;
         let pass = state.trust.pass().map_err(|_| EIO)?;
         let [resume, stop] = [
-            with_pass(Command::save_end(0), pass)?,
-            with_pass(Command::log_stop(1), pass)?,
+            with_pass(Order::new(0, Class::State), pass)?,
+            with_pass(Order::new(1, Class::Log), pass)?,
         ];
-        let check = request(Command::identify_fn(0))?;
+        let check = request(Order::new(0, Class::State))?;
         for waiting in [&resume, &check, &stop] {
             state.line.join(Place::new(GFP_KERNEL)?, waiting.clone());
         }
@@ -207,23 +215,23 @@ mod tests {
         // With a check from after the outage they go.
         state.trust.regain(1);
         let pass = state.trust.pass().map_err(|_| EIO)?;
-        let again = with_pass(Command::log_stop(1), pass)?;
+        let again = with_pass(Order::new(1, Class::Log), pass)?;
         state.line.join(Place::new(GFP_KERNEL)?, again.clone());
         assert!(state.next(0).is_some_and(|r| Arc::ptr_eq(&r, &again)));
         Ok(())
     }
 
-    /// Sixteen functions share four slots for state commands, and LOAD_COMMITs have taken them. The
-    /// fifth must wait for one of these: there is room for its LOAD_WRITEs all the time.
+    /// Sixteen functions share four slots for state commands, and commits of a loaded state have
+    /// taken them. The fifth must wait for one of these: there is room for its writes all the time.
     #[test]
     fn v2_each_command_waits_for_room_of_its_own_class() -> Result {
         let mut state = up(4, 16)?;
         for function in 1..=4 {
             state.shares.take(function, Class::State);
         }
-        let commit = request(Command::load_commit(0))?;
-        let write = request(Command::load_write(0))?;
-        let room = |state: &State, r: &Request| state.room(r.function(), r.class(), 0);
+        let commit = request(Order::new(0, Class::State))?;
+        let write = request(Order::new(0, Class::Bulk))?;
+        let room = |state: &State<Fake>, r: &Request<Fake>| state.room(r.function(), r.class(), 0);
         assert_eq!(room(&state, &commit), Ok(false));
         assert_eq!(room(&state, &write), Ok(true));
         // The end of a commit of one function wakes those of all others.

@@ -3,16 +3,16 @@
 //! DMA buffers of commands, and access to the words of the queue's rings.
 //!
 //! A buffer can outlive the binding, because sessions and commands in flight refer to it. Its
-//! memory cannot: it is in the pool of the [`Hardware`](super::hardware::Hardware), and after
-//! unbind the calls of the buffer fail with `ENOTCONN`.
+//! memory cannot: it is in the pool of the [`Lease`](crate::kext::lease::Lease), and after unbind
+//! the calls of the buffer fail with `ENOTCONN`.
 
-use super::hardware::Guard;
+use super::ring::Words;
 use crate::kext::{
-    cmdq::ring::Words,
     crc32c::Crc32c,
     dma_fill,
     dma_pool::Slice,
-    gfp::USER, //
+    gfp::USER,
+    lease::Guard, //
 };
 use kernel::{
     dma::Coherent,
@@ -46,6 +46,10 @@ impl Words for Coherent<[u64]> {
         };
         write().is_ok()
     }
+
+    fn len(&self) -> usize {
+        Coherent::len(self)
+    }
 }
 
 /// A DMA buffer for commands.
@@ -63,7 +67,13 @@ impl Buffer {
     /// # Errors
     ///
     /// `ENOTCONN` if the binding has ended, `EINVAL` if `len` is 0, `ENOMEM`.
-    pub(super) fn new(hw: &Guard<'_>, len: usize) -> Result<Arc<Self>> {
+    pub(crate) fn new<T, const SIZE: usize>(
+        hw: &Guard<'_, T, SIZE>,
+        len: usize,
+    ) -> Result<Arc<Self>>
+    where
+        T: Send + Sync + 'static,
+    {
         Self::from_memory(hw.alloc(len, USER)?)
     }
 
@@ -153,14 +163,14 @@ impl Buffer {
     }
 }
 
-#[kunit_tests(dlr_mgmt_memory)]
+#[kunit_tests(kext_cmdq_buffer)]
 mod tests {
     use super::*;
     use crate::kext::testing::DmaDevice;
 
     #[test]
     fn copies_within_bounds() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-copy")?;
+        let dev = DmaDevice::new(c"cmdq-kunit-copy")?;
         let buffer = Buffer::from_memory(dev.alloc(64)?)?;
         buffer.copy_in(3, b"hello")?;
         let mut got = [0; 7];
@@ -174,7 +184,7 @@ mod tests {
 
     #[test]
     fn in_flight_is_the_devices() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-flight")?;
+        let dev = DmaDevice::new(c"cmdq-kunit-flight")?;
         let buffer = Buffer::from_memory(dev.alloc(64)?)?;
         buffer.claim()?;
         assert_eq!(buffer.claim().err(), Some(EBUSY));
@@ -186,7 +196,7 @@ mod tests {
 
     #[test]
     fn rings_in_coherent_memory() -> Result {
-        let dev = DmaDevice::new(c"dlr-kunit-ring")?;
+        let dev = DmaDevice::new(c"cmdq-kunit-ring")?;
         let ring = Coherent::<u64>::zeroed_slice(dev.bound(), 16, GFP_KERNEL)?;
         assert!(ring.set(15, 7));
         assert_eq!(ring.get(15), Some(7));

@@ -16,14 +16,14 @@ use kernel::{
 
 /// Commands that wait for a slot: first those that are submitted again, then the others in the
 /// order of arrival.
-pub(super) struct Line<T> {
+pub(crate) struct Line<T> {
     again: KVec<(u64, T)>,
     waiting: RBTree<u64, T>,
     next: u64,
 }
 
 /// Memory for one place in the line, so that [`Line::join`] does not allocate.
-pub(super) struct Place<T>(RBTreeNodeReservation<u64, T>);
+pub(crate) struct Place<T>(RBTreeNodeReservation<u64, T>);
 
 impl<T> Place<T> {
     /// Allocates the memory.
@@ -31,14 +31,14 @@ impl<T> Place<T> {
     /// # Errors
     ///
     /// `ENOMEM` if the allocation fails.
-    pub(super) fn new(flags: Flags) -> Result<Self> {
+    pub(crate) fn new(flags: Flags) -> Result<Self> {
         Ok(Self(RBTreeNodeReservation::new(flags)?))
     }
 }
 
 impl<T> Line<T> {
     /// Creates an empty line with room for `again` commands that are submitted again.
-    pub(super) fn new(again: usize) -> Result<Self> {
+    pub(crate) fn new(again: usize) -> Result<Self> {
         Ok(Self {
             again: KVec::with_capacity(again, GFP_KERNEL)?,
             waiting: RBTree::new(),
@@ -47,12 +47,12 @@ impl<T> Line<T> {
     }
 
     /// Returns whether the line is empty.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.again.is_empty() && self.waiting.is_empty()
     }
 
     /// Adds `value` at the end of the line. Returns its turn, for [`Self::leave`].
-    pub(super) fn join(&mut self, place: Place<T>, value: T) -> u64 {
+    pub(crate) fn join(&mut self, place: Place<T>, value: T) -> u64 {
         let turn = self.next;
         // A 64-bit count does not wrap in the life of a machine.
         self.next = self.next.wrapping_add(1);
@@ -61,7 +61,7 @@ impl<T> Line<T> {
     }
 
     /// Removes the value with this turn. Returns `None` if it was taken before.
-    pub(super) fn leave(&mut self, turn: u64) -> Option<T> {
+    pub(crate) fn leave(&mut self, turn: u64) -> Option<T> {
         self.waiting.remove(&turn)
     }
 
@@ -71,7 +71,7 @@ impl<T> Line<T> {
     /// # Errors
     ///
     /// Gives `value` back if there is no room for more.
-    pub(super) fn again(&mut self, order: u64, value: T) -> Result<(), T> {
+    pub(crate) fn again(&mut self, order: u64, value: T) -> Result<(), T> {
         let before = self.again.iter().position(|(other, _)| *other > order);
         let at = before.unwrap_or(self.again.len());
         self.again
@@ -83,12 +83,12 @@ impl<T> Line<T> {
     }
 
     /// Takes the first value that [`Self::again`] has added.
-    pub(super) fn take_again(&mut self) -> Option<T> {
+    pub(crate) fn take_again(&mut self) -> Option<T> {
         Some(self.again.remove(0).ok()?.1)
     }
 
     /// Takes the first value that `fits`. Values before it keep their places.
-    pub(super) fn take(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
+    pub(crate) fn take(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
         if let Some(at) = self.again.iter().position(|(_, value)| fits(value)) {
             return Some(self.again.remove(at).ok()?.1);
         }
@@ -98,18 +98,18 @@ impl<T> Line<T> {
     }
 
     /// Calls `f` for each value, in order.
-    pub(super) fn each(&self, mut f: impl FnMut(&T)) {
+    pub(crate) fn each(&self, mut f: impl FnMut(&T)) {
         self.again.iter().for_each(|(_, value)| f(value));
         self.waiting.values().for_each(f);
     }
 
     /// Returns whether `like` is true for a value.
-    pub(super) fn any(&self, like: impl Fn(&T) -> bool) -> bool {
+    pub(crate) fn any(&self, like: impl Fn(&T) -> bool) -> bool {
         self.again.iter().any(|(_, value)| like(value)) || self.waiting.values().any(like)
     }
 }
 
-#[kunit_tests(dlr_mgmt_line)]
+#[kunit_tests(kext_cmdq_line)]
 mod tests {
     use super::*;
 

@@ -3,11 +3,10 @@
 //! Waits for submitted commands.
 
 use super::{
-    command::{
-        Reply,
-        Request, //
-    },
-    queue::Queue, //
+    channel::Channel,
+    device::Device,
+    queue::Queue,
+    request::Request, //
 };
 use crate::kext::{
     budget::Budget,
@@ -16,16 +15,17 @@ use crate::kext::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::msecs_to_jiffies, //
 };
 
 /// A submitted command. Dropping the ticket gives up the reply, but the command goes on.
-pub(crate) struct Ticket {
-    pub(super) queue: Arc<Queue>,
-    pub(super) request: Arc<Request>,
+pub(crate) struct Ticket<D: Device> {
+    pub(super) queue: Arc<Queue<D>>,
+    pub(super) request: Arc<Request<D>>,
 }
 
-impl Ticket {
+impl<D: Device> Ticket<D> {
     /// Returns whether the command has ended, so that [`Self::wait`] does not sleep.
     pub(crate) fn is_done(&self) -> bool {
         self.request.is_done()
@@ -35,20 +35,19 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// * The errno of the command's status, see
-    ///   [`status_to_result`](crate::proto::admin::status_to_result).
+    /// * The errno of the command's status, see [`Device::outcome`].
     /// * `EINTR` if a fatal signal came; the command goes on.
     /// * `ETIMEDOUT` if the device did not complete the command in time, and the commands of its
     ///   function were aborted.
     /// * `EIO` if the device dropped the command because of another one and it could not be
     ///   submitted again, or if an outage ended it.
     /// * `ENOTCONN` if the management function is gone.
-    pub(crate) fn wait(&self) -> Result<Reply> {
+    pub(crate) fn wait(&self) -> Result<D::Reply> {
         self.wait_with(Patience::Killable)
     }
 
     /// As [`Self::wait`], but any signal ends the wait with `ERESTARTSYS`.
-    pub(crate) fn wait_interruptible(&self) -> Result<Reply> {
+    pub(crate) fn wait_interruptible(&self) -> Result<D::Reply> {
         self.wait_with(Patience::Interruptible).map_err(|error| {
             if error == EINTR {
                 ERESTARTSYS
@@ -63,7 +62,7 @@ impl Ticket {
     /// # Errors
     ///
     /// Also `ETIMEDOUT` if the budget is used up first; the command goes on.
-    pub(crate) fn wait_within(&self, budget: &Budget) -> Result<Reply> {
+    pub(crate) fn wait_within(&self, budget: &Budget) -> Result<D::Reply> {
         self.wait_with(Patience::Within(budget))
     }
 
@@ -72,7 +71,7 @@ impl Ticket {
     /// # Errors
     ///
     /// Also `ETIMEDOUT` if a budget is used up first; the command goes on.
-    pub(super) fn wait_with(&self, patience: Patience<'_>) -> Result<Reply> {
+    pub(crate) fn wait_with(&self, patience: Patience<'_>) -> Result<D::Reply> {
         loop {
             if let Some(outcome) = self.request.outcome() {
                 return outcome;
@@ -103,11 +102,36 @@ impl Ticket {
         }
     }
 
+    /// Sleeps until the event of `channel` is signalled, for `most_ms` milliseconds and to the
+    /// deadline of the command at most. Returns whether the command has ended. A caller that must
+    /// do something while the command is in flight, such as making room for what the command posts,
+    /// does it and calls again.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a fatal signal came; the command goes on.
+    pub(crate) fn wait_a_while(
+        &self,
+        channel: &Channel<D::Function>,
+        most_ms: u32,
+    ) -> Result<bool> {
+        if self.is_done() {
+            return Ok(true);
+        }
+        // If no time remains, a recovery is under way, during which the caller goes on.
+        let time = self.request.remaining().min(msecs_to_jiffies(most_ms));
+        if channel.event.wait_killable_timeout(time) == Wait::Killed {
+            self.queue.stats.killed.count();
+            return Err(EINTR);
+        }
+        if !self.is_done() && self.request.is_overdue() {
+            self.queue.step();
+        }
+        Ok(self.is_done())
+    }
+
     /// Gives up the reply, and returns how often the command was submitted again after an abort or
     /// a reset of the queue. The command is not submitted again after this call.
-    ///
-    /// For a LOG_SYNC, each submission may have posted one more marker, see
-    /// `RingTracker::sync_once` in `vfio/dirty/ring/sync.rs`.
     pub(crate) fn retire(self) -> u32 {
         // ORDERING: A recovery decides and counts under this lock, so the count is final.
         self.queue.with_state(|| {
@@ -117,7 +141,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl<D: Device> Drop for Ticket<D> {
     fn drop(&mut self) {
         self.request.leave();
     }

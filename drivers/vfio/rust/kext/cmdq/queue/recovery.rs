@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Recovery of the admin queue from a device that does not answer as it should.
+//! Recovery of the queue from a device that does not answer as it should.
 //!
 //! An overdue command leads to an abort of its function's commands ([`abort`]), which affects no
 //! other function. If the abort is overdue too, or the state of the queue is unknown, the whole
@@ -11,64 +11,53 @@
 //! [`fate`]: crate::kext::cmdq::fate
 
 use super::{
+    super::{
+        device::{
+            with_margin,
+            Access,
+            Device,
+            Hardware, //
+        },
+        life::{
+            self,
+            Attempt,
+            Millis,
+            Move,
+            Seen, //
+        },
+        request::{
+            Memory,
+            Request, //
+        },
+        ring::{
+            Consumer,
+            Producer,
+            Words, //
+        },
+    },
     desk::Desk,
     end::end_all,
     Life,
     Queue,
+    POLL,
     VECTOR, //
 };
-use crate::{
-    kext::{
-        budget::Budget,
-        cmdq::{
-            life::{
-                self,
-                Attempt,
-                Millis,
-                Move,
-                Seen, //
-            },
-            ring::{
-                Consumer,
-                Producer,
-                Words, //
-            },
-        },
-        gfp::DEVICE,
-        trust::Pass, //
-    },
-    mgmt::{
-        command::{
-            Memory,
-            Request, //
-        },
-        hardware::{
-            self,
-            Guard, //
-        },
-    },
-    proto::admin::Command,
+use crate::kext::{
+    budget::Budget,
+    gfp::DEVICE,
+    trust::Pass, //
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::Relaxed,
-        Arc, //
-    },
-    time::{
-        delay::fsleep,
-        Delta, //
-    },
+    sync::Arc,
+    time::delay::fsleep, //
 };
 
-/// Interval at which a thread polls the device if it waits for nothing else.
-const POLL: Delta = Delta::from_millis(1);
-
-impl Queue {
+impl<D: Device> Queue<D> {
     /// Advances the recovery from overdue commands by one step. A thread that waits for a command
     /// calls this after the command's deadline, repeatedly, with a short sleep in between. Does not
     /// wait for the device, but may take locks that sleep.
-    pub(in crate::mgmt) fn step(&self) {
+    pub(crate) fn step(&self) {
         self.look();
         if let (Some(mut desk), Some(hw)) = (self.desk.try_lock(), self.hw.enter()) {
             let now = self.now();
@@ -97,8 +86,8 @@ impl Queue {
         }
     }
 
-    /// Recovers the queue after [`Self::halt`], by a reset of the whole function, and sets up the
-    /// status pages again. Waits for the device, within `budget`.
+    /// Recovers the queue after [`Self::halt`], by a reset of the whole function, and sets up again
+    /// what the reset has ended ([`Device::set_up`]). Waits for the device, within `budget`.
     ///
     /// # Errors
     ///
@@ -121,18 +110,17 @@ impl Queue {
 
     /// Returns the time at which a step that begins now is overdue.
     pub(super) fn deadline(&self) -> Millis {
-        let time =
-            u64::from(self.limits.timeout_ms).saturating_add(u64::from(crate::mgmt::MARGIN_MS));
-        self.now().saturating_add(time)
+        let time = with_margin(self.limits.timeout_ms);
+        self.now().saturating_add(time.into())
     }
 
     /// Returns whether a message may be printed. Before the first one after a pause, prints the
     /// number of suppressed messages.
-    pub(super) fn may_say(&self, desk: &mut Desk, hw: &Guard<'_>) -> bool {
+    pub(super) fn may_say(&self, desk: &mut Desk<D>, hw: &Hardware<D>) -> bool {
         match desk.throttle.allow(self.now()) {
             Some(0) => true,
             Some(kept_back) => {
-                dev_warn!(hw.device(), "{kept_back} messages suppressed\n");
+                dev_warn!(D::Lease::device(hw), "{kept_back} messages suppressed\n");
                 true
             }
             None => false,
@@ -141,7 +129,7 @@ impl Queue {
 
     /// Drops the requests that [`Desk::judge`] has ended, without the spin lock, and wakes the
     /// threads that wait for room.
-    pub(super) fn after_judgement(&self, desk: &mut Desk, again: usize) {
+    pub(super) fn after_judgement(&self, desk: &mut Desk<D>, again: usize) {
         self.stats.again.add(i64::try_from(again).unwrap_or(0));
         desk.dropped.clear();
         for channel in &self.channels {
@@ -149,8 +137,8 @@ impl Queue {
         }
     }
 
-    /// Begins a recovery. Tells the clients if it ends logs and sessions.
-    pub(super) fn begin(&self, desk: &mut Desk, hw: &Guard<'_>, attempt: Attempt) {
+    /// Begins a recovery. Tells the clients if it ends what the device does for them.
+    pub(super) fn begin(&self, desk: &mut Desk<D>, hw: &Hardware<D>, attempt: Attempt) {
         let until = self.deadline();
         let strange;
         let ends;
@@ -166,7 +154,7 @@ impl Queue {
                 Attempt::Reset => Life::Resetting { until },
             };
             if attempt == Attempt::Reset {
-                self.end_pages();
+                self.forget();
             }
             for request in state.slots.iter() {
                 if request.note_if_late() {
@@ -177,7 +165,7 @@ impl Queue {
         if let Some(answer) = strange {
             self.stats.garbage.count();
             if self.may_say(desk, hw) {
-                dev_err!(hw.device(), "invalid completion: {answer:?}\n");
+                dev_err!(D::Lease::device(hw), "invalid completion: {answer:?}\n");
             }
         }
         let reset = attempt == Attempt::Reset;
@@ -193,24 +181,24 @@ impl Queue {
         }
         if self.may_say(desk, hw) {
             let what = if reset { "function" } else { "admin queue" };
-            dev_warn!(hw.device(), "resetting the {what}\n");
+            dev_warn!(D::Lease::device(hw), "resetting the {what}\n");
         }
         if reset {
             self.stats.function_resets.count();
-            hardware::begin_reset(hw);
+            D::begin_reset(hw);
         } else {
             self.stats.resets.count();
-            hardware::begin_handshake(hw);
+            D::begin_handshake(hw);
         }
     }
 
-    fn step_life(&self, desk: &mut Desk, hw: &Guard<'_>, life: Life, now: Millis) {
-        let status = hardware::status(hw);
+    fn step_life(&self, desk: &mut Desk<D>, hw: &Hardware<D>, life: Life, now: Millis) {
+        let status = D::status(hw);
         let seen = Seen {
-            ready: status.ready(),
-            fatal: status.fatal(),
-            gone: status.is_gone(),
-            resetting: hardware::is_resetting(hw),
+            ready: status.ready,
+            fatal: status.fatal,
+            gone: status.gone,
+            resetting: D::is_resetting(hw),
         };
         match life::next(life, seen, now) {
             Move::Wait => {}
@@ -221,11 +209,12 @@ impl Queue {
     }
 
     /// Enables the queue again, after the device has let go of rings and buffers.
-    fn enable(&self, hw: &Guard<'_>, life: Life, reset: bool) {
+    fn enable(&self, hw: &Hardware<D>, life: Life, reset: bool) {
         // The completions that the device posted before are valid.
         self.collect(life);
-        for i in 0..hw.data().cq.len() {
-            hw.data().cq.set(i, 0);
+        let ring = D::completions(hw);
+        for i in 0..ring.len() {
+            ring.set(i, 0);
         }
         {
             let mut state = self.state.lock();
@@ -240,14 +229,14 @@ impl Queue {
             let until = self.deadline();
             state.life = Life::Enabling { until, reset };
         }
-        hardware::begin_enable(hw, VECTOR);
+        D::begin_enable(hw, VECTOR);
     }
 
     /// Ends a recovery: the queue works again.
-    fn run(&self, desk: &mut Desk, hw: &Guard<'_>, reset: bool) {
-        let mut pages = KVec::new();
-        if reset && self.status_pages(&mut pages).is_err() {
-            // A status page that the device does not update would be taken for current.
+    fn run(&self, desk: &mut Desk<D>, hw: &Hardware<D>, reset: bool) {
+        let mut first = KVec::new();
+        if reset && self.set_up(&mut first).is_err() {
+            // What the device has forgotten would be taken for current.
             self.fail(desk, hw);
             return;
         }
@@ -259,12 +248,12 @@ impl Queue {
                 state.silent = 0;
                 if reset {
                     // Completions from before the reset were taken since it began.
-                    self.end_pages();
+                    self.forget();
                 }
                 again = desk.judge(&mut state, |_| true, reset);
-                for page in &pages {
+                for request in &first {
                     // There is room for one per function.
-                    let _ = state.line.again(0, page.clone());
+                    let _ = state.line.again(0, request.clone());
                 }
                 self.pump(hw, &mut state);
             }
@@ -272,25 +261,22 @@ impl Queue {
         self.after_judgement(desk, again);
     }
 
-    /// Notes that a reset has ended the status pages. The caller holds `Queue::state`.
-    fn end_pages(&self) {
-        self.channels
-            .iter()
-            .for_each(|channel| channel.set_page_live(false));
+    /// Notes that a reset has ended what the device did for the functions. The caller holds
+    /// `Queue::state`.
+    fn forget(&self) {
+        self.channels.iter().for_each(|channel| D::forget(channel));
     }
 
-    /// Creates the commands that set up the status pages again. No thread waits for them.
-    fn status_pages(&self, pages: &mut KVec<Arc<Request>>) -> Result {
+    /// Creates the commands that set up again what the reset has ended. No thread waits for them.
+    fn set_up(&self, requests: &mut KVec<Arc<Request<D>>>) -> Result {
         for channel in &self.channels {
-            let page = channel.page.load(Relaxed);
-            if page != 0 {
-                let command = Command::status_page(channel.number, page);
+            if let Some(command) = D::set_up(channel) {
                 // Not charged to the caller's memory cgroup: it acts for all functions, and may be
                 // an interrupt thread.
                 let memory = Memory::new(DEVICE)?;
                 let channel = Some(channel.clone());
-                let page = Request::new(memory, command, None, channel, Pass::Check)?;
-                pages.push(page, DEVICE)?;
+                let request = Request::new(memory, command, None, channel, Pass::Check)?;
+                requests.push(request, DEVICE)?;
             }
         }
         Ok(())
@@ -298,7 +284,7 @@ impl Queue {
 
     /// Ends a recovery that the device has not followed. Commands in flight end, but the device
     /// keeps their buffers until a later recovery succeeds.
-    fn fail(&self, desk: &mut Desk, hw: &Guard<'_>) {
+    fn fail(&self, desk: &mut Desk<D>, hw: &Hardware<D>) {
         let pause;
         {
             let mut state = self.state.lock();
@@ -310,8 +296,7 @@ impl Queue {
                 state.life,
                 Life::Resetting { .. } | Life::Enabling { reset: true, .. }
             ) {
-                // What the reset has ended must be set up again, status pages among it, which a
-                // handshake would not do.
+                // What the reset has ended must be set up again, which a handshake would not do.
                 state.failures = state.failures.max(life::RESET_AFTER);
             }
             pause = life::pause_ms(state.failures);
@@ -328,14 +313,14 @@ impl Queue {
         self.after_judgement(desk, 0);
         if self.may_say(desk, hw) {
             dev_err!(
-                hw.device(),
+                D::Lease::device(hw),
                 "the admin queue did not recover; next attempt in {pause} ms at the earliest\n"
             );
         }
     }
 
-    /// Tells the clients that their logs and sessions have ended.
-    pub(in crate::mgmt) fn tell_ended(&self) {
+    /// Tells the clients that what the device did for them has ended.
+    pub(crate) fn tell_ended(&self) {
         self.channels.iter().for_each(|channel| channel.ended());
     }
 }

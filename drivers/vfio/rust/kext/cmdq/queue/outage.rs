@@ -4,47 +4,49 @@
 //! it. The callbacks that begin and end an outage hold the device lock, so there is one at a time.
 
 use super::{
+    super::device::{
+        Access,
+        Device,
+        Guard, //
+    },
     Life,
     Queue, //
 };
-use crate::{
-    kext::{
-        budget::Budget,
-        trust::Pass, //
-    },
-    mgmt::hardware::Guard, //
+use crate::kext::{
+    budget::Budget,
+    trust::Pass, //
 };
 use kernel::prelude::*;
 
-impl Queue {
+impl<D: Device> Queue<D> {
     /// Begins an access to the hardware.
     ///
     /// # Errors
     ///
     /// `EIO` in an outage, `ENOTCONN` once the management function is gone for good.
-    pub(in crate::mgmt) fn enter(&self) -> Result<Guard<'_>> {
+    pub(crate) fn enter(&self) -> Result<Guard<'_, D>> {
         self.hw
             .enter()
             .ok_or_else(|| if self.is_down() { ENOTCONN } else { EIO })
     }
 
     /// Returns whether there is an outage.
-    pub(in crate::mgmt) fn is_halted(&self) -> bool {
+    pub(crate) fn is_halted(&self) -> bool {
         self.state.lock().life == Life::Held
     }
 
     /// Returns a pass for commands. The error is the outage after which the device was not checked.
-    pub(in crate::mgmt) fn pass(&self) -> Result<Pass, u32> {
+    pub(crate) fn pass(&self) -> Result<Pass, u32> {
         self.state.lock().trust.pass()
     }
 
     /// Notes that the device comes back from an outage, before the end of the outage.
-    pub(in crate::mgmt) fn lose_trust(&self) {
+    pub(crate) fn lose_trust(&self) {
         self.state.lock().trust.lose();
     }
 
     /// Notes that a check that began with this `doubt` has found the same device.
-    pub(in crate::mgmt) fn regain_trust(&self, doubt: u32) {
+    pub(crate) fn regain_trust(&self, doubt: u32) {
         self.state.lock().trust.regain(doubt);
     }
 
@@ -55,7 +57,7 @@ impl Queue {
     ///
     /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
     /// good.
-    pub(in crate::mgmt) fn halt(&self) -> Option<Guard<'_>> {
+    pub(crate) fn halt(&self) -> Option<Guard<'_, D>> {
         {
             let mut desk = self.desk.lock();
             {
@@ -81,7 +83,7 @@ impl Queue {
     ///
     /// `ENOTCONN` if the queue is down for good, `EIO` if the device does not follow, `ETIMEDOUT`
     /// if it has not followed within `budget`. After the last two the next commands try again.
-    pub(in crate::mgmt) fn revive(&self, budget: &Budget) -> Result {
+    pub(crate) fn revive(&self, budget: &Budget) -> Result {
         // No command is submitted before `bring_back` takes the lock of the queue, because the
         // state is `Life::Held` until then.
         self.hw.unpause();

@@ -3,28 +3,29 @@
 //! Aborts: the recovery from an overdue command that affects one function only.
 
 use super::{
+    super::{
+        device::{
+            Access,
+            Command,
+            Device,
+            Hardware, //
+        },
+        life::{
+            self,
+            Attempt,
+            Millis, //
+        },
+    },
     bit,
     desk::Desk,
     Life,
     Queue, //
 };
-use crate::{
-    kext::cmdq::life::{
-        self,
-        Attempt,
-        Millis, //
-    },
-    mgmt::hardware::{
-        self,
-        Guard, //
-    },
-    proto::admin,
-};
 use kernel::prelude::*;
 
-impl Queue {
+impl<D: Device> Queue<D> {
     /// Begins or continues the abort of each function that has an overdue command.
-    pub(super) fn step_aborts(&self, desk: &mut Desk, hw: &Guard<'_>, now: Millis) {
+    pub(super) fn step_aborts(&self, desk: &mut Desk<D>, hw: &Hardware<D>, now: Millis) {
         let (overdue, aborting) = {
             let state = self.state.lock();
             (state.overdue(), state.aborting)
@@ -47,8 +48,8 @@ impl Queue {
     }
 
     /// Begins the abort of a function. Returns a recovery if one must take the place of the abort.
-    fn begin_abort(&self, desk: &mut Desk, hw: &Guard<'_>, function: u16) -> Option<Attempt> {
-        let mut opcode = None;
+    fn begin_abort(&self, desk: &mut Desk<D>, hw: &Hardware<D>, function: u16) -> Option<Attempt> {
+        let mut name = None;
         {
             let mut state = self.state.lock();
             if state.life != Life::Up {
@@ -61,7 +62,7 @@ impl Queue {
             for request in state.slots.iter().filter(|r| r.function() == function) {
                 if request.note_if_late() {
                     self.stats.timeouts.count();
-                    opcode.get_or_insert(request.command.opcode());
+                    name.get_or_insert(request.command.name());
                 }
             }
             // From here on the driver submits no command of the function.
@@ -70,17 +71,17 @@ impl Queue {
         self.stats.aborts.count();
         if self.may_say(desk, hw) {
             dev_warn!(
-                hw.device(),
+                D::Lease::device(hw),
                 "{} of function {function} timed out, aborting its commands\n",
-                opcode.map_or("a command", admin::opcode_name)
+                name.unwrap_or("a command")
             );
         }
         if let Some(until) = desk.abort_until.get_mut(usize::from(function)) {
             *until = self.deadline();
         }
-        // This fails only for a function that the device does not have, and the abort is then
+        // This does nothing for a function that the device does not have, and the abort is then
         // overdue.
-        let _ = hardware::begin_abort(hw, function.into());
+        D::begin_abort(hw, function);
         None
     }
 
@@ -88,18 +89,18 @@ impl Queue {
     /// the abort has failed.
     fn step_abort(
         &self,
-        desk: &mut Desk,
-        hw: &Guard<'_>,
+        desk: &mut Desk<D>,
+        hw: &Hardware<D>,
         function: u16,
         now: Millis,
     ) -> Option<Attempt> {
-        let waiting = hardware::is_aborting(hw, function.into()).unwrap_or(true);
-        let status = hardware::status(hw);
+        let waiting = D::is_aborting(hw, function);
+        let status = D::status(hw);
         let until = desk.abort_until.get(usize::from(function));
         let late = until.is_none_or(|until| now >= *until);
         // Without READY the register reads as 0 and says nothing: something else has reset the
         // device.
-        if status.is_gone() || !status.ready() || status.fatal() || (waiting && late) {
+        if status.gone || !status.ready || status.fatal || (waiting && late) {
             return Some(Attempt::Handshake);
         }
         if waiting {
