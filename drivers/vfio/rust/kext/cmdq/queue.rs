@@ -57,6 +57,8 @@ mod outage;
 mod recovery;
 mod state;
 mod submission;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests_of_queues;
 
 /// MSI-X vector of completions.
 pub(crate) const VECTOR: u32 = 0;
