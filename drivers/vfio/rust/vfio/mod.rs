@@ -50,6 +50,7 @@ pub(crate) mod bar;
 pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod config_space;
+pub(crate) mod debugfs;
 pub(crate) mod device;
 #[cfg(CONFIG_KUNIT = "y")]
 mod device_tests;

@@ -5,14 +5,12 @@
 //! C header: [`include/linux/vfio_pci_core.h`](srctree/include/linux/vfio_pci_core.h)
 
 use super::{
-    debugfs::Files,
     engine::{
         self,
         DlrEngine, //
     },
     identity::Identity,
     pairing::Pairing,
-    shared::Shared,
     tracker::{
         FunctionRing,
         Logging, //
@@ -24,6 +22,7 @@ use crate::{
     proto::identify::Cap,
     vfio::{
         config_space::ConfigRange,
+        debugfs,
         dirty::ring::tracker::{
             Context,
             RingParams,
@@ -53,6 +52,9 @@ use kernel::{
 };
 
 kernel::module_device_table!("pci", DeviceId, DF_TABLE, (), [(super::identity::ID, ())]);
+
+type Shared = debugfs::Shared<DlrEngine, Function>;
+type Files = debugfs::Files<DlrEngine, Function>;
 
 /// A data function bound to the driver. It lives until unbind, when no user has the VFIO device
 /// open.

@@ -28,7 +28,6 @@
 
 #![forbid(unsafe_code)]
 
-mod debugfs;
 mod driver;
 mod engine;
 mod identity;
@@ -38,7 +37,6 @@ mod pair;
 mod pairing;
 mod proof;
 mod save;
-mod shared;
 mod stream;
 mod tracker;
 

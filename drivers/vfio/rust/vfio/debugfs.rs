@@ -1,9 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Debugfs files of a data function: `<debugfs>/dlr_vfio_pci/<function>/{state,session,log}`. Each
-//! has one `name value` pair per line.
+//! Debugfs files of a function with a log ring: `state`, `session` and `log` in a directory of the
+//! function below that of the module. Each has one `name value` pair per line.
 
-use super::shared::Shared;
+use super::{
+    dirty::{
+        log::Log,
+        ring::{
+            device::LogDevice,
+            tracker::{
+                RingShared,
+                RingTracker, //
+            },
+        },
+    },
+    migration::{
+        engine::Engine,
+        view::View, //
+    },
+};
 use crate::kext;
 use kernel::{
     debugfs::Scope,
@@ -15,47 +30,66 @@ use kernel::{
     },
 };
 
-/// The directory and the data that it shows. Dropping it removes the files.
-type Directory = Pin<KBox<Scope<Arc<Shared>>>>;
-
-/// The directory of a data function, from bind to unbind.
-#[pin_data]
-pub(super) struct Files {
-    #[pin]
-    scope: Mutex<Option<Directory>>,
+/// Log and migration of a function, for readers that do not hold their locks.
+pub(crate) struct Shared<E: Engine, D: LogDevice + Send + Sync + 'static> {
+    /// Log of the function.
+    pub(crate) logging: Arc<Log<RingTracker<D>>>,
+    /// State that all log rings of the function share.
+    pub(crate) rings: Arc<RingShared>,
+    /// Migration state and session.
+    pub(crate) migration: Arc<View<E>>,
 }
 
-impl Files {
+/// The directory and the data that it shows. Dropping it removes the files.
+type Directory<E, D> = Pin<KBox<Scope<Arc<Shared<E, D>>>>>;
+
+/// The directory of a function, from bind to unbind.
+#[pin_data]
+pub(crate) struct Files<E: Engine, D: LogDevice + Send + Sync + 'static> {
+    #[pin]
+    scope: Mutex<Option<Directory<E, D>>>,
+}
+
+impl<E: Engine, D: LogDevice + Send + Sync + 'static> Files<E, D> {
     /// Creates the directory. Without debugfs there is none, which is no error.
-    pub(super) fn new(name: &CStr, shared: &Arc<Shared>) -> impl PinInit<Self> {
+    pub(crate) fn new(name: &CStr, shared: &Arc<Shared<E, D>>) -> impl PinInit<Self> {
         let scope = make(name, shared.clone());
         pin_init!(Self {
-            scope <- new_mutex!(scope, "dlr_vf_debugfs"),
+            scope <- new_mutex!(scope, "vfio_debugfs"),
         })
     }
 
     /// Removes the directory. Waits for threads that read its files.
-    pub(super) fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let scope = self.scope.lock().take();
         drop(scope);
     }
 }
 
-fn make(name: &CStr, shared: Arc<Shared>) -> Option<Directory> {
+fn make<E: Engine, D: LogDevice + Send + Sync + 'static>(
+    name: &CStr,
+    shared: Arc<Shared<E, D>>,
+) -> Option<Directory<E, D>> {
     let root = kext::debugfs::root()?;
     let scope = root.scope(shared, name, |shared, dir| {
-        dir.read_callback_file(c"state", shared, &show_state);
-        dir.read_callback_file(c"session", shared, &show_session);
-        dir.read_callback_file(c"log", shared, &show_log);
+        dir.read_callback_file(c"state", shared, &show_state::<E, D>);
+        dir.read_callback_file(c"session", shared, &show_session::<E, D>);
+        dir.read_callback_file(c"log", shared, &show_log::<E, D>);
     });
     KBox::pin_init(scope, GFP_KERNEL).ok()
 }
 
-fn show_state(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show_state<E: Engine, D: LogDevice + Send + Sync + 'static>(
+    shared: &Arc<Shared<E, D>>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     writeln!(f, "{}", shared.migration.state().name())
 }
 
-fn show_session(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show_session<E: Engine, D: LogDevice + Send + Sync + 'static>(
+    shared: &Arc<Shared<E, D>>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let current = shared.migration.current();
     if let Some(save) = &current.save {
         writeln!(f, "saved_bytes {}", save.taken())?;
@@ -68,7 +102,10 @@ fn show_session(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result
     Ok(())
 }
 
-fn show_log(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show_log<E: Engine, D: LogDevice + Send + Sync + 'static>(
+    shared: &Arc<Shared<E, D>>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let snapshot = shared.logging.snapshot();
     writeln!(f, "active {}", u32::from(snapshot.is_some()))?;
     if let Some(log) = snapshot {
