@@ -67,6 +67,7 @@ pub(crate) mod migration;
 pub(crate) mod migration_file;
 mod migration_ops;
 mod ops;
+pub(crate) mod pairing;
 pub(crate) mod pci;
 pub(crate) mod prelude;
 mod recovery;

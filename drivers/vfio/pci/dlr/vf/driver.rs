@@ -10,7 +10,7 @@ use super::{
         DlrEngine, //
     },
     identity::Identity,
-    pairing::Pairing,
+    pair::Pair,
     tracker::{
         FunctionRing,
         Logging, //
@@ -39,6 +39,7 @@ use crate::{
             state::Flags,
             Migratable, //
         },
+        pairing::Pairing,
         pci::{
             Capabilities,
             Operations, //
@@ -60,7 +61,7 @@ type Files = debugfs::Files<DlrEngine, Function>;
 /// open.
 #[pin_data]
 pub(crate) struct Vf {
-    pairing: Pin<KBox<Pairing>>,
+    pairing: Pin<KBox<Pairing<Pair>>>,
     hidden: KVec<ConfigRange>,
     capabilities: Capabilities,
     #[pin]
@@ -95,7 +96,7 @@ impl Operations for Vf {
         pin_init::pin_init_scope(move || {
             let identity = Identity::read(pdev)?;
             let hidden = identity.hidden()?;
-            let pairing = KBox::pin_init(Pairing::new(pdev, identity)?, GFP_KERNEL)?;
+            let pairing = KBox::pin_init(Pairing::<Pair>::new(pdev, identity)?, GFP_KERNEL)?;
             let info = *pairing.registered();
             let migratable = info.caps.contains(Cap::State) && info.caps.contains(Cap::StatusPage);
             if !migratable {

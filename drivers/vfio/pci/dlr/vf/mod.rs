@@ -14,7 +14,7 @@
 //! ```
 //!
 //! * `driver` implements the traits of the layer and states the capabilities of the function.
-//!   `pairing` finds its management function and proves that it is the right one.
+//!   `pair` finds its management function and proves that it is the right one.
 //! * `engine` changes the run state of the function and begins sessions.
 //! * `save` and `load` read and write its state. They refer to the function's handle, never to the
 //!   device; the calls of the handle fail with `ENOTCONN` when the management function is gone.
@@ -34,7 +34,6 @@ mod identity;
 mod load;
 mod outgoing;
 mod pair;
-mod pairing;
 mod proof;
 mod save;
 mod stream;

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Search for the management function of a data function, among those that carry its serial.
+//! Pairing of a data function with its management function ("Pairing" in `dlr-contract.rst`).
+//!
+//! A serial is a hint, and ATTEST is the proof: the driver draws a nonce, gives it to a management
+//! function that carries the serial, and reads it back from the configuration space of the data
+//! function itself. The layer's [`Pairing`](pairing::Pairing) keeps the pair and decides when to
+//! search.
 
 use super::{
     identity::Identity,
@@ -8,7 +13,6 @@ use super::{
         can_be_nonce,
         judge,
         may_own,
-        Missing,
         Pf,
         Verdict, //
     },
@@ -25,7 +29,14 @@ use crate::{
         Function,
         Service, //
     },
-    vfio::PciFunction, //
+    proto::FnInfo,
+    vfio::{
+        pairing::{
+            self,
+            Missing, //
+        },
+        PciFunction, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -44,14 +55,17 @@ const PAUSE: Delta = Delta::from_millis(10);
 /// A pair: a data function and the function of a management function that was proved to be the
 /// same.
 pub(super) struct Pair {
-    /// Handle of the function.
-    pub(super) function: Function,
+    function: Function,
     /// Makes the core suspend and shut down the data function before the management function.
     _after_management: DeviceLink,
     _claim: Claim,
 }
 
-impl Pair {
+impl pairing::Pair for Pair {
+    type Identity = Identity;
+    type Handle = Function;
+    type Abilities = FnInfo;
+
     /// Finds the management function of `pdev` and claims its function. Asks all candidates, in
     /// rounds; begins no new one after `patience`. All rounds together wait for the candidates for
     /// one [`Budget`] at most.
@@ -60,7 +74,7 @@ impl Pair {
     ///
     /// The outer error is for a failure of the driver (`ENOMEM`) or of the setup (`EINVAL`: the
     /// same IOMMU group). The inner error is the reason why there is no pair.
-    pub(super) fn find(
+    fn find(
         pdev: PciFunction<'_>,
         identity: &Identity,
         patience: Delta,
@@ -79,6 +93,32 @@ impl Pair {
         }
     }
 
+    fn handle(&self) -> &Function {
+        &self.function
+    }
+
+    fn is_gone(&self) -> bool {
+        self.function.is_gone()
+    }
+
+    fn abilities(&self) -> FnInfo {
+        *self.function.info()
+    }
+
+    fn can_continue(&self, registered: &FnInfo) -> bool {
+        registered.is_interchangeable(self.function.info())
+    }
+
+    fn begin_closing(&self) {
+        self.function.begin_closing();
+    }
+
+    fn end_closing(&self) {
+        self.function.end_closing();
+    }
+}
+
+impl Pair {
     fn ask_all(
         pdev: PciFunction<'_>,
         identity: &Identity,

@@ -37,37 +37,6 @@ pub(super) fn can_be_nonce(value: u64, before: Look) -> bool {
     value != 0 && !words.contains(&u32::MAX) && before != Look::Shows(value)
 }
 
-/// Reason why a data function has no pair.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Missing {
-    /// No management function with the serial is bound.
-    Unbound,
-    /// A management function with the serial is bound, but has not been proved to be this
-    /// function's, or the function of this number is claimed.
-    Unproved,
-    /// The function shows the nonce of another NIC, or the NIC has no function of this number.
-    NotOurs,
-}
-
-impl Missing {
-    /// Returns the errno of probe. After `EPROBE_DEFER` the core probes again when another driver
-    /// has bound.
-    pub(super) fn at_probe(self) -> Error {
-        match self {
-            Self::Unbound | Self::Unproved => EPROBE_DEFER,
-            Self::NotOurs => ENODEV,
-        }
-    }
-
-    pub(super) fn text(self) -> &'static CStr {
-        match self {
-            Self::Unbound => c"its management function is not bound",
-            Self::Unproved => c"no management function with its serial has proved to be its own",
-            Self::NotOurs => c"the management functions of its serial are of other NICs",
-        }
-    }
-}
-
 /// The PF of a data function, as far as it matters for pairing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pf {
@@ -88,37 +57,7 @@ pub(super) fn may_own(pf: Pf) -> bool {
     }
 }
 
-/// What a call does that needs the management function.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Access {
-    /// It uses the pair.
-    Use,
-    /// It searches for a management function.
-    Search,
-    /// It fails.
-    Fail(Error),
-}
-
-/// Decides what a call does. `gone` says whether the management function of the pair is gone, if
-/// there is a pair. `closing` means that the last user closes the device, `failed` is the error of
-/// a search of a short time ago, and `is_idle` returns whether no session and no log exists.
-pub(super) fn access(
-    gone: Option<bool>,
-    closing: bool,
-    failed: Option<Error>,
-    is_idle: impl FnOnce() -> bool,
-) -> Access {
-    match (gone, failed) {
-        (Some(false), _) => Access::Use,
-        // A search would take longer than other tasks may wait for a close.
-        _ if closing => Access::Fail(ENOTCONN),
-        (_, Some(error)) => Access::Fail(error),
-        _ if !is_idle() => Access::Fail(ENOTCONN),
-        _ => Access::Search,
-    }
-}
-
-#[kunit_tests(dlr_vf_pairing)]
+#[kunit_tests(dlr_vf_proof)]
 mod tests {
     use super::*;
 
@@ -165,31 +104,5 @@ mod tests {
         ] {
             assert_eq!(may_own(pf), wanted);
         }
-    }
-
-    /// A failed search has left no pair that could be marked.
-    #[test]
-    fn v3_a_close_never_searches() {
-        for (gone, closing, failed, idle, want) in [
-            (Some(false), false, None, false, Access::Use),
-            (Some(false), true, Some(ENODEV), false, Access::Use),
-            (Some(true), false, None, true, Access::Search),
-            (None, false, None, true, Access::Search),
-            (Some(true), true, None, true, Access::Fail(ENOTCONN)),
-            (None, true, None, true, Access::Fail(ENOTCONN)),
-            (None, true, Some(ENODEV), true, Access::Fail(ENOTCONN)),
-            (None, false, Some(ENODEV), true, Access::Fail(ENODEV)),
-            (Some(true), false, None, false, Access::Fail(ENOTCONN)),
-            (None, false, None, false, Access::Fail(ENOTCONN)),
-        ] {
-            assert_eq!(access(gone, closing, failed, || idle), want);
-        }
-    }
-
-    #[test]
-    fn what_may_come_is_waited_for() {
-        assert_eq!(Missing::Unbound.at_probe(), EPROBE_DEFER);
-        assert_eq!(Missing::Unproved.at_probe(), EPROBE_DEFER);
-        assert_eq!(Missing::NotOurs.at_probe(), ENODEV);
     }
 }

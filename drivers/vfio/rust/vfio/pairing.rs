@@ -1,33 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pairing of a data function with its management function ("Pairing" in `dlr-contract.rst`).
+//! Pairing of a function with its management function, whose driver executes commands for it.
 //!
-//! A serial is a hint, and ATTEST is the proof: the driver draws a nonce, gives it to a management
-//! function that carries the serial, and reads it back from the configuration space of the data
-//! function itself.
-//!
-//! A [`Pair`] has an exclusive claim to the function of its management function. Probe creates it,
+//! A [`Pair`] has an exclusive claim to the function at its management function. Probe creates it,
 //! it belongs to the binding, and unbind drops it. When a management function was unbound and is
 //! bound again, the next call that needs it creates a new pair, unless a session or a log of the
 //! old one still exists.
 
-use super::{
-    identity::Identity,
-    pair::Pair,
-    proof::{
-        access,
-        Access,
-        Missing, //
-    },
+mod access;
+
+use super::function::PciFunction;
+use crate::kext::{
+    self,
+    killable::lock_killable, //
 };
-use crate::{
-    kext::{
-        self,
-        killable::lock_killable, //
-    },
-    mgmt::Function,
-    proto::FnInfo,
-    vfio::PciFunction, //
+use access::{
+    access,
+    Access, //
 };
 use kernel::{
     new_mutex,
@@ -40,6 +29,8 @@ use kernel::{
     }, //
 };
 
+pub(crate) use access::Missing;
+
 /// Time after which a search in probe begins no new round. An FLR takes 100 ms (PCIe 6.0, section
 /// 6.6.2), and a function that leaves D3cold may read as all ones for a second (section 2.3.1).
 const PATIENCE_AT_PROBE: Delta = Delta::from_millis(1200);
@@ -49,18 +40,66 @@ const PATIENCE_LATER: Delta = Delta::from_millis(200);
 /// Time for which calls do not search again after a search that asked management functions in vain.
 const BACKOFF: Delta = Delta::from_millis(1000);
 
-/// The pairing of a bound data function.
-#[pin_data]
-pub(super) struct Pairing {
-    identity: Identity,
-    /// Capabilities and limits with which the function was registered with VFIO.
-    registered: FnInfo,
-    #[pin]
-    current: Mutex<Current>,
+/// A function and its management function, which was proved to be the right one. Dropping it ends
+/// the claim.
+pub(crate) trait Pair: Send + Sized + Unpin {
+    /// What a function says about its management function, for example in configuration space.
+    type Identity: Send + Sync;
+
+    /// Handle for commands. A clone of it fails with `ENOTCONN` once the management function is
+    /// unbound.
+    type Handle: Clone;
+
+    /// Capabilities and limits of the function.
+    type Abilities: Send + Sync;
+
+    /// Searches for the management function of `pdev` and claims the function there. Begins no new
+    /// round after `patience`, and takes no longer than one
+    /// [`Budget`](crate::kext::budget::Budget).
+    ///
+    /// # Errors
+    ///
+    /// The outer error is for a failure of the driver or of the setup. The inner error is the
+    /// reason why there is no pair.
+    fn find(
+        pdev: PciFunction<'_>,
+        identity: &Self::Identity,
+        patience: Delta,
+    ) -> Result<Result<Self, Missing>>;
+
+    /// Returns the handle, even if the management function is gone.
+    fn handle(&self) -> &Self::Handle;
+
+    /// Returns whether the management function is gone for good.
+    fn is_gone(&self) -> bool;
+
+    /// Returns what VFIO is told at registration.
+    fn abilities(&self) -> Self::Abilities;
+
+    /// Returns whether a function that was registered with VFIO as `registered` can continue with
+    /// this pair.
+    fn can_continue(&self, registered: &Self::Abilities) -> bool;
+
+    /// The last user begins to close the function: until [`Self::end_closing`] all clean-up shares
+    /// one [`Budget`](crate::kext::budget::Budget).
+    fn begin_closing(&self);
+
+    /// Ends what [`Self::begin_closing`] began.
+    fn end_closing(&self);
 }
 
-struct Current {
-    pair: Option<Pair>,
+/// The pairing of a bound function.
+#[pin_data]
+pub(crate) struct Pairing<P: Pair> {
+    identity: P::Identity,
+    /// Capabilities and limits with which the function was registered with VFIO.
+    registered: P::Abilities,
+    #[pin]
+    current: Mutex<Current<P>>,
+}
+
+struct Current<P> {
+    pair: Option<P>,
     /// Time and errno of the last search that failed.
     failed: Option<(Instant<Monotonic>, Error)>,
     /// The driver has logged that the management function came back as another device.
@@ -69,14 +108,7 @@ struct Current {
     closing: bool,
 }
 
-impl Current {
-    /// Returns the handle of the pair, even if its management function is gone.
-    fn function(&self) -> Option<Function> {
-        Some(self.pair.as_ref()?.function.clone())
-    }
-}
-
-impl Pairing {
+impl<P: Pair> Pairing<P> {
     /// Pairs `pdev` in probe.
     ///
     /// # Errors
@@ -84,11 +116,11 @@ impl Pairing {
     /// `EPROBE_DEFER` if no management function proves to be its own, `ENODEV` if those with its
     /// serial belong to other NICs, `EINVAL` if its management function is in the same IOMMU group.
     /// Otherwise `ENOMEM` or the error of a command.
-    pub(super) fn new(
+    pub(crate) fn new(
         pdev: PciFunction<'_>,
-        identity: Identity,
+        identity: P::Identity,
     ) -> Result<impl PinInit<Self, Error>> {
-        let pair = match Pair::find(pdev, &identity, PATIENCE_AT_PROBE)? {
+        let pair = match P::find(pdev, &identity, PATIENCE_AT_PROBE)? {
             Ok(pair) => pair,
             Err(missing) => {
                 let error = missing.at_probe();
@@ -96,7 +128,7 @@ impl Pairing {
                 return Err(error);
             }
         };
-        let registered = *pair.function.info();
+        let registered = pair.abilities();
         let current = Current {
             pair: Some(pair),
             failed: None,
@@ -106,12 +138,12 @@ impl Pairing {
         Ok(try_pin_init!(Self {
             identity,
             registered,
-            current <- new_mutex!(current, "dlr_vf::Pairing::current"),
+            current <- new_mutex!(current, "vfio::Pairing::current"),
         }))
     }
 
     /// Returns the capabilities and limits with which the function was registered with VFIO.
-    pub(super) fn registered(&self) -> &FnInfo {
+    pub(crate) fn registered(&self) -> &P::Abilities {
         &self.registered
     }
 
@@ -124,13 +156,13 @@ impl Pairing {
     /// `ENOTCONN` if the management function is gone; during a close there is no search. `ENODEV`
     /// if a management function with other capabilities or another model has come back. `EINTR` if
     /// a fatal signal came while another thread searched.
-    pub(super) fn function(
+    pub(crate) fn function(
         &self,
         pdev: PciFunction<'_>,
         is_idle: impl FnOnce() -> bool,
-    ) -> Result<Function> {
+    ) -> Result<P::Handle> {
         let mut current = lock_killable(&self.current)?;
-        let gone = current.pair.as_ref().map(|pair| pair.function.is_gone());
+        let gone = current.pair.as_ref().map(P::is_gone);
         let failed = current.failed.filter(|(at, _)| at.elapsed() < BACKOFF);
         match access(
             gone,
@@ -138,13 +170,16 @@ impl Pairing {
             failed.map(|(_, error)| error),
             is_idle,
         ) {
-            Access::Use => return current.function().ok_or(ENOTCONN),
+            Access::Use => {
+                let pair = current.pair.as_ref().ok_or(ENOTCONN)?;
+                return Ok(pair.handle().clone());
+            }
             Access::Search => (),
             Access::Fail(error) => return Err(error),
         }
         // The old claim and the old device link must go first.
         current.pair = None;
-        let pair = match Pair::find(pdev, &self.identity, PATIENCE_LATER) {
+        let pair = match P::find(pdev, &self.identity, PATIENCE_LATER) {
             Ok(Ok(pair)) => pair,
             // Without a candidate the search costs nothing, so that no pause is needed.
             Ok(Err(Missing::Unbound)) => return Err(ENOTCONN),
@@ -153,7 +188,7 @@ impl Pairing {
                 return Err(ENOTCONN);
             }
         };
-        if !self.registered.is_interchangeable(pair.function.info()) {
+        if !pair.can_continue(&self.registered) {
             if !current.told {
                 dev_err!(
                     pdev,
@@ -168,33 +203,33 @@ impl Pairing {
         dev_info!(pdev, "paired with its management function again\n");
         current.told = false;
         current.failed = None;
-        let function = pair.function.clone();
+        let handle = pair.handle().clone();
         current.pair = Some(pair);
-        Ok(function)
+        Ok(handle)
     }
 
     /// Notes that the last user begins to close the device. Until [`Self::end_closing`] no call
     /// searches, and all clean-up shares one [`Budget`](crate::kext::budget::Budget). Sleeps
     /// while another thread searches.
-    pub(super) fn begin_closing(&self) {
+    pub(crate) fn begin_closing(&self) {
         let mut current = self.current.lock();
         current.closing = true;
-        if let Some(function) = current.function() {
-            function.begin_closing();
+        if let Some(pair) = &current.pair {
+            pair.begin_closing();
         }
     }
 
     /// Ends what [`Self::begin_closing`] began. Sleeps while another thread searches.
-    pub(super) fn end_closing(&self) {
+    pub(crate) fn end_closing(&self) {
         let mut current = self.current.lock();
         current.closing = false;
-        if let Some(function) = current.function() {
-            function.end_closing();
+        if let Some(pair) = &current.pair {
+            pair.end_closing();
         }
     }
 
     /// Drops the pair, at unbind.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         let pair = self.current.lock().pair.take();
         drop(pair);
     }
