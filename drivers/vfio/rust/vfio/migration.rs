@@ -32,6 +32,7 @@ mod bounce;
 mod debt;
 pub(crate) mod engine;
 pub(crate) mod files;
+pub(crate) mod framing;
 pub(crate) mod generation;
 pub(crate) mod image;
 pub(crate) mod load;
