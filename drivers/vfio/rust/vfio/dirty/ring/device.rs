@@ -84,6 +84,41 @@ pub(crate) enum Event {
 ///
 /// [`RingTracker`](super::tracker::RingTracker) calls these functions with the log lock held,
 /// except for `limits`. Any of them returns `ENOTCONN` if the device is gone.
+///
+/// # Examples
+///
+/// A device whose log is driven by commands of its management function. `Function` is the handle
+/// for them. From `drivers/vfio/pci/dlr/vf/tracker.rs`:
+///
+/// ```ignore
+/// impl LogDevice for Function {
+///     type Ticket = Ticket;
+///
+///     const COOKIE_BITS: u32 = COOKIE_BITS;
+///
+///     // …
+///     fn stop(&self) -> Result {
+///         self.set_client(None);
+///         self.log_stop()
+///     }
+///
+///     fn posted(&self) -> Result<u32> {
+///         Function::posted(self)
+///     }
+///
+///     fn drain(&self, until: Until, sink: impl FnMut(Piece<'_>) -> Flow) -> Result<u32> {
+///         Function::drain(self, until, sink).map(|drained| drained.entries)
+///     }
+///
+///     fn sync_wait(&self, ticket: &Ticket) -> Result<bool> {
+///         Function::sync_wait(self, ticket)
+///     }
+///
+///     fn sync_found(&self, ticket: Ticket) -> u32 {
+///         ticket.retire()
+///     }
+/// }
+/// ```
 pub(crate) trait LogDevice: Clone + Unpin {
     /// A SYNC that was submitted.
     type Ticket;

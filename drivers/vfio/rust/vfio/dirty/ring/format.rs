@@ -28,6 +28,36 @@ pub(crate) enum Entry {
 /// The low [`Self::TAG_BITS`] bits of a word are its *tag*: the type of the entry, and a phase bit
 /// that flips with each pass over the ring. Above the tag of a WRITE entry is a [`Run`]: 8 bits
 /// with the number of granules less one, and the page number.
+///
+/// # Examples
+///
+/// The format of the tests, with the phase in bit 0 and the type in the three bits above it. From
+/// `drivers/vfio/rust/vfio/dirty/ring/format.rs`:
+///
+/// ```ignore
+/// impl Format for Plain {
+///     const TAG_BITS: u32 = 4;
+///     const COUNT_BITS: u32 = 31;
+///
+///     fn phase(word: u64) -> bool {
+///         word & 1 != 0
+///     }
+///
+///     fn write_tag(phase: bool) -> u64 {
+///         1 << 1 | u64::from(phase)
+///     }
+///
+///     fn decode(word: u64) -> Option<Entry> {
+///         match word >> 1 & 7 {
+///             1 => Some(Entry::Write(Run::from_word(word >> Self::TAG_BITS))),
+///             2 => Some(Entry::Sync { cookie: word >> 12 }),
+///             3 => Some(Entry::Lost),
+///             _ => None,
+///         }
+///     }
+///     // …
+/// }
+/// ```
 pub(crate) trait Format: 'static {
     /// Number of bits of the tag.
     const TAG_BITS: u32;
