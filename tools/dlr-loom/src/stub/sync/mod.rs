@@ -135,7 +135,7 @@ pub(crate) mod lock {
 }
 
 pub(crate) mod barrier {
-    pub(crate) use super::atomic::Full;
+    pub(crate) use crate::stub::sync::atomic::Full;
 
     /// `smp_mb()`.
     pub(crate) fn smp_mb(_: Full) {
