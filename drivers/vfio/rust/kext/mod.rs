@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `anon_file` | anonymous files made by a driver |
 //! | `budget` | a time limit for clean-ups that signals do not interrupt |
-//! | `cmdq` | the parts of a command queue that do not depend on its hardware |
+//! | `cmdq` | the command queue of a management function; the vendor has entries and registers |
 //! | `completion` | waits that are killable and have a timeout |
 //! | `counters` | structs of counters for debugfs |
 //! | `crc32c` | the CRC-32C library |

@@ -113,9 +113,8 @@ impl<P: Pair> Pairing<P> {
     ///
     /// # Errors
     ///
-    /// `EPROBE_DEFER` if no management function proves to be its own, `ENODEV` if those with its
-    /// serial belong to other NICs, `EINVAL` if its management function is in the same IOMMU group.
-    /// Otherwise `ENOMEM` or the error of a command.
+    /// `EPROBE_DEFER` if no management function proves to be its own, `ENODEV` if those that were
+    /// found belong to other devices. Otherwise those of [`Pair::find`].
     pub(crate) fn new(
         pdev: PciFunction<'_>,
         identity: P::Identity,

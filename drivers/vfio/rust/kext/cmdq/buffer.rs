@@ -77,7 +77,8 @@ impl Buffer {
         Self::from_memory(hw.alloc(len, USER)?)
     }
 
-    fn from_memory(memory: Slice<u8>) -> Result<Arc<Self>> {
+    /// Creates a buffer in `memory`.
+    pub(super) fn from_memory(memory: Slice<u8>) -> Result<Arc<Self>> {
         let buffer = Self {
             memory,
             in_flight: Atomic::new(false),

@@ -40,10 +40,14 @@ pub(crate) fn with_margin(ms: u32) -> u32 {
 /// Maximum number of functions that one management function serves.
 pub(crate) const MAX_FUNCTIONS: u32 = u64::BITS;
 
+/// Largest log2 of the number of slots of a ring. Ids of commands have 16 bits, of which at least
+/// one is left to tell a command from the one before it in its slot.
+pub(crate) const MAX_ORDER: u32 = 15;
+
 /// Constants of the queue that the device states. They do not change while it is bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Limits {
-    /// Log2 of the number of slots of each ring.
+    /// Log2 of the number of slots of each ring, at most [`MAX_ORDER`].
     pub(crate) order: u32,
     /// Longest time of a command, an abort, a handshake or a reset, in milliseconds.
     pub(crate) timeout_ms: u32,
@@ -228,8 +232,9 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// Reads the state of the queue.
     fn status(hw: &Hardware<Self>) -> Status;
 
-    /// Gives the rings to the device, which raises `vector` for completions. The device has taken
-    /// them when [`Self::status`] is ready.
+    /// Gives the rings to the device, which raises `vector` for completions. Both rings start at
+    /// count 0. `dma_mb()` has ordered the zeroing of the completion ring before this. The device
+    /// has taken the rings when [`Self::status`] is ready.
     fn begin_enable(hw: &Hardware<Self>, vector: u32);
 
     /// Begins the reset handshake. When the status is not ready any more, the device accesses
@@ -254,7 +259,8 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// Returns whether the device answers. The queue need not be ready.
     fn answers(hw: &Hardware<Self>) -> bool;
 
-    /// Begins an abort: the device drops the commands of a function.
+    /// Begins an abort: the device drops the commands of a function. Does nothing for a function
+    /// that the device does not have.
     fn begin_abort(hw: &Hardware<Self>, function: u16);
 
     /// Returns whether an abort of the function is under way. Always true for a device that is
@@ -279,8 +285,10 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// driver keeps for as long as it is bound. The queue submits it before all others.
     fn set_up(channel: &Channel<Self::Function>) -> Option<Self::Command>;
 
-    /// A reset of the whole function has ended what the device did for this function. Called with
-    /// the spin lock of the queue held; must not sleep.
+    /// A reset of the whole function ends what the device did for this function: what the driver
+    /// knows of it is out of date. Called when the reset begins, while the device may still write
+    /// memory of the function, and again when it has ended, so it must be idempotent and free
+    /// nothing. Called with the spin lock of the queue held; must not sleep.
     fn forget(function: &Self::Function);
 
     /// An outage has begun: no thread accesses the hardware until its end, and the device will have

@@ -21,7 +21,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Returns the vector of function `number`. With few vectors several functions share one, but none
+/// Returns the vector of function `number`, if there are at least 2 `vectors`. With few several functions share one, but none
 /// shares the vector of the queue: a client may be waiting for a completion.
 pub(crate) fn vector_of(number: u32, vectors: u32) -> u32 {
     let own = vectors.saturating_sub(1).max(1);
@@ -37,11 +37,18 @@ pub(crate) struct Handler<D: Device> {
 
 impl<D: Device> Handler<D> {
     /// Creates the handler of vector `index` of `vectors`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is one vector only: the functions need another one than the queue.
     pub(crate) fn new(
         queue: Arc<Queue<D>>,
         index: usize,
         vectors: usize,
     ) -> impl PinInit<Self, Error> + 'static {
+        if vectors < 2 {
+            return Err(EINVAL);
+        }
         Ok(Self {
             queue,
             // CAST: A device has at most 2048 vectors.

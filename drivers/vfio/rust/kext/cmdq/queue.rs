@@ -95,8 +95,10 @@ impl<D: Device> Queue<D> {
     /// # Errors
     ///
     /// `EINVAL` if there are more functions than
-    /// [`MAX_FUNCTIONS`](super::device::MAX_FUNCTIONS), or fewer slots than classes. `ENOMEM` if
-    /// the allocation fails.
+    /// [`MAX_FUNCTIONS`](super::device::MAX_FUNCTIONS), if their channels are not in the order of
+    /// their numbers from 0 on, if `limits.order` is above
+    /// [`MAX_ORDER`](super::device::MAX_ORDER), or if there are fewer slots than classes. `ENOMEM`
+    /// if the allocation fails.
     pub(crate) fn new(
         hw: Arc<D::Lease>,
         device: D,
@@ -104,6 +106,11 @@ impl<D: Device> Queue<D> {
         limits: Limits,
     ) -> Result<Arc<Self>> {
         let functions = channels.len();
+        // Quotas, aborts and waits for room are found by the number.
+        let mut numbers = channels.iter().map(|channel| usize::from(channel.number));
+        if !numbers.by_ref().eq(0..functions) {
+            return Err(EINVAL);
+        }
         let slots = 1usize.checked_shl(limits.order).ok_or(EINVAL)?;
         let state = State::new(limits.order, functions)?;
         let desk = Desk::new(slots, functions)?;
@@ -157,7 +164,7 @@ impl<D: Device> Queue<D> {
     }
 
     /// Runs `f` with `Queue::state` held: no command is submitted, completed or dropped meanwhile.
-    pub(crate) fn with_state<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(super) fn with_state<R>(&self, f: impl FnOnce() -> R) -> R {
         let _state = self.state.lock();
         f()
     }
@@ -169,13 +176,13 @@ impl<D: Device> Queue<D> {
 
     /// Takes all completions, without waiting for more. Called by a thread whose wait is over, in
     /// case an interrupt was lost.
-    pub(crate) fn look(&self) {
+    pub(super) fn look(&self) {
         self.collect(Life::Up);
     }
 
     /// Takes all completions. Called by the thread of the interrupt, which also recovers the queue
     /// after a completion that matches no command, because no other thread may be waiting.
-    pub(crate) fn take_completions(&self) {
+    pub(super) fn take_completions(&self) {
         self.look();
         if self.state.lock().life == Life::Suspect {
             // The next thread that waits for a command continues what this budget does not allow.

@@ -91,7 +91,8 @@ impl<D: Device> Request<D> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another command owns the buffer.
+    /// `EINVAL` if the buffer is shorter than `len`, so that the device could access memory behind
+    /// it. `EBUSY` if another command owns the buffer.
     pub(super) fn new(
         memory: Memory<D>,
         command: D::Command,
@@ -100,6 +101,7 @@ impl<D: Device> Request<D> {
         pass: Pass,
     ) -> Result<Arc<Self>> {
         let address = match &buffer {
+            Some((buffer, len)) if *len as usize > buffer.len() => return Err(EINVAL),
             Some((buffer, _)) => buffer.claim()?,
             None => 0,
         };

@@ -9,8 +9,8 @@
 //!
 //! Within a share each function has a quota. If the share has at least one slot for each function,
 //! the quotas of all functions fit in it together, and no function keeps another one waiting. A
-//! device with fewer slots serves the waiting threads in their order, which the vendor's queue
-//! keeps.
+//! device with fewer slots serves the waiting threads in their order, which
+//! [`line`](super::line) keeps.
 
 use kernel::prelude::*;
 

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn single_granules_below_a_limit() -> Result {
-        for shift in [13, 21, 53, 56] {
+        for shift in [13, 21, 29, 37, 45, 53, 56] {
             let above = (1 << shift) - 1;
             assert!(Run::one(0).is_one_below(shift));
             assert!(Run::one(above).is_one_below(shift));

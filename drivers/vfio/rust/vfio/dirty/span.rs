@@ -271,7 +271,7 @@ mod tests {
             (448, 449),
         ];
         assert_eq!((n, &seen[..7]), (7, &want[..]));
-        // The first error ends it, and each later run is passed on once.
+        // The first error ends it.
         n = 0;
         let mut merger = Merger::new(|_| {
             n += 1;

@@ -13,7 +13,7 @@ pub(crate) enum Missing {
     /// One is bound, but has not been proved to be this function's, or another function has claimed
     /// its place there.
     Unproved,
-    /// All that are bound belong to other devices.
+    /// All that are bound belong to other devices, or do not have this function.
     NotOurs,
 }
 
@@ -31,8 +31,8 @@ impl Missing {
     pub(super) fn text(self) -> &'static CStr {
         match self {
             Self::Unbound => c"its management function is not bound",
-            Self::Unproved => c"no management function with its serial has proved to be its own",
-            Self::NotOurs => c"the management functions of its serial are of other NICs",
+            Self::Unproved => c"no management function has proved to be its own",
+            Self::NotOurs => c"the management functions that were found are of other devices",
         }
     }
 }

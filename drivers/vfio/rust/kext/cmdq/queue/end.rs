@@ -18,7 +18,7 @@ use kernel::{
 };
 
 impl<D: Device> Queue<D> {
-    /// Ends the service with `error`: wakes all waiting threads and tells the clients. The device
+    /// Ends the queue with `error`: wakes all waiting threads and tells the clients. The device
     /// keeps the buffers of commands in flight until [`Self::free_slots`].
     pub(crate) fn go_down(&self, error: Error) {
         {
@@ -39,8 +39,9 @@ impl<D: Device> Queue<D> {
         }
     }
 
-    /// Drops the commands that were in flight or waiting. The device must not do DMA any more.
-    pub(crate) fn free_slots(&self) {
+    /// Drops the commands that were in flight or waiting, and with them their buffers. The device
+    /// must not do DMA any more.
+    pub(super) fn free_slots(&self) {
         // If this allocation fails, the requests stay until the queue is freed. The memory of their
         // buffers has been freed with the lease.
         if let (Ok(slots), Ok(line)) = (Slots::new(0), Line::new(0)) {

@@ -41,7 +41,7 @@ impl<D: Device> Queue<D> {
     }
 
     /// Notes that the device comes back from an outage, before the end of the outage.
-    pub(crate) fn lose_trust(&self) {
+    pub(super) fn lose_trust(&self) {
         self.state.lock().trust.lose();
     }
 
@@ -57,7 +57,7 @@ impl<D: Device> Queue<D> {
     ///
     /// Returns access to the hardware for the caller alone, or `None` if the queue is down for
     /// good.
-    pub(crate) fn halt(&self) -> Option<Guard<'_, D>> {
+    pub(super) fn halt(&self) -> Option<Guard<'_, D>> {
         {
             let mut desk = self.desk.lock();
             {
@@ -83,7 +83,7 @@ impl<D: Device> Queue<D> {
     ///
     /// `ENOTCONN` if the queue is down for good, `EIO` if the device does not follow, `ETIMEDOUT`
     /// if it has not followed within `budget`. After the last two the next commands try again.
-    pub(crate) fn revive(&self, budget: &Budget) -> Result {
+    pub(super) fn revive(&self, budget: &Budget) -> Result {
         // No command is submitted before `bring_back` takes the lock of the queue, because the
         // state is `Life::Held` until then.
         self.hw.unpause();

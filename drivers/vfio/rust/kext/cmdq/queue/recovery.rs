@@ -49,7 +49,13 @@ use crate::kext::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
+    sync::{
+        barrier::{
+            dma_mb,
+            Write, //
+        },
+        Arc, //
+    },
     time::delay::fsleep, //
 };
 
@@ -57,7 +63,7 @@ impl<D: Device> Queue<D> {
     /// Advances the recovery from overdue commands by one step. A thread that waits for a command
     /// calls this after the command's deadline, repeatedly, with a short sleep in between. Does not
     /// wait for the device, but may take locks that sleep.
-    pub(crate) fn step(&self) {
+    pub(in crate::kext::cmdq) fn step(&self) {
         self.look();
         if let (Some(mut desk), Some(hw)) = (self.desk.try_lock(), self.hw.enter()) {
             let now = self.now();
@@ -180,7 +186,7 @@ impl<D: Device> Queue<D> {
                 .for_each(|channel| channel.end_reader());
         }
         if self.may_say(desk, hw) {
-            let what = if reset { "function" } else { "admin queue" };
+            let what = if reset { "function" } else { "command queue" };
             dev_warn!(D::Lease::device(hw), "resetting the {what}\n");
         }
         if reset {
@@ -229,6 +235,8 @@ impl<D: Device> Queue<D> {
             let until = self.deadline();
             state.life = Life::Enabling { until, reset };
         }
+        // The first completion must not be overwritten by a late zero.
+        dma_mb(Write);
         D::begin_enable(hw, VECTOR);
     }
 
@@ -314,13 +322,13 @@ impl<D: Device> Queue<D> {
         if self.may_say(desk, hw) {
             dev_err!(
                 D::Lease::device(hw),
-                "the admin queue did not recover; next attempt in {pause} ms at the earliest\n"
+                "the command queue did not recover; next attempt in {pause} ms at the earliest\n"
             );
         }
     }
 
     /// Tells the clients that what the device did for them has ended.
-    pub(crate) fn tell_ended(&self) {
+    pub(super) fn tell_ended(&self) {
         self.channels.iter().for_each(|channel| channel.ended());
     }
 }

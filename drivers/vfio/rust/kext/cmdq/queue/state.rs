@@ -6,7 +6,8 @@ use super::super::{
     device::{
         Command,
         Device,
-        MAX_FUNCTIONS, //
+        MAX_FUNCTIONS,
+        MAX_ORDER, //
     },
     life::{
         Life,
@@ -63,10 +64,11 @@ impl<D: Device> State<D> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there are more than [`MAX_FUNCTIONS`]; those of [`Shares::new`].
+    /// `EINVAL` if there are more than [`MAX_FUNCTIONS`], or if `order` is above [`MAX_ORDER`];
+    /// those of [`Shares::new`].
     pub(super) fn new(order: u32, functions: usize) -> Result<Self> {
         let slots = 1usize.checked_shl(order).ok_or(EINVAL)?;
-        if functions > MAX_FUNCTIONS as usize {
+        if functions > MAX_FUNCTIONS as usize || order > MAX_ORDER {
             return Err(EINVAL);
         }
         Ok(Self {

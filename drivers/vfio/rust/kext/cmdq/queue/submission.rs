@@ -117,8 +117,8 @@ impl<D: Device> Queue<D> {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if an outage came after the check from which `pass` is, `EBUSY` if another command
-    /// owns the buffer, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue
+    /// `EAGAIN` if an outage came after the check from which `pass` is, `EINVAL` if the buffer is
+    /// too short, `EBUSY` if another command owns it, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue
     /// is off or if an outage lasts too long, `ENOTCONN` if the management function is gone.
     pub(crate) fn submit(
         self: &Arc<Self>,

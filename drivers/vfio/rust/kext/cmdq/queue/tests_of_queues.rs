@@ -13,7 +13,11 @@ mod tests {
                     Slot,
                     ORDER, //
                 },
-                device::Limits,
+                buffer::Buffer,
+                device::{
+                    Limits,
+                    MAX_ORDER, //
+                },
                 fake::{
                     Class,
                     Fake,
@@ -29,6 +33,7 @@ mod tests {
     use crate::kext::{
         budget::Budget,
         patience::Patience,
+        testing::DmaDevice,
         trust::Pass, //
     };
     use kernel::{
@@ -124,11 +129,22 @@ mod tests {
 
     #[test]
     fn an_overdue_command_costs_its_function_an_abort() -> Result {
-        let queue = up(c"cmdq-kunit-abort")?;
+        // A command has 1.5 s: the machine may be busy for some tenths.
+        let limits = Limits {
+            timeout_ms: 1000,
+            ..LIMITS
+        };
+        let queue = Queue::new(
+            Slot::new(c"cmdq-kunit-abort")?,
+            Fake,
+            Fake::channels(2)?,
+            limits,
+        )?;
+        queue.start()?;
         let late = submit(&queue, 0)?;
-        fsleep(Delta::from_millis(400));
+        fsleep(Delta::from_millis(1000));
         let (same, other) = (submit(&queue, 0)?, submit(&queue, 1)?);
-        fsleep(Delta::from_millis(150));
+        fsleep(Delta::from_millis(550));
         // The abort begins, and it ends.
         queue.step();
         queue.step();
@@ -174,6 +190,47 @@ mod tests {
         let order = Order::new(0, Class::State);
         let stale = queue.submit(order, None, None, Pass::Checked(0), Patience::Killable);
         assert_eq!(stale.err(), Some(EAGAIN));
+        Ok(())
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_short_is_refused() -> Result {
+        let device = DmaDevice::new(c"cmdq-kunit-short")?;
+        let buffer = Buffer::from_memory(device.alloc(64)?)?;
+        let queue = up(c"cmdq-kunit-length")?;
+        let submit = |len| {
+            let order = Order::new(0, Class::State);
+            let buffer = Some((buffer.clone(), len));
+            queue.submit(order, buffer, None, Pass::Check, Patience::Killable)
+        };
+        for len in [65, u32::MAX] {
+            assert_eq!(submit(len).err(), Some(EINVAL));
+        }
+        assert_eq!(queue.hw.board.fetch(), None);
+        let ticket = submit(64)?;
+        assert_eq!(submit(64).err(), Some(EBUSY));
+        assert_eq!(complete_all(&queue), 1);
+        assert_eq!(ticket.wait(), Ok(()));
+        Ok(())
+    }
+
+    /// What would make it access memory or slots that are not there.
+    #[test]
+    fn a_queue_that_cannot_work_is_refused() -> Result {
+        let new = |channels, order| {
+            let limits = Limits { order, ..LIMITS };
+            Queue::new(Slot::new(c"cmdq-kunit-refused")?, Fake, channels, limits).map(drop)
+        };
+        assert_eq!(new(Fake::channels(2)?, ORDER), Ok(()));
+        for order in [MAX_ORDER + 1, 31, 32, u32::MAX] {
+            assert_eq!(new(Fake::channels(2)?, order), Err(EINVAL));
+        }
+        let mut swapped = Fake::channels(2)?;
+        swapped.swap(0, 1);
+        assert_eq!(new(swapped, ORDER), Err(EINVAL));
+        let mut second_only = Fake::channels(2)?;
+        drop(second_only.remove(0));
+        assert_eq!(new(second_only, ORDER), Err(EINVAL));
         Ok(())
     }
 

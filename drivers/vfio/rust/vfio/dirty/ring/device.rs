@@ -102,6 +102,7 @@ pub(crate) enum Event {
 ///         self.log_stop()
 ///     }
 ///
+///     // …
 ///     fn posted(&self) -> Result<u32> {
 ///         Function::posted(self)
 ///     }
@@ -110,6 +111,7 @@ pub(crate) enum Event {
 ///         Function::drain(self, until, sink).map(|drained| drained.entries)
 ///     }
 ///
+///     // …
 ///     fn sync_wait(&self, ticket: &Ticket) -> Result<bool> {
 ///         Function::sync_wait(self, ticket)
 ///     }
