@@ -11,8 +11,9 @@
 //! # Examples
 //!
 //! The examples of the traits are excerpts of the drivers in `samples/vfio`, of the vendor driver
-//! and of tests, which are built and tested. As the layer is a part of each driver's crate, rustdoc cannot compile them; a test
-//! compares them with the samples (`tools/testing/src/layers/examples.rs`).
+//! and of tests, which are built and tested. As the layer is a part of each driver's crate, rustdoc
+//! cannot compile them; a test compares them with those files
+//! (`tools/testing/src/layers/examples.rs`).
 //!
 //! # Lifetimes
 //!

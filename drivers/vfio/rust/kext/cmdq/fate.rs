@@ -11,9 +11,9 @@
 //! * An idempotent command for which a thread waits is submitted again, at most [`MOST`] times, and
 //!   the thread notices nothing. There is one exception: a later command of the same function and
 //!   kind was dropped too and is not submitted again. That one may have been executed, and this one
-//!   would undo it, as a command that stops a function would undo a later one that starts it. Commands that are submitted again keep
-//!   their order, so one does not undo another. A later command of the kind cannot have completed,
-//!   because the device executes the kind in order.
+//!   would undo it, as a command that stops a function would undo a later one that starts it.
+//!   Commands that are submitted again keep their order, so one does not undo another. A later
+//!   command of the kind cannot have completed, because the device executes the kind in order.
 //! * All other commands end with `EIO`, and their owner finds out what the device did.
 
 use kernel::prelude::*;

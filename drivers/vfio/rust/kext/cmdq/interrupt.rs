@@ -21,8 +21,9 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Returns the vector of function `number`, if there are at least 2 `vectors`. With few several functions share one, but none
-/// shares the vector of the queue: a client may be waiting for a completion.
+/// Returns the vector of function `number`, if there are at least 2 `vectors`. With few of them
+/// several functions share one, but none shares the vector of the queue: a client may be waiting
+/// for a completion.
 pub(crate) fn vector_of(number: u32, vectors: u32) -> u32 {
     let own = vectors.saturating_sub(1).max(1);
     VECTOR + 1 + number.checked_rem(own).unwrap_or(0)

@@ -59,8 +59,8 @@ impl Run {
         self.0 & ((1 << LENGTH_BITS) - 1)
     }
 
-    /// Returns whether it is a single granule with a number below `1 << shift`, with `shift` at most
-    /// 56: one comparison for both.
+    /// Returns whether it is a single granule with a number below `1 << shift`, with `shift` at
+    /// most 56: one comparison for both.
     #[inline]
     pub(crate) const fn is_one_below(self, shift: u32) -> bool {
         // OVERFLOW: At most 64 bits.
@@ -150,7 +150,9 @@ mod tests {
             let above = (1 << shift) - 1;
             assert!(Run::one(0).is_one_below(shift));
             assert!(Run::one(above).is_one_below(shift));
-            assert!(!Run::of(Span::new(4, 6).ok_or(EINVAL)?).ok_or(EINVAL)?.is_one_below(shift));
+            assert!(!Run::of(Span::new(4, 6).ok_or(EINVAL)?)
+                .ok_or(EINVAL)?
+                .is_one_below(shift));
             assert_eq!(Run::one(above + 1).is_one_below(shift), shift == 56);
             assert!(!Run::from_word(u64::MAX).is_one_below(shift));
         }

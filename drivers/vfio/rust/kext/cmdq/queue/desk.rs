@@ -51,7 +51,8 @@ impl<D: Device> Desk<D> {
 
     /// Takes the commands that `of` chooses from their slots and decides what becomes of them.
     /// Commands that are submitted again go to the line; their number is returned. `lost` means
-    /// that the device has lost what it did for its functions, so that no command is submitted again.
+    /// that the device has lost what it did for its functions, so that no command is submitted
+    /// again.
     pub(super) fn judge(
         &mut self,
         state: &mut State<D>,

@@ -109,8 +109,8 @@ impl<D: Device> Queue<D> {
     /// Ends an outage. The device must be accessible. Does nothing without an outage, or if the
     /// queue is down for good. `is_same` returns whether the registers are those of the device that
     /// was bound, and `verify` compares the rest by commands, within a budget. If `verify` finds
-    /// that it is the same device, it must call [`Self::regain_trust`]; until then prepared commands
-    /// fail with `EIO`.
+    /// that it is the same device, it must call [`Self::regain_trust`]; until then prepared
+    /// commands fail with `EIO`.
     ///
     /// # Errors
     ///

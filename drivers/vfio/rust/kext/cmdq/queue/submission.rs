@@ -118,8 +118,9 @@ impl<D: Device> Queue<D> {
     /// # Errors
     ///
     /// `EAGAIN` if an outage came after the check from which `pass` is, `EINVAL` if the buffer is
-    /// too short, `EBUSY` if another command owns it, `ENOMEM`, `EINTR` or `ETIMEDOUT` if `patience` ends, `EIO` while the queue
-    /// is off or if an outage lasts too long, `ENOTCONN` if the management function is gone.
+    /// too short, `EBUSY` if another command owns it, `ENOMEM`, `EINTR` or `ETIMEDOUT` if
+    /// `patience` ends, `EIO` while the queue is off or if an outage lasts too long, `ENOTCONN` if
+    /// the management function is gone.
     pub(crate) fn submit(
         self: &Arc<Self>,
         command: D::Command,
