@@ -94,7 +94,7 @@ impl Engine for BochsEngine {
         _cx: &OpenDevice<'_, Bochs>,
         _from: RunLevel,
         _to: RunLevel,
-        _patience: Patience<'_>,
+        _limit: WaitLimit<'_>,
     ) -> Result {
         Ok(())
     }

@@ -26,7 +26,9 @@ mod kext;
 #[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
 mod vfio;
 
+#[forbid(unsafe_code)]
 mod bochs;
+#[forbid(unsafe_code)]
 mod edu;
 
 module! {

@@ -294,7 +294,7 @@ mod tests {
     fn s5_nonblock_is_as_the_file_says_at_each_call() -> Result {
         let dropped = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
         let data = KBox::pin(Probe(dropped.clone()), GFP_KERNEL)?;
-        let file = new(c"[dlr-kunit]", data, Direction::Read)?;
+        let file = new(c"[vfio-kunit]", data, Direction::Read)?;
         for nonblock in [false, true, false] {
             let mut byte = 0u8;
             // SAFETY: The file is valid and private to this test, `byte` is valid for writes of one

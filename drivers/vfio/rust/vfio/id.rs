@@ -61,4 +61,7 @@ unsafe impl RawDeviceIdIndex for DeviceId {
 }
 
 /// A table made by `kernel::module_device_table!("pci", vfio::DeviceId, NAME, (), [(id, ()), …])`.
+///
+/// The trait is safe and any type can implement it, although the PCI core relies on the terminator
+/// of the table. So this must be a table made by the macro.
 pub(crate) type IdTable = &'static dyn kernel::device_id::IdTable<DeviceId, ()>;

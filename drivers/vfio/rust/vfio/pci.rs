@@ -144,7 +144,7 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
 
     /// Returns the ranges of configuration space that the user reads as zeros and cannot write,
     /// such as an id of this particular device. The ranges are ascending and do not overlap.
-    fn hidden_config(&self) -> &[ConfigRange] {
+    fn masked_config(&self) -> &[ConfigRange] {
         &[]
     }
 

@@ -28,7 +28,7 @@ pub(crate) use super::{
         accounting::Pending,
         engine::{
             Engine,
-            Patience, //
+            WaitLimit, //
         },
         image::{
             Accepted,

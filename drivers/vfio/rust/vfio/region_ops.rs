@@ -91,7 +91,7 @@ impl<T: Operations> RegionOps<T> {
         // SAFETY: By the requirements of this function; `ppos` points to the caller's variable,
         // which no other thread uses.
         let (dev, ppos) = unsafe { (open::<T>(vdev), &mut *ppos) };
-        let hidden = dev.data().get_ref().hidden_config();
+        let hidden = dev.data().get_ref().masked_config();
         // SAFETY: VFIO passed the arguments, and the hook returns before this does.
         let read = unsafe { Read::new(vdev, buf.addr(), count, *ppos, hidden) };
         answer(T::read(&dev, read), ppos)
@@ -111,7 +111,7 @@ impl<T: Operations> RegionOps<T> {
         // SAFETY: By the requirements of this function; `ppos` points to the caller's variable,
         // which no other thread uses.
         let (dev, ppos) = unsafe { (open::<T>(vdev), &mut *ppos) };
-        let hidden = dev.data().get_ref().hidden_config();
+        let hidden = dev.data().get_ref().masked_config();
         // SAFETY: VFIO passed the arguments, and the hook returns before this does.
         let write = unsafe { Write::new(vdev, buf.addr(), count, *ppos, hidden) };
         answer(T::write(&dev, write), ppos)

@@ -81,7 +81,7 @@ impl Function {
         if self.channel.log.lock().active {
             return Err(EBUSY);
         }
-        self.log_settle()?;
+        self.log_recover()?;
         let ranges = self.ranges(config.ranges)?;
         let command = self.place_ring(start)?;
         let started = self
@@ -185,7 +185,7 @@ impl Function {
 
     /// Stops a log whose start or stop has failed, because the device may still write its ring.
     /// Does nothing if there is no such log.
-    pub(crate) fn log_settle(&self) -> Result {
+    pub(crate) fn log_recover(&self) -> Result {
         let unknown = {
             let log = self.channel.log.lock();
             log.ring.is_some() && !log.active

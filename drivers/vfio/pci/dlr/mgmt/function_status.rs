@@ -35,12 +35,12 @@ impl Function {
     /// `EOPNOTSUPP` if the function has no status page, `EIO` if an update does not end or in an
     /// outage, `ENOTCONN`.
     pub(crate) fn status(&self) -> Result<StatusPage> {
-        self.status_with(|| self.glance())
+        self.status_with(|| self.try_status())
     }
 
     /// As [`Self::status`], for a caller that must read the page together with data of its own,
-    /// under a lock: `look` takes the lock, calls [`Self::glance`] and returns `None` if that does.
-    /// This function sleeps only between calls to `look`.
+    /// under a lock: `look` takes the lock, calls [`Self::try_status`] and returns `None` if that
+    /// does. This function sleeps only between calls to `look`.
     pub(crate) fn status_with<R>(&self, mut look: impl FnMut() -> Result<Option<R>>) -> Result<R> {
         if !self.info.caps.contains(Cap::StatusPage) {
             return Err(EOPNOTSUPP);
@@ -69,7 +69,7 @@ impl Function {
     /// # Errors
     ///
     /// `EIO` in an outage or if the device has not taken the page since, `ENOTCONN`.
-    pub(crate) fn glance(&self) -> Result<Option<StatusPage>> {
+    pub(crate) fn try_status(&self) -> Result<Option<StatusPage>> {
         if self.is_gone() {
             return Err(ENOTCONN);
         }

@@ -42,14 +42,14 @@
 //! none of these held.
 //!
 //! [`Function::posted`](function::Function::posted), the hot path of a report,
-//! [`Prepared::submit`] and [`Function::glance`](function::Function::glance) do not sleep: they
-//! take the spin lock of the queue and enter the lease.
+//! [`Prepared::submit`] and [`Function::try_status`](function::Function::try_status) do not sleep:
+//! they take the spin lock of the queue and enter the lease.
 //! [`Function::status`](function::Function::status) sleeps for up to a second while the
 //! device is updating the page, and so must not be called with a lock that a reset takes.
 //!
 //! # Contexts
 //!
-//! Every call except `is_gone`, `glance`, `posted` and `Prepared::submit` may sleep. Clients of
+//! Every call except `is_gone`, `try_status`, `posted` and `Prepared::submit` may sleep. Clients of
 //! logs run in the interrupt thread of the log's vector.
 
 #![forbid(unsafe_code)]

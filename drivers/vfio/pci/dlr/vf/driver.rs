@@ -138,7 +138,7 @@ impl Operations for Vf {
         self.capabilities
     }
 
-    fn hidden_config(&self) -> &[ConfigRange] {
+    fn masked_config(&self) -> &[ConfigRange] {
         &self.hidden
     }
 

@@ -24,7 +24,7 @@ use crate::{
             accounting::Pending,
             engine::{
                 Engine,
-                Patience, //
+                WaitLimit, //
             },
             load::LoadStart,
             save::SaveStart,
@@ -94,15 +94,15 @@ impl Engine for DlrEngine {
         cx: &Context<'_>,
         from: RunLevel,
         to: RunLevel,
-        patience: Patience<'_>,
+        limit: WaitLimit<'_>,
     ) -> Result {
         let function = cx.function.get()?;
         let state = fn_state(to);
-        match (to > from, patience) {
-            (true, Patience::Killable) => function.suspend(state),
-            (false, Patience::Killable) => function.resume(state),
-            (true, Patience::Within(budget)) => function.suspend_within(state, budget),
-            (false, Patience::Within(budget)) => function.resume_within(state, budget),
+        match (to > from, limit) {
+            (true, WaitLimit::Killable) => function.suspend(state),
+            (false, WaitLimit::Killable) => function.resume(state),
+            (true, WaitLimit::Within(budget)) => function.suspend_within(state, budget),
+            (false, WaitLimit::Within(budget)) => function.resume_within(state, budget),
         }
     }
 

@@ -7,7 +7,7 @@
 //!        │ Engine          │ SaveSource, LoadSink  │ Tracker
 //!   ┌────▼────────┐ ┌──────▼────────────┐ ┌────────▼──────────┐
 //!   │ engine      │ │ save    load      │ │ tracker           │
-//!   │             │ │ (outgoing, stream)│ │                   │
+//!   │             │ │ (framing, stream) │ │                   │
 //!   └────┬────────┘ └──────┬────────────┘ └────────┬──────────┘
 //!        └─────────────────▼───────────────────────▼
 //!            crate::mgmt::Function: commands of this function
@@ -30,9 +30,9 @@
 
 mod driver;
 mod engine;
+mod framing;
 mod identity;
 mod load;
-mod outgoing;
 mod pair;
 mod proof;
 mod save;

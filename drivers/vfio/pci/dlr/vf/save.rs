@@ -2,7 +2,7 @@
 
 //! The layer's source of a save session: it reads the state of a function by SAVE_READ.
 
-use super::outgoing::Framing;
+use super::framing::Framing;
 use crate::{
     kext::{
         cmdq::{
@@ -105,8 +105,8 @@ impl SaveSource for Source {
     }
 
     /// Reads the status page from memory.
-    fn glance(&self) -> Result<Option<Pending>> {
-        Ok(self.function.glance()?.as_ref().map(pending))
+    fn try_pending(&self) -> Result<Option<Pending>> {
+        Ok(self.function.try_status()?.as_ref().map(pending))
     }
 
     fn look<R>(&self, look: impl FnMut() -> Result<Option<R>>) -> Result<R> {

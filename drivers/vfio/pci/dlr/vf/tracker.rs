@@ -111,7 +111,7 @@ impl LogDevice for Function {
     }
 
     fn settle(&self) -> Result {
-        self.log_settle()
+        self.log_recover()
     }
 
     fn posted(&self) -> Result<u32> {

@@ -40,7 +40,7 @@ const LONG: usize = 128;
 const BITMAP: usize = CHUNK_GRANULES as usize / 64;
 type Bitmap = [u64; BITMAP];
 
-/// See the module's page.
+/// The dirty granules of a chunk, of which there is at least one.
 ///
 /// # Invariants
 ///

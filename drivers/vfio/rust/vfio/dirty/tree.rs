@@ -25,7 +25,7 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// See the module's page.
+/// A radix tree of the chunks that have dirty granules.
 ///
 /// # Invariants
 ///

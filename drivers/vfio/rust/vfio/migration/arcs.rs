@@ -5,7 +5,7 @@
 use super::{
     engine::{
         Engine,
-        Patience, //
+        WaitLimit, //
     },
     machine::{
         Attached,
@@ -48,7 +48,7 @@ impl<E: Engine> Machine<E> {
         let result = match sessions.drift {
             None => return Ok(()),
             Some(Drift::Arc { from, to }) => {
-                self.engine.set_level(cx, from, to, Patience::Killable)
+                self.engine.set_level(cx, from, to, WaitLimit::Killable)
             }
             Some(Drift::Reset) => self.engine.recover(),
         };
@@ -96,7 +96,7 @@ impl<E: Engine> Machine<E> {
                     let _ = sessions.debt.settle(&Attached(&self.engine, cx));
                 }
                 self.engine
-                    .set_level(cx, from, to, Patience::Killable)
+                    .set_level(cx, from, to, WaitLimit::Killable)
                     .inspect_err(|error| {
                         // Log the failure: when the device does not leave RESUMING, QEMU resets it
                         // and reports that the migration has completed.
@@ -106,10 +106,10 @@ impl<E: Engine> Machine<E> {
                         }
                     })?;
             }
-            Action::HoldSave => sessions.save.as_ref().map_or(Ok(()), |s| s.hold())?,
+            Action::HoldSave => sessions.save.as_ref().map_or(Ok(()), |s| s.pause_reads())?,
             Action::ContinueSave => {
                 if let Some(save) = &sessions.save {
-                    save.go_on();
+                    save.resume_reads();
                 }
             }
             Action::FinishSave => {
@@ -141,7 +141,7 @@ impl<E: Engine> Machine<E> {
 
     /// Undoes one action of an arc. It ignores signals; all undo actions of an arc share one
     /// budget.
-    fn take_back(
+    fn revert(
         &self,
         cx: &E::Context<'_>,
         sessions: &Sessions<E>,
@@ -151,13 +151,13 @@ impl<E: Engine> Machine<E> {
         match action {
             Undo::ContinueSave => {
                 if let Some(save) = &sessions.save {
-                    save.go_on();
+                    save.resume_reads();
                 }
                 Ok(())
             }
             Undo::SetLevel { from, to } => {
                 self.engine
-                    .set_level(cx, from, to, Patience::Within(budget))
+                    .set_level(cx, from, to, WaitLimit::Within(budget))
             }
         }
     }
@@ -174,7 +174,7 @@ impl<E: Engine> Machine<E> {
         let mut broken = false;
         let budget = Budget::new();
         for action in begun.iter().rev().filter_map(|a| undo(from, *a)) {
-            match self.take_back(cx, sessions, action, &budget) {
+            match self.revert(cx, sessions, action, &budget) {
                 Ok(()) => (),
                 // The device cannot be reached and keeps its level. The state stays as it was, and
                 // a later request takes the device there.

@@ -26,7 +26,7 @@ use kernel::{
 
 /// The limit of a wait for the device.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience<'a> {
+pub(crate) enum WaitLimit<'a> {
     /// The timeout of the command; a fatal signal ends the wait.
     Killable,
     /// The budget that all actions of an undo share; signals are ignored.
@@ -124,7 +124,7 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
         cx: &Self::Context<'_>,
         from: RunLevel,
         to: RunLevel,
-        patience: Patience<'_>,
+        limit: WaitLimit<'_>,
     ) -> Result;
 
     /// Begins a save session. With `stopped` the device is stopped, and all reads are final.

@@ -8,7 +8,7 @@
 //! another state.
 //!
 //! For the same reason a reset ends a session on the device before the driver ends it. A command
-//! that fails in between fails because the session is over, which [`Life`] tells.
+//! that fails in between fails because the session is over, which [`SessionEpoch`] tells.
 
 use kernel::{
     prelude::*,
@@ -30,7 +30,7 @@ pub(crate) struct Resets(Atomic<u32>);
 
 /// The value of [`Resets`] between two resets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Era(u32);
+pub(crate) struct Generation(u32);
 
 impl Resets {
     /// Creates a count of zero.
@@ -50,27 +50,27 @@ impl Resets {
         self.0.store(now & !BUSY, Release);
     }
 
-    /// Returns the current era, or `None` during a reset.
-    pub(crate) fn era(&self) -> Option<Era> {
+    /// Returns the current generation, or `None` during a reset.
+    pub(crate) fn generation(&self) -> Option<Generation> {
         let now = self.0.load(Acquire);
-        (now & BUSY == 0).then_some(Era(now))
+        (now & BUSY == 0).then_some(Generation(now))
     }
 
-    /// Returns whether no reset has begun since `era`.
-    pub(crate) fn none_since(&self, era: Option<Era>) -> bool {
-        era.is_some() && self.era() == era
+    /// Returns whether no reset has begun since `generation`.
+    pub(crate) fn none_since(&self, generation: Option<Generation>) -> bool {
+        generation.is_some() && self.generation() == generation
     }
 }
 
 /// The lifetime of a session on the device, which ends with the next reset of the function.
-pub(crate) struct Life {
+pub(crate) struct SessionEpoch {
     resets: Arc<Resets>,
-    began: Option<Era>,
+    began: Option<Generation>,
 }
 
-impl Life {
-    /// Makes the lifetime of a session that begins in the era `began`.
-    pub(crate) fn new(resets: &Arc<Resets>, began: Option<Era>) -> Self {
+impl SessionEpoch {
+    /// Makes the lifetime of a session that begins in the generation `began`.
+    pub(crate) fn new(resets: &Arc<Resets>, began: Option<Generation>) -> Self {
         Self {
             resets: resets.clone(),
             began,
@@ -91,37 +91,37 @@ mod tests {
     #[test]
     fn a_life_ends_as_the_reset_begins() -> Result {
         let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
-        let before = Life::new(&resets, resets.era());
+        let before = SessionEpoch::new(&resets, resets.generation());
         assert!(!before.is_over());
         resets.prepare();
         assert!(before.is_over());
         // A session that begins during a reset is over, too.
-        let beside = Life::new(&resets, resets.era());
+        let beside = SessionEpoch::new(&resets, resets.generation());
         resets.done();
         assert!(before.is_over());
         assert!(beside.is_over());
-        assert!(!Life::new(&resets, resets.era()).is_over());
+        assert!(!SessionEpoch::new(&resets, resets.generation()).is_over());
         Ok(())
     }
 
     #[test]
     fn a_reset_ends_an_era() {
         let resets = Resets::new();
-        let first = resets.era();
+        let first = resets.generation();
         assert!(resets.none_since(first));
         resets.prepare();
         assert!(!resets.none_since(first));
-        assert!(resets.era().is_none());
+        assert!(resets.generation().is_none());
         resets.done();
         assert!(!resets.none_since(first));
-        assert!(resets.none_since(resets.era()));
+        assert!(resets.none_since(resets.generation()));
     }
 
     #[test]
     fn what_is_seen_during_a_reset_is_never_current() {
         let resets = Resets::new();
         resets.prepare();
-        let seen = resets.era();
+        let seen = resets.generation();
         assert!(!resets.none_since(seen));
         resets.done();
         assert!(!resets.none_since(seen));

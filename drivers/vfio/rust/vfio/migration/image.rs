@@ -207,7 +207,7 @@ impl<M: ModuleMetadata + 'static> SaveSource for Snapshot<M> {
         Ok(())
     }
 
-    fn glance(&self) -> Result<Option<Pending>> {
+    fn try_pending(&self) -> Result<Option<Pending>> {
         Ok(Some(self.pending()))
     }
 

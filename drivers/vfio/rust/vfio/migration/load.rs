@@ -2,7 +2,7 @@
 
 //! The trait of a load session, which writes state to a device.
 
-use super::generation::Life;
+use super::generation::SessionEpoch;
 use kernel::{
     iov::IovIterSource,
     new_mutex,
@@ -86,7 +86,7 @@ pub(crate) trait LoadSink: Send + Sync + 'static {
 /// The data [`LoadSink::Io`] of a session, which is dropped when the session ends.
 #[pin_data]
 pub(crate) struct LoadIo<I> {
-    life: Life,
+    life: SessionEpoch,
     /// Set when the PCI channel failed, so that the device has lost the stream.
     poisoned: Atomic<bool>,
     bytes: Atomic<u64>,
@@ -97,7 +97,7 @@ pub(crate) struct LoadIo<I> {
 }
 
 impl<I: Send + Unpin> LoadIo<I> {
-    pub(super) fn new(io: I, life: Life) -> impl PinInit<Self> {
+    pub(super) fn new(io: I, life: SessionEpoch) -> impl PinInit<Self> {
         pin_init!(Self {
             life,
             poisoned: Atomic::new(false),

@@ -11,7 +11,7 @@
 //!   no command reaches the device after the next session has begun.
 
 use super::{
-    generation::Life,
+    generation::SessionEpoch,
     load::{
         LoadIo,
         LoadSink,
@@ -70,7 +70,7 @@ impl<L: LoadSink> LoadSession<L> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(start: LoadStart<L>, life: Life) -> Result<Arc<Self>> {
+    pub(super) fn new(start: LoadStart<L>, life: SessionEpoch) -> Result<Arc<Self>> {
         let LoadStart { sink, parser, io } = start;
         Arc::pin_init(
             pin_init!(Self {

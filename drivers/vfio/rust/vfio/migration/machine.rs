@@ -11,9 +11,9 @@ use super::{
     engine::Engine,
     files::Files,
     generation::{
-        Era,
-        Life,
+        Generation,
         Resets, //
+        SessionEpoch,
     },
     load_session::LoadSession,
     plan::{
@@ -45,8 +45,8 @@ use kernel::{
 pub(crate) struct Sessions<E: Engine> {
     pub(super) save: Option<Arc<SaveSession<E::Save>>>,
     pub(super) load: Option<Arc<LoadSession<E::Load>>>,
-    /// The era in which the state was last reset.
-    pub(super) era: Option<Era>,
+    /// The generation in which the state was last reset.
+    pub(super) generation: Option<Generation>,
     /// Set if commands of an arc may have reached the device after a reset for which
     /// [`Machine::reset`] was not called yet.
     pub(super) raced_reset: bool,
@@ -84,7 +84,7 @@ impl<E: Engine> Machine<E> {
             let sessions = Sessions {
                 save: None,
                 load: None,
-                era: resets.era(),
+                generation: resets.generation(),
                 raced_reset: false,
                 debt: Debt::default(),
                 drift: None,
@@ -214,10 +214,11 @@ impl<E: Engine> Machine<E> {
         stopped: bool,
         files: &F,
     ) -> Result<F::File> {
-        let era = sessions.era;
+        let generation = sessions.generation;
         let begin = || {
             let start = self.engine.begin_save(cx, stopped)?;
-            let save = SaveSession::new(start, Life::new(&self.resets, era), stopped)?;
+            let save =
+                SaveSession::new(start, SessionEpoch::new(&self.resets, generation), stopped)?;
             Ok((files.save(save.clone())?, save))
         };
         let device = Attached(&self.engine, cx);
@@ -237,10 +238,10 @@ impl<E: Engine> Machine<E> {
         sessions: &mut Sessions<E>,
         files: &F,
     ) -> Result<F::File> {
-        let era = sessions.era;
+        let generation = sessions.generation;
         let begin = || {
             let start = self.engine.begin_load(cx)?;
-            let load = LoadSession::new(start, Life::new(&self.resets, era))?;
+            let load = LoadSession::new(start, SessionEpoch::new(&self.resets, generation))?;
             Ok((files.load(load.clone())?, load))
         };
         let device = Attached(&self.engine, cx);

@@ -118,13 +118,13 @@ impl<B, T> Pipeline<B, T> {
         self.dead
     }
 
-    /// Starts no reads until [`Self::go_on`].
-    pub(crate) fn hold(&mut self) {
+    /// Starts no reads until [`Self::resume_reads`].
+    pub(crate) fn pause_reads(&mut self) {
         self.held = true;
     }
 
-    /// Allows reads again after [`Self::hold`].
-    pub(crate) fn go_on(&mut self) {
+    /// Allows reads again after [`Self::pause_reads`].
+    pub(crate) fn resume_reads(&mut self) {
         self.held = false;
     }
 

@@ -60,10 +60,10 @@ mod tests {
     fn no_read_is_started_while_held() -> Result {
         for stopped in [false, true] {
             let mut pipeline = begun(4, stopped)?;
-            pipeline.hold();
+            pipeline.pause_reads();
             assert_eq!(start(&mut pipeline), 0);
             assert!(matches!(pipeline.next(), Next::Change));
-            pipeline.go_on();
+            pipeline.resume_reads();
             assert!(start(&mut pipeline) > 0);
         }
         Ok(())

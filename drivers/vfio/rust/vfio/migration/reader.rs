@@ -49,7 +49,7 @@ impl<S: SaveSource> Save for SaveSession<S> {
     /// without data the device sends an event when it has more.
     fn readiness(&self) -> Readiness {
         self.reap(&mut self.io());
-        self.look_again();
+        self.refresh_pending();
         self.read_ahead();
         let mut io = self.io();
         self.reap(&mut io);
@@ -66,7 +66,7 @@ impl<S: SaveSource> Save for SaveSession<S> {
             }
             self.reap(&mut io);
             // This only reads memory and sends no command, also when the device is stopped.
-            let pending = self.source.glance()?;
+            let pending = self.source.try_pending()?;
             Ok(pending.map(|pending| io.info(&pending, v2)))
         })
     }
@@ -84,7 +84,7 @@ impl<S: SaveSource> SaveSession<S> {
         nonblock: bool,
     ) -> Result<usize> {
         let Bounce { bytes, check } = reader;
-        self.look_again();
+        self.refresh_pending();
         let mut done = 0usize;
         while !dst.is_empty() {
             if check.is_hopeless() {

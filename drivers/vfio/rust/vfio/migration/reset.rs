@@ -66,7 +66,7 @@ impl<E: Engine> Machine<E> {
     pub(crate) fn reset(&self, sessions: &mut Sessions<E>, cause: ResetCause) {
         let (save, load) = self.end_files(sessions);
         let raced = core::mem::take(&mut sessions.raced_reset);
-        sessions.era = self.resets.era();
+        sessions.generation = self.resets.generation();
         // The reset that has happened or follows makes the device run. If it fails, `Open` knows.
         sessions.drift = None;
         match cause {
@@ -110,7 +110,7 @@ impl<E: Engine> Machine<E> {
 
     /// Notes whether a reset has begun since the state was last reset, when commands were given.
     pub(super) fn note_reset(&self, sessions: &mut Sessions<E>) {
-        if !self.resets.none_since(sessions.era) {
+        if !self.resets.none_since(sessions.generation) {
             sessions.raced_reset = true;
         }
     }

@@ -119,10 +119,10 @@ pub(crate) trait SaveSource: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any error is returned to the user.
-    fn glance(&self) -> Result<Option<Pending>>;
+    fn try_pending(&self) -> Result<Option<Pending>>;
 
-    /// Calls `look`, which calls [`Self::glance`], until it returns an answer, and sleeps in
-    /// between. The default is for a source whose [`Self::glance`] always has an answer.
+    /// Calls `look`, which calls [`Self::try_pending`], until it returns an answer, and sleeps in
+    /// between. The default is for a source whose [`Self::try_pending`] always has an answer.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@
 use super::{
     accounting::Pending,
     bounce::Bounce,
-    generation::Life,
+    generation::SessionEpoch,
     pipeline::{
         Delivered,
         Next,
@@ -51,7 +51,7 @@ type Io<S> = Pipeline<Arc<<S as SaveSource>::Buffer>, Arc<<S as SaveSource>::Rea
 #[pin_data]
 pub(crate) struct SaveSession<S: SaveSource> {
     pub(super) source: S,
-    life: Life,
+    life: SessionEpoch,
     pub(super) sleepers: Arc<Sleepers>,
     #[pin]
     pub(super) reader: Mutex<Bounce<S::Check>>,
@@ -68,7 +68,7 @@ impl<S: SaveSource> SaveSession<S> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(start: SaveStart<S>, life: Life, stopped: bool) -> Result<Arc<Self>> {
+    pub(super) fn new(start: SaveStart<S>, life: SessionEpoch, stopped: bool) -> Result<Arc<Self>> {
         let SaveStart {
             source,
             buffers,
@@ -94,7 +94,7 @@ impl<S: SaveSource> SaveSession<S> {
     /// Starts the session once its file exists: the device wakes its sleepers from here on.
     pub(super) fn begin(&self) {
         self.source.set_sleepers(Some(self.sleepers.clone()));
-        self.go_on();
+        self.resume_reads();
     }
 
     /// Ends the session in the driver, not on the device. Wakes all sleepers and frees the buffers.
@@ -123,15 +123,15 @@ impl<S: SaveSource> SaveSession<S> {
         self.source.end()
     }
 
-    /// Waits for the reads in flight and lets no new one start until [`Self::go_on`].
+    /// Waits for the reads in flight and lets no new one start until [`Self::resume_reads`].
     ///
     /// # Errors
     ///
     /// `EINTR` when a fatal signal is pending. The error of a failed read goes to the reader
     /// instead.
-    pub(crate) fn hold(&self) -> Result {
+    pub(crate) fn pause_reads(&self) -> Result {
         let mut io = self.io();
-        io.hold();
+        io.pause_reads();
         while let Some(read) = io.oldest_read().cloned() {
             drop(io);
             let reply = S::wait(&read);
@@ -146,10 +146,10 @@ impl<S: SaveSource> SaveSession<S> {
 
     /// Allows reads again. If the function is stopped, starts the first ones at once to keep the
     /// downtime of the guest short.
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume_reads(&self) {
         let stopped = {
             let mut io = self.io();
-            io.go_on();
+            io.resume_reads();
             io.is_stopped()
         };
         if stopped {
@@ -225,13 +225,13 @@ impl<S: SaveSource> SaveSession<S> {
         }
     }
 
-    /// In pre-copy when all was read, asks [`SaveSource::glance`] whether there is more. VMMs read
-    /// thousands of times a second, and a command each time would be too slow.
-    pub(super) fn look_again(&self) {
+    /// In pre-copy when all was read, asks [`SaveSource::try_pending`] whether there is more. VMMs
+    /// read thousands of times a second, and a command each time would be too slow.
+    pub(super) fn refresh_pending(&self) {
         if !self.io().waits_for_news() {
             return;
         }
-        let pending = match self.source.look(|| self.source.glance()) {
+        let pending = match self.source.look(|| self.source.try_pending()) {
             Ok(pending) => pending.now() != 0,
             // Start a read, whose error the user gets.
             Err(_) => true,

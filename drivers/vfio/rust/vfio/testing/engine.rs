@@ -19,7 +19,7 @@ use crate::vfio::migration::{
     accounting::Pending,
     engine::{
         Engine,
-        Patience, //
+        WaitLimit, //
     },
     load::{
         LoadIo,
@@ -48,7 +48,7 @@ impl Engine for FakeEngine {
         self.0.call(Op::Attach, |_| Ok(()))
     }
 
-    fn set_level(&self, _cx: &(), from: RunLevel, to: RunLevel, _wait: Patience<'_>) -> Result {
+    fn set_level(&self, _cx: &(), from: RunLevel, to: RunLevel, _wait: WaitLimit<'_>) -> Result {
         self.0.call(Op::SetLevel, |d| {
             if d.level != from && d.level != to {
                 return Err(EPROTO);

@@ -152,7 +152,7 @@ impl SaveSource for FakeSource {
         Ok(())
     }
 
-    fn glance(&self) -> Result<Option<Pending>> {
+    fn try_pending(&self) -> Result<Option<Pending>> {
         Ok(Some(self.0.with(|d| d.pending())))
     }
 

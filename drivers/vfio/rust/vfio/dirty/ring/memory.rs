@@ -220,7 +220,7 @@ impl<F: Format> LogRing<F> {
 
     fn give_back(&self, doorbell: &impl Fn(u32)) {
         // ORDERING: Full, for two reasons. The slots are read before the doorbell returns them to
-        // the device. The pages are read after the entries that name them, by the user who copies
+        // the device. The pages are read after the entries that name them, by the VMM, which copies
         // them (rule 1).
         dma_mb(Full);
         doorbell(self.consumer.head());

@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::vfio::migration::generation::{
-    Life,
     Resets, //
+    SessionEpoch,
 };
 
 const FORMAT: Format = Format {
@@ -38,7 +38,7 @@ mod tests {
         stream.extend_from_slice(&FORMAT.header(b"state")?, GFP_KERNEL)?;
         stream.extend_from_slice(b"state", GFP_KERNEL)?;
         let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
-        let life = Life::new(&resets, resets.era());
+        let life = SessionEpoch::new(&resets, resets.generation());
         let io = KBox::pin_init(LoadIo::new(Accepted(stream), life), GFP_KERNEL)?;
         for result in [Err(EIO), Ok(())] {
             let told = Image::<crate::LocalModule>::activate(&io, |state| {

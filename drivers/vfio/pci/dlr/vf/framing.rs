@@ -33,7 +33,7 @@ impl SectionHeader for dlr::dlr_section {
     }
 }
 
-#[kunit_tests(dlr_vf_outgoing)]
+#[kunit_tests(dlr_vf_framing)]
 mod tests {
     use super::*;
 
