@@ -77,8 +77,8 @@ fn script(seed: u64, from: u64, steps: u64) -> String {
     for (number, function) in functions() {
         let from = from + (number - 1) * steps;
         text += &format!(
-            "vfio-mig --json fuzz {function} --seed {seed} --from {from} --steps {steps} || \
-             fail fuzz {function} &\n"
+            "vfio-mig --json fuzz {function} --registers --seed {seed} --from {from} --steps {steps} \
+             || fail fuzz {function} &\n"
         );
     }
     text + "wait\nrmmod dlr_vfio_pci || fail rmmod\n"
@@ -139,8 +139,8 @@ mod tests {
     #[test]
     fn each_function_has_a_part() {
         let text = script(7, 640, 64);
-        assert!(text.contains("fuzz 0000:00:01.0 --seed 7 --from 640 --steps 64"));
-        assert!(text.contains("fuzz 0000:00:04.0 --seed 7 --from 832 --steps 64"));
+        assert!(text.contains("fuzz 0000:00:01.0 --registers --seed 7 --from 640 --steps 64"));
+        assert!(text.contains("fuzz 0000:00:04.0 --registers --seed 7 --from 832 --steps 64"));
         assert!(text.find("wait").unwrap() < text.find("rmmod").unwrap());
     }
 }

@@ -63,8 +63,7 @@ pub struct Args {
     #[arg(long)]
     dangerous: bool,
 
-    /// Also writes registers of virtio-net as a guest does, on a DLR function. User-mode Linux does
-    /// not bear it well.
+    /// Also writes registers of virtio-net as a guest does, on a DLR function.
     #[arg(long)]
     registers: bool,
 

@@ -168,8 +168,8 @@ impl Target for Real<'_> {
         let value = value.get(..bytes).unwrap_or_default();
         let written =
             answer(device.region_write(0, u64::from(offset) / bytes as u64 * bytes as u64, value));
-        // The write is posted: what comes next shall find it done. In user-mode Linux a read that
-        // overtakes it may hang, see Documentation/testing.rst.
+        // The write is posted, and a command of the management function takes another way: what comes
+        // next shall find it done.
         std::thread::sleep(POSTED);
         written
     }
