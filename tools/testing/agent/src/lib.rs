@@ -23,7 +23,7 @@ pub const PORT_NAME: &str = "dlr.agent";
 
 /// Version of this protocol; both ends are built from one tree, so a mismatch
 /// means that a stale binary was used.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest payload that either end puts into one frame.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
@@ -69,6 +69,12 @@ pub enum Request {
         id: u64,
         /// Absolute path.
         path: String,
+    },
+    /// Reads the clock (`CLOCK_REALTIME`); answered by one `Data` frame, the microseconds since 1970 as
+    /// decimal digits, and `Done`.
+    Clock {
+        /// Id of this request.
+        id: u64,
     },
     /// Writes the payload to a file; answered by `Done`.
     Write {

@@ -145,14 +145,25 @@ impl Agent {
     ///
     /// What the box says about the file, or the box is gone.
     pub fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        let path = path.into();
+        self.read(|id| Request::Read { id, path })
+    }
+
+    /// The clock of the box, in microseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone.
+    pub fn clock(&self) -> Result<i64> {
+        let text = self.read(|id| Request::Clock { id })?;
+        let digits = String::from_utf8_lossy(&text);
+        digits.parse().context("clock of the box")
+    }
+
+    /// What the agent answers to a request of this id.
+    fn read(&self, request: impl FnOnce(u64) -> Request) -> Result<Vec<u8>> {
         let (id, answers) = self.open()?;
-        self.send(
-            &Request::Read {
-                id,
-                path: path.into(),
-            },
-            &[],
-        )?;
+        self.send(&request(id), &[])?;
         let mut contents = Vec::new();
         loop {
             match next(&answers, PROMPT)? {
