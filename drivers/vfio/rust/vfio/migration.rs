@@ -83,6 +83,8 @@ use kernel::{
     sync::Arc, //
 };
 
+crate::kext::assert_not_impl!(Failure: From<Error>);
+
 /// Migration of a device. The layer owns the state machine; the driver carries out its arcs.
 pub(crate) trait Migration: Operations {
     /// The data under the state lock besides the state itself: the sessions.

@@ -249,8 +249,6 @@ pub(crate) enum Failure {
     Broken(Error),
 }
 
-crate::kext::assert_not_impl!(Failure: From<Error>);
-
 impl Failure {
     /// Returns the error of the arc.
     pub(crate) const fn error(self) -> Error {
