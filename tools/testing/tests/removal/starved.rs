@@ -92,7 +92,7 @@ fn starve(bench: &mut Bench, call: &Value, nth: u32) -> Result<(Value, String, b
     Ok((answer, ended, starved))
 }
 
-/// The device is closed, and nothing is left over in driver and NIC.
+/// The device is closed, and nothing is left over.
 pub(super) fn finish_round(bench: &mut Bench) -> Result<()> {
     let status = bench.drives[0].ok(&json!({"cmd": "status"}))?;
     if status["open"] == true {
@@ -102,10 +102,10 @@ pub(super) fn finish_round(bench: &mut Bench) -> Result<()> {
     bench.check_clean()
 }
 
-/// One round: the `nth` allocation of the operation fails. Returns whether there were as many. The device
-/// is open, in RUNNING and without a log, before and after it.
+/// One round: the `nth` allocation of the operation fails. Returns whether there were as many.
 fn round(bench: &mut Bench, operation: &Operation, nth: u32) -> Result<bool> {
     let call = &operation.call;
+    bench.drives[0].open()?;
     if operation.log {
         bench.start_log(0)?;
         let entry = json!({"cmd": "log-entry", "function": 0, "entry": {"write": 0x5000}});
@@ -167,15 +167,7 @@ fn round(bench: &mut Bench, operation: &Operation, nth: u32) -> Result<bool> {
         (_, "ENOMEM") => bench.drives[0].ok(call).map(drop)?,
         _ => (),
     }
-    if ["report", "log-start"].contains(&name) {
-        bench.drives[0].ok(&json!({"cmd": "log-stop"}))?;
-    }
-    // A stream that did not come to its end can only be left by a reset.
-    if bench.drives[0].state()? == "RESUMING" {
-        bench.drives[0].ok(&json!({"cmd": "reset"}))?;
-    }
-    bench.drives[0].go("RUNNING")?;
-    bench.forget(0)?;
+    finish_round(bench)?;
     Ok(starved)
 }
 
@@ -186,7 +178,6 @@ fn m5_each_allocation_of_each_operation_fails() -> Result<()> {
     let mut all = 0;
     for operation in operations() {
         let mut nth = 1;
-        bench.drives[0].open()?;
         loop {
             let starved = round(&mut bench, &operation, nth)
                 .with_context(|| format!("allocation {nth} of {}", operation.call))
@@ -197,7 +188,6 @@ fn m5_each_allocation_of_each_operation_fails() -> Result<()> {
             nth += 1;
             ensure!(nth < MANY, "{} does not end", operation.call);
         }
-        finish_round(&mut bench).with_context(|| format!("after {}", operation.call))?;
         eprintln!("{}: {} of {}", operation.from, nth - 1, operation.call);
         all += nth - 1;
     }
