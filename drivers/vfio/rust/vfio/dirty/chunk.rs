@@ -229,7 +229,7 @@ impl Chunk {
     ///
     /// # Errors
     ///
-    /// The first of the sink.
+    /// The first of the sink, and `EIO` for granules that cannot exist.
     #[inline(always)]
     pub(super) fn tell<F: FnMut(Span) -> Result>(
         &self,
@@ -240,7 +240,7 @@ impl Chunk {
     ) -> Result {
         if self.count() == CHUNK_GRANULES {
             let all = Span::new(base.saturating_add(lo), base.saturating_add(hi));
-            return all.map_or(Ok(()), |span| merger.push(span));
+            return merger.push(all.ok_or(EIO)?);
         }
         let mut sorted;
         let words = match self {

@@ -145,7 +145,8 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
     ///
     /// # Errors
     ///
-    /// As [`Self::push`].
+    /// As [`Self::push`], and `EIO` for granules that cannot exist: the caller must not take them
+    /// for clean.
     #[inline(always)]
     pub(crate) fn push_word(&mut self, base: u64, bits: u64) -> Result {
         let mut rest = bits;
@@ -159,8 +160,8 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
             let run = Span::new(
                 base.wrapping_add(first.into()),
                 base.wrapping_add(end.into()),
-            );
-            let Some(run) = run else { return Ok(()) };
+            )
+            .ok_or(EIO)?;
             rest &= carried;
             if top || rest == 0 {
                 return self.push(run);
@@ -280,6 +281,9 @@ mod tests {
         assert_eq!(merger.push_word(0, 5), Err(EINTR));
         merger.finish()?;
         assert_eq!(n, 1);
+        let mut merger = Merger::new(|_| Ok(()));
+        assert_eq!(merger.push_word(MAX_GRANULE - 64, 1 << 63), Ok(()));
+        assert_eq!(merger.push_word(MAX_GRANULE, 1), Err(EIO));
         Ok(())
     }
 
