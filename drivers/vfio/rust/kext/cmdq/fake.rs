@@ -15,11 +15,16 @@ use super::{
         Device,
         Status, //
     },
+    request::{
+        Memory,
+        Request, //
+    },
     ring::{
         Consumer,
         Producer, //
     },
 };
+use crate::kext::trust::Pass;
 use kernel::{
     prelude::*,
     sync::{
@@ -65,6 +70,11 @@ impl Order {
     /// Creates a command.
     pub(super) fn new(function: u16, class: Class) -> Self {
         Self { function, class }
+    }
+
+    /// Creates a request for it, without a buffer.
+    pub(super) fn request(self, pass: Pass) -> Result<Arc<Request<Fake>>> {
+        Request::new(Memory::new(GFP_KERNEL)?, self, None, None, pass)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
         with_margin,
         Access,
         Device,
+        Hardware,
         Limits, //
     },
     life::{
@@ -31,6 +32,10 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic, //
+        },
+        barrier::{
+            dma_mb,
+            Write, //
         },
         Arc,
         Mutex,
@@ -107,8 +112,8 @@ impl<D: Device> Queue<D> {
     ) -> Result<Arc<Self>> {
         let functions = channels.len();
         // Quotas, aborts and waits for room are found by the number.
-        let mut numbers = channels.iter().map(|channel| usize::from(channel.number));
-        if !numbers.by_ref().eq(0..functions) {
+        let numbers = channels.iter().map(|channel| usize::from(channel.number));
+        if !numbers.eq(0..functions) {
             return Err(EINVAL);
         }
         let slots = 1usize.checked_shl(limits.order).ok_or(EINVAL)?;
@@ -138,7 +143,7 @@ impl<D: Device> Queue<D> {
     /// `ENOTCONN` if it was unbound.
     pub(crate) fn start(&self) -> Result {
         let hw = self.hw.enter().ok_or(ENOTCONN)?;
-        D::begin_enable(&hw, VECTOR);
+        Self::give_rings(&hw);
         let status = read_poll_timeout(
             || Ok(D::status(&hw)),
             |status| status.gone || status.ready || status.fatal,
@@ -150,6 +155,13 @@ impl<D: Device> Queue<D> {
         }
         self.state.lock().life = Life::Up;
         Ok(())
+    }
+
+    /// Gives the rings to the device, zeroed and with counts of 0.
+    fn give_rings(hw: &Hardware<D>) {
+        // ORDERING: The first completion must not be overwritten by a late zero.
+        dma_mb(Write);
+        D::begin_enable(hw, VECTOR);
     }
 
     /// Returns whether the management function is gone for good.

@@ -130,16 +130,14 @@ mod tests {
                 Fake,
                 Order, //
             },
-            line::Place,
-            request::Memory, //
+            line::Place, //
         },
         *, //
     };
     use crate::kext::trust::Pass;
 
     fn request(number: u16) -> Result<Arc<Request<Fake>>> {
-        let command = Order::new(number, Class::State);
-        Request::new(Memory::new(GFP_KERNEL)?, command, None, None, Pass::Check)
+        Order::new(number, Class::State).request(Pass::Check)
     }
 
     /// Only the callback that ends the outage would submit them again, and it may wait for a device

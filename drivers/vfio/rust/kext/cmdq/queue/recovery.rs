@@ -39,8 +39,7 @@ use super::{
     end::end_all,
     Life,
     Queue,
-    POLL,
-    VECTOR, //
+    POLL, //
 };
 use crate::kext::{
     budget::Budget,
@@ -49,13 +48,7 @@ use crate::kext::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        barrier::{
-            dma_mb,
-            Write, //
-        },
-        Arc, //
-    },
+    sync::Arc,
     time::delay::fsleep, //
 };
 
@@ -235,9 +228,7 @@ impl<D: Device> Queue<D> {
             let until = self.deadline();
             state.life = Life::Enabling { until, reset };
         }
-        // The first completion must not be overwritten by a late zero.
-        dma_mb(Write);
-        D::begin_enable(hw, VECTOR);
+        Self::give_rings(hw);
     }
 
     /// Ends a recovery: the queue works again.

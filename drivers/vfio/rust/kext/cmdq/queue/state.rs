@@ -173,8 +173,7 @@ mod tests {
                 Fake,
                 Order, //
             },
-            line::Place,
-            request::Memory, //
+            line::Place, //
         },
         *, //
     };
@@ -186,24 +185,16 @@ mod tests {
         Ok(state)
     }
 
-    fn request(command: Order) -> Result<Arc<Request<Fake>>> {
-        with_pass(command, Pass::Check)
-    }
-
-    fn with_pass(command: Order, pass: Pass) -> Result<Arc<Request<Fake>>> {
-        Request::new(Memory::new(GFP_KERNEL)?, command, None, None, pass)
-    }
-
     /// The device that comes back may be another one. Only the check reaches it.
     #[test]
     fn l13_what_has_waited_for_the_end_of_an_outage_needs_a_new_check() -> Result {
         let mut state = up(4, 2)?;
         let pass = state.trust.pass().map_err(|_| EIO)?;
         let [resume, stop] = [
-            with_pass(Order::new(0, Class::State), pass)?,
-            with_pass(Order::new(1, Class::Log), pass)?,
+            Order::new(0, Class::State).request(pass)?,
+            Order::new(1, Class::Log).request(pass)?,
         ];
-        let check = request(Order::new(0, Class::State))?;
+        let check = Order::new(0, Class::State).request(Pass::Check)?;
         for waiting in [&resume, &check, &stop] {
             state.line.join(Place::new(GFP_KERNEL)?, waiting.clone());
         }
@@ -217,7 +208,7 @@ mod tests {
         // With a check from after the outage they go.
         state.trust.regain(1);
         let pass = state.trust.pass().map_err(|_| EIO)?;
-        let again = with_pass(Order::new(1, Class::Log), pass)?;
+        let again = Order::new(1, Class::Log).request(pass)?;
         state.line.join(Place::new(GFP_KERNEL)?, again.clone());
         assert!(state.next(0).is_some_and(|r| Arc::ptr_eq(&r, &again)));
         Ok(())
@@ -231,8 +222,8 @@ mod tests {
         for function in 1..=4 {
             state.shares.take(function, Class::State);
         }
-        let commit = request(Order::new(0, Class::State))?;
-        let write = request(Order::new(0, Class::Bulk))?;
+        let commit = Order::new(0, Class::State).request(Pass::Check)?;
+        let write = Order::new(0, Class::Bulk).request(Pass::Check)?;
         let room = |state: &State<Fake>, r: &Request<Fake>| state.room(r.function(), r.class(), 0);
         assert_eq!(room(&state, &commit), Ok(false));
         assert_eq!(room(&state, &write), Ok(true));
