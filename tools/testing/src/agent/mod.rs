@@ -41,7 +41,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 struct Inner {
     out: Mutex<UnixStream>,
-    /// `None` once the box is gone, so that nobody waits for it any more.
+    /// `None` once the box is gone, so that no thread waits for it any more.
     routes: Mutex<Option<Routes>>,
     next: AtomicU64,
 }
@@ -204,7 +204,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// Nobody listens there, or the box is gone.
+    /// No process listens on the socket, or the box is gone.
     pub fn connect(&self, path: &str) -> Result<UnixStream> {
         let (id, answers) = self.open()?;
         self.send(

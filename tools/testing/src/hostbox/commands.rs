@@ -39,7 +39,7 @@ impl HostBox {
         Ok(output.text())
     }
 
-    /// Runs a shell command to its end, whatever that is.
+    /// Runs a shell command to its end. Its exit status is for the caller to judge.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl HostBox {
     ///
     /// # Errors
     ///
-    /// Nobody listens there.
+    /// No process listens on the socket, or the box is gone.
     pub fn unix(&self, path: &str) -> Result<UnixStream> {
         self.agent.connect(path)
     }
@@ -119,7 +119,7 @@ impl HostBox {
     ///
     /// # Errors
     ///
-    /// The box is gone, or somebody else uses the connection.
+    /// The box is gone, or another thread uses the connection.
     pub fn machine(&self) -> Result<Qmp> {
         Qmp::new(UnixStream::connect(self.sockets.path().join("qmp"))?)
     }

@@ -181,7 +181,7 @@ pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandL
         add("-netdev", netdev(cable));
         add(
             "-device",
-            // Without an option ROM: nobody boots from it.
+            // Without an option ROM, because the box does not boot from it.
             format!(
                 "virtio-net-pci,netdev=cable,mac={},romfile=,bus=pcie.0,addr=0x2.3",
                 cable.mac()

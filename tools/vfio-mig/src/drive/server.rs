@@ -105,7 +105,7 @@ impl Server {
         let (sender, receiver) = channel();
         let session = Arc::clone(&self.session);
         let spawned = thread::Builder::new().spawn(move || {
-            // Nobody may wait for it any more.
+            // The receiver may be gone: no request waits for the answer then.
             let _ = sender.send(timed(&session, &call, fail_nth));
         });
         if let Err(e) = spawned {

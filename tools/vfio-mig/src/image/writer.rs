@@ -46,7 +46,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the image; without this nobody will load it.
+    /// Ends the image. An image without its end is refused by `load`.
     ///
     /// # Errors
     ///

@@ -26,7 +26,7 @@ use super::{
 
 /// Bytes of `struct virtio_net_hdr_v1`.
 const NET_HEADER: usize = 12;
-/// After this time nobody waits for an answer any more, so that the traffic never pauses.
+/// After this time the guest does not wait for an answer any more, so that the traffic never pauses.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Pause when there is nothing to do.
 const IDLE: Duration = Duration::from_micros(300);

@@ -100,7 +100,7 @@ fn it_goes_on_in_copied_memory() {
 }
 
 #[test]
-fn unread_answers_in_pages_nobody_copied_are_found() {
+fn unread_answers_in_pages_that_were_not_copied_are_found() {
     let (source, shadow) = (memory(), memory());
     let (model, mut guest, bells) = start(&source);
     guest.find_peer(&model, &bells).expect("peer");

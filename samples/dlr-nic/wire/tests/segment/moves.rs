@@ -50,7 +50,7 @@ fn follow(wire: &Wire, then: &Wire, port: usize, before: &Function, after: &Func
     before.wait(20);
     before.running.store(false, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(300));
-    // Somebody else may start there, who has no buffers yet.
+    // Another guest may start there, and it has no buffers yet.
     before.starting.store(true, Ordering::SeqCst);
     after.running.store(true, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(50));

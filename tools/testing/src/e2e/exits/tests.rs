@@ -21,7 +21,7 @@ fn life(exits: usize) -> String {
     exit("150", "npf", "ffffffff81623c7f", QUIET).repeat(exits)
 }
 
-/// A guest's end in the words of KVM's trace events, put together: nobody had noted the real one.
+/// KVM's trace events at the end of a guest. They are made up: no trace of a real end was kept.
 fn in_entry_code(exits: usize, acknowledged: &str, rip: &str) -> String {
     format!(
         "ffffffff81000000 T __entry_text_start\nffffffff81001183 T __entry_text_end\n{}{}{}{}",
@@ -60,7 +60,7 @@ fn only_a_fetch_that_had_just_worked_counts() {
     let said = unfetched(500);
     assert!(could_not_go_on(&said));
     assert!(!could_not_go_on(&unfetched(499)));
-    // It had gone on; a write; an interrupt that nobody put there.
+    // The guest had gone on; the access was a write; KVM had injected no interrupt.
     assert!(!could_not_go_on(&said.replacen("814e0ab6", "814e0aba", 1)));
     assert!(!could_not_go_on(&said.replace("0x00000010", "0x00000002")));
     assert!(!could_not_go_on(&said.replace("80000b0e", "800000ec")));
@@ -105,7 +105,7 @@ fn only_a_guest_that_stays_behind_vmrun_is_where_the_box_was() {
             + &exit("151", "hlt", "ffffffff81437808", QUIET)
     };
     assert!(is_where_the_box_was(&stuck(100, "ffffffff816163cc")));
-    // Not often; elsewhere; nobody knows where VMRUN is.
+    // It happened not often enough; it happened elsewhere; the trace has no place of VMRUN.
     assert!(!is_where_the_box_was(&stuck(99, "ffffffff816163cc")));
     assert!(!is_where_the_box_was(&stuck(100, "ffffffff81616540")));
     let said = stuck(100, "ffffffff816163cc");

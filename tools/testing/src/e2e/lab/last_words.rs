@@ -73,7 +73,7 @@ impl Lab {
     /// The same.
     pub fn blame<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| {
-            // Whoever passes an error on may have asked already.
+            // A caller that passes an error on may have asked already.
             if e.is::<EmulatorFault>() {
                 return e;
             }
