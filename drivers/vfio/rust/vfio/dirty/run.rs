@@ -62,7 +62,7 @@ impl Run {
     /// Returns whether it is a single granule with a number below `1 << shift`, with `shift` at
     /// most 56: one comparison for both.
     #[inline]
-    pub(crate) const fn is_one_below(self, shift: u32) -> bool {
+    pub(crate) fn is_one_below(self, shift: u32) -> bool {
         // OVERFLOW: At most 64 bits.
         self.0 & !(((1 << shift) - 1) << LENGTH_BITS) == 0
     }
