@@ -18,12 +18,30 @@ use super::{
 
 /// Datagrams of the backlog that [`Traffic::expect_growth`] demands.
 const GROWTH: u64 = 20;
+/// How long [`Lab::let_device_write_to_the_last`] delays a SUSPEND, in milliseconds: enough for a dozen
+/// datagrams of the slowest backlog.
+const LAST_MS: u64 = 300;
 /// How long the peer may take to send them.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where the backlog of each interface was when it was first asked for.
 #[derive(Debug, Default)]
 pub struct Growth(Option<Vec<u64>>);
+
+impl Lab {
+    /// Lets the NIC carry out the next SUSPEND late. QEMU suspends the device soon after the last bitmap
+    /// of pre-copy; without the delay it depends on the scheduler whether the device writes anything in
+    /// between.
+    ///
+    /// # Errors
+    ///
+    /// The NIC does not answer.
+    pub fn let_device_write_to_the_last(&self) -> Result<()> {
+        let action = json!({ "delay": LAST_MS });
+        self.nic(&json!({"cmd": "fault", "opcode": "suspend", "action": action}))
+            .map(drop)
+    }
+}
 
 impl Traffic {
     /// Whether the backlog of each interface has grown since the first call with this `growth` by

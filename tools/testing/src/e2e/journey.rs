@@ -167,11 +167,8 @@ impl Journey {
         let migration = if cancel {
             running.cancel(&mut self.vm, &mut destination)?
         } else {
-            self.traffic.burst(&self.lab)?;
-            let migration = running.switch_over(&mut self.vm, &mut destination)?;
-            // Before anything can fail: what follows has time.
-            self.traffic.trickle(&self.lab)?;
-            migration
+            self.lab.let_device_write_to_the_last()?;
+            running.switch_over(&mut self.vm, &mut destination)?
         };
         self.written = Written::now(&self.lab)?.since(&before);
         self.stopped.extend(migration.stopped);

@@ -36,8 +36,6 @@ pub const BULK: u32 = 500;
 const BACKLOG_PORT: u16 = 5000;
 const BACKLOG_PORTS: u16 = 4;
 const LIVE_PORT: u16 = 6000;
-/// Datagrams a second of [`Traffic::burst`].
-const BURST: u32 = 1000;
 /// What a datagram occupies in a socket's account, times its length, at most.
 const OVERHEAD: usize = 4;
 
@@ -170,19 +168,6 @@ impl Traffic {
         for n in 0..self.load.nics {
             let rate = json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": self.load.trickle});
             lab.wire(rate)?;
-        }
-        Ok(())
-    }
-
-    /// Lets the backlog grow fast, for the short time between the last bitmap of pre-copy and the
-    /// suspension.
-    ///
-    /// # Errors
-    ///
-    /// The NIC does not answer.
-    pub fn burst(&self, lab: &Lab) -> Result<()> {
-        for n in 0..self.load.nics {
-            lab.wire(json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": BURST}))?;
         }
         Ok(())
     }

@@ -173,11 +173,9 @@ pub(crate) fn complete_with(
     if rounds > 1 {
         traffic.let_grow(lab)?;
     }
-    traffic.burst(lab)?;
+    lab.let_device_write_to_the_last()?;
     vm.let_go()?;
-    let ended = vm.until_end()?;
-    traffic.trickle(lab)?;
-    ended.expect("completed")?;
+    vm.until_end()?.expect("completed")?;
     let trace = Trace::parse(&vm.trace(lab.host())?);
     if trace.rounds.len() > 2 {
         traffic.expect_growth(lab, &trace, lab.clock_ms(), true)?;

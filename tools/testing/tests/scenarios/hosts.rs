@@ -102,11 +102,9 @@ impl Hosts {
         vm.begin(&self.labs[here], &uri, &settings)?;
         vm.until_rounds(3)?;
         self.traffic.let_grow(&self.labs[0])?;
-        self.traffic.burst(&self.labs[0])?;
+        self.labs[here].let_device_write_to_the_last()?;
         vm.let_go()?;
-        let ended = vm.until_end()?;
-        self.traffic.trickle(&self.labs[0])?;
-        ended.expect("completed")?;
+        vm.until_end()?.expect("completed")?;
         let trace = Trace::parse(&vm.trace(self.labs[here].host())?);
         self.traffic
             .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;
