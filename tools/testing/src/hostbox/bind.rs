@@ -2,7 +2,11 @@
 
 //! Loads the driver in the box and binds functions to it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::{bail, ensure, Context, Result};
 
@@ -19,6 +23,11 @@ pub(super) const MANAGEMENT_DRIVER: &str = "dlr-mgmt";
 
 /// The module in the box.
 const MODULE: &str = "/dlr/modules/dlr_vfio_pci.ko";
+
+/// How long driver and NIC may take to free what an answered command needed.
+const SETTLED: Duration = Duration::from_secs(5);
+/// How long commands may be in flight for which a test waits.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl HostBox {
     /// PCI addresses of a NIC's functions, the management function first.
@@ -143,13 +152,43 @@ impl HostBox {
     ///
     /// Says what is left over.
     pub fn check_idle(&self, nic: usize, management: &str) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let idle = self
+                .check_none_left(management, &["buffers", "in_flight", "log_rings"])
+                .and_then(|()| self.nic(nic)?.check_idle());
+            // A thread is woken before the driver has freed the last buffer and told the NIC.
+            if idle.is_ok() || begin.elapsed() > SETTLED {
+                return idle;
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the driver has no command in flight on this management function.
+    ///
+    /// # Errors
+    ///
+    /// One is left after half a minute.
+    pub fn until_none_in_flight(&self, management: &str) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let none = self.check_none_left(management, &["in_flight"]);
+            if none.is_ok() || begin.elapsed() > PATIENCE {
+                return none;
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn check_none_left(&self, management: &str, names: &[&str]) -> Result<()> {
         let file = format!("/sys/kernel/debug/dlr_vfio_pci/{management}/stats");
         let text = String::from_utf8(self.read_file(&file)?)?;
         let counts: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(' ')).collect();
-        for name in ["buffers", "in_flight", "log_rings"] {
+        for name in names {
             let count = counts.get(name).copied();
             ensure!(count == Some("0"), "{count:?} {name} are left over");
         }
-        self.nic(nic)?.check_idle()
+        Ok(())
     }
 }

@@ -220,6 +220,18 @@ pub(crate) const SPECIALS: &[Special] = &[
         requests: || command("load-begin", &json!({"status": 0})),
         before: true,
     },
+    Special {
+        operation: Arc("STOP_COPY", "STOP"),
+        what: "SAVE_END not answered, behind slow reads",
+        requests: || {
+            let slow = json!({"cmd": "fault", "opcode": "save-read", "action": {"delay": 300},
+                "count": 4});
+            let mut requests = command("save-end", &json!("ignore"));
+            requests.push(slow);
+            requests
+        },
+        before: true,
+    },
     special(ArcWhileReading, "SAVE_READ not answered", || {
         nth_read(0, &json!("ignore"))
     }),

@@ -111,6 +111,9 @@ fn around(
     }
     operation.prepare(lane)?;
     if !early {
+        // What the state begins by itself, as the reads of STOP_COPY, would add to the deadline of the
+        // command that suffers.
+        lane.host.until_none_in_flight(&lane.management)?;
         inflict(lane)?;
     }
     operation.run(lane)
@@ -126,7 +129,9 @@ fn work(
 ) -> Result<()> {
     let mut lane = Lane::new(host, number)?;
     while let Some(&case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let outcome = case.run(&mut lane).with_context(|| case.name());
+        // One line: the summary of a run has no more of an error.
+        let outcome = case.run(&mut lane);
+        let outcome = outcome.map_err(|e| anyhow!("{}: {e:#}", case.name()));
         if outcome.is_err() {
             // The others need not go on.
             next.store(cases.len(), Ordering::Relaxed);
