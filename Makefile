@@ -14,7 +14,7 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test fast fuzz fuzz-driver test-one test-ignored test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test fast fuzz fuzz-driver precopies test-one test-ignored test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
@@ -76,6 +76,10 @@ fast: prerequisites
 test-one: prerequisites
 	@[ -n "$(NAME)" ] || { echo 'which test? make test-one NAME=...' >&2; exit 1; }
 	@$(BOX) test --layer boxes --name "$(NAME)"
+
+# See Documentation/testing.rst, "What the emulated processor gets wrong".
+precopies: prerequisites
+	@$(BOX) cargo run --quiet --package dlr-testing --bin dlr-precopies -- $(ARGS)
 
 # Tests of known gaps, see Documentation/testing.rst.
 test-ignored: prerequisites

@@ -93,6 +93,8 @@ pub struct BoxConfig {
     pub memory_mib: u32,
     /// Number of processors.
     pub cpus: u8,
+    /// Their model, as QEMU's `-cpu` has it.
+    pub cpu: String,
     /// Huge pages of 2 MiB to set aside for guests.
     pub huge_pages: u32,
     /// Further words for the kernel's command line.
@@ -125,6 +127,7 @@ impl BoxConfig {
             devices: Vec::new(),
             memory_mib: 2560,
             cpus: 2,
+            cpu: "max".into(),
             huge_pages: 0,
             kernel_args: Vec::new(),
             files: Vec::new(),

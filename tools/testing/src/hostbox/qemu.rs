@@ -79,7 +79,7 @@ pub(super) fn command_line(config: &BoxConfig, paths: &Paths) -> Result<CommandL
     } else {
         add("-accel", "tcg,thread=multi".into());
     }
-    add("-cpu", "max".into());
+    add("-cpu", config.cpu.clone());
     add("-smp", config.cpus.to_string());
     add("-m", format!("{}M", config.memory_mib));
     add(

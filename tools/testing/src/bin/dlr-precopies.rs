@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+//! `make precopies`: how many guests the emulated processor of a box kills while they are migrated. Each
+//! pre-copy is cancelled after two seconds, and the guest has to go on.
+
+use std::{io::Write, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::Parser;
+use dlr_testing::e2e::{blame::EmulatorFault, traffic::Load, Backend, Journey, Lab, Plan};
+
+/// Pre-copies of one box: the backlog of its guest has room for so many.
+const OF_A_BOX: u32 = 25;
+/// Time in pre-copy.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// Starts pre-copies of a guest under traffic and cancels them, and counts the guests that the emulated
+/// processor kills
+#[derive(Parser)]
+#[command(name = "dlr-precopies")]
+struct Args {
+    /// Number of pre-copies
+    #[arg(long, default_value_t = 200)]
+    count: u32,
+
+    /// Processors of the box
+    #[arg(long, default_value_t = 2)]
+    cpus: u8,
+
+    /// Model of the box's processors, as QEMU's -cpu has it
+    #[arg(long, default_value = "max")]
+    cpu: String,
+
+    /// Further word of the command line of the box's kernel, such as kvm_amd.vgif=0
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    kernel_arg: Vec<String>,
+}
+
+/// What came of the pre-copies so far.
+#[derive(Default)]
+struct Counts {
+    precopies: u32,
+    boxes: u32,
+    /// Guests and boxes that the emulated processor killed, and boxes that did not come up because of it.
+    killed: u32,
+    /// Errors of any other kind.
+    failed: u32,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let args = Args::parse();
+    let mut counts = Counts::default();
+    while counts.precopies < args.count && counts.killed + counts.failed < args.count {
+        counts.boxes += 1;
+        let before = counts.precopies;
+        let outcome = one_box(&args, &mut counts);
+        let done = counts.precopies - before;
+        let mut out = std::io::stdout();
+        // Progress only: a closed pipe ends nothing.
+        let _ = match outcome {
+            Ok(()) => writeln!(out, "box {}: {done} pre-copies", counts.boxes),
+            Err(e) if e.is::<EmulatorFault>() => {
+                counts.killed += 1;
+                writeln!(out, "box {}: {done} pre-copies, then {e:#}", counts.boxes)
+            }
+            Err(e) => {
+                counts.failed += 1;
+                writeln!(
+                    out,
+                    "box {}: {done} pre-copies, FAILED: {e:#}",
+                    counts.boxes
+                )
+            }
+        };
+    }
+    println!(
+        "{} pre-copies in {} boxes: {} killed by the emulated processor, {} failed otherwise",
+        counts.precopies, counts.boxes, counts.killed, counts.failed
+    );
+    ExitCode::from(u8::from(counts.failed > 0))
+}
+
+/// Runs pre-copies in a box of their own, until it has had its share or something breaks.
+fn one_box(args: &Args, counts: &mut Counts) -> Result<()> {
+    let name = format!("precopies-{}", counts.boxes);
+    let lab = Lab::start_with(&name, 2, Backend::Iommufd, &[], |mut config| {
+        config.cpus = args.cpus;
+        config.cpu.clone_from(&args.cpu);
+        config.kernel_args.extend(args.kernel_arg.iter().cloned());
+        config
+    })?;
+    let mut journey = Journey::start(lab, &[0], Load::light())?;
+    let plan = Plan {
+        rounds: 1,
+        hold: HOLD,
+        ..Plan::default()
+    };
+    let share = OF_A_BOX.min(args.count - counts.precopies);
+    for _ in 0..share {
+        let outcome = precopy(&mut journey, &plan);
+        journey.lab().blame(outcome)?;
+        counts.precopies += 1;
+    }
+    journey.arrive().map(drop)
+}
+
+fn precopy(journey: &mut Journey, plan: &Plan) -> Result<()> {
+    let migration = journey.attempt(&[1], plan, true)?;
+    anyhow::ensure!(migration.status == "cancelled", "{migration:?}");
+    journey.check_alive()
+}
