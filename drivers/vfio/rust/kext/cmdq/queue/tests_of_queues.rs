@@ -103,6 +103,32 @@ mod tests {
         Ok(())
     }
 
+    /// The interrupt of the first command has not come yet.
+    #[test]
+    fn a_completion_that_was_not_taken_gives_no_time_to_the_next_command() -> Result {
+        let limits = Limits {
+            timeout_ms: 60_000,
+            ..LIMITS
+        };
+        let queue = Queue::new(
+            Slot::new(c"cmdq-kunit-turns")?,
+            Fake,
+            Fake::channels(2)?,
+            limits,
+        )?;
+        queue.start()?;
+        let first = submit(&queue, 0)?;
+        let board = &queue.hw.board;
+        let (id, _) = board.fetch().ok_or(EIO)?;
+        board.complete(id, 0);
+        let second = submit(&queue, 0)?;
+        assert!(first.is_done());
+        assert!(second.request.remaining_ms() < 2 * limits.timeout_ms);
+        assert_eq!(complete_all(&queue), 1);
+        assert_eq!(second.wait(), Ok(()));
+        Ok(())
+    }
+
     /// The handshake affects the queue only: clients hear nothing, and the thread that waits gets
     /// its reply.
     #[test]
