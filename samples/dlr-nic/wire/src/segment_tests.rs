@@ -85,6 +85,9 @@ fn frames_for_all_reach_all_and_wait_where_they_must() {
     assert_eq!(segment.retry(Instant::now()), None);
     assert_eq!((guests[0].got(), guests[2].got()), (2, 2));
     assert_eq!(segment.lost, 0);
+    // The sender does not get its own frame.
+    segment.flood(2, &frame([0xff; 6], mac(9)));
+    assert_eq!((guests[0].got(), guests[2].got()), (3, 2));
     // If no port took it, whoever offers it does so again: nothing waits that would come twice.
     for guest in &guests {
         *guest.answer.lock().unwrap() = Delivery::NoBuffer;

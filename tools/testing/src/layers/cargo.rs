@@ -103,8 +103,11 @@ pub(super) fn box_tests(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
         with_guests(context, &artefacts, tally)?;
         println!("with guests: {} s", start.elapsed().as_secs());
     }
-    if let (0, Some(only)) = (tally.passed + tally.failed + tally.skipped, context.only) {
-        tally.fail(format!("there is no test whose name contains `{only}`"));
+    if tally.passed + tally.failed + tally.skipped == 0 {
+        tally.fail(match context.only {
+            Some(only) => format!("there is no test whose name contains `{only}`"),
+            None => "no test ran in a host box".into(),
+        });
     }
     Ok(())
 }

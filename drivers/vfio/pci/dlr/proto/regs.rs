@@ -31,6 +31,10 @@ const FUNCTIONS: usize = dlr::DLR_MAX_FUNCTIONS as usize;
 /// Bytes from a register of a function to that of the next one.
 const STRIDE: usize = dlr::DLR_REG_FN_STRIDE as usize;
 
+// The registers below are checked against `dlr.h`. The distance comes from there and has no second
+// source, so it stands here as a number.
+static_assert!(STRIDE == 0x40);
+
 register! {
     /// Identifies the device.
     pub(crate) MAGIC(u32) @ 0x000 {

@@ -98,7 +98,7 @@ impl Engine for DlrEngine {
     ) -> Result {
         let function = cx.function.get()?;
         let state = fn_state(to);
-        match (to > from, limit) {
+        match (is_suspend(from, to), limit) {
             (true, WaitLimit::Killable) => function.suspend(state),
             (false, WaitLimit::Killable) => function.resume(state),
             (true, WaitLimit::Within(budget)) => function.suspend_within(state, budget),
@@ -148,5 +148,40 @@ fn fn_state(level: RunLevel) -> FnState {
         RunLevel::Running => FnState::Running,
         RunLevel::RunningP2p => FnState::RunningP2p,
         RunLevel::Stopped => FnState::Stopped,
+    }
+}
+
+/// Returns whether SUSPEND leads from one run level to the other. Otherwise RESUME does.
+fn is_suspend(from: RunLevel, to: RunLevel) -> bool {
+    to > from
+}
+
+#[kunit_tests(dlr_vf_engine)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_has_its_command() {
+        use RunLevel::{
+            Running,
+            RunningP2p,
+            Stopped, //
+        };
+
+        for (less, more) in [
+            (Running, RunningP2p),
+            (RunningP2p, Stopped),
+            (Running, Stopped),
+        ] {
+            assert!(is_suspend(less, more));
+            assert!(!is_suspend(more, less));
+        }
+        for (level, state) in [
+            (Running, FnState::Running),
+            (RunningP2p, FnState::RunningP2p),
+            (Stopped, FnState::Stopped),
+        ] {
+            assert_eq!(fn_state(level), state);
+        }
     }
 }
