@@ -11,7 +11,7 @@ use std::{
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::{json, Value};
 
-use super::{lab::Lab, migrate::event_ms, unix_ms, vm::Vm};
+use super::{lab::Lab, migrate::event_ms, order::Order, unix_ms, vm::Vm};
 
 /// A destination that takes any state and is nobody.
 pub const NOWHERE: &str = "exec:cat > /dev/null";
@@ -303,6 +303,29 @@ impl Vm {
             ensure!(
                 Instant::now() < end,
                 "QEMU `{}` is {now}, not {status}",
+                self.name()
+            );
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until QEMU has cleaned up behind a migration that completed: it says `completed` before
+    /// it stops the device and closes its data file. Returns what it asked since the last mark.
+    ///
+    /// # Errors
+    ///
+    /// It does not within a minute.
+    pub fn until_saved(&mut self, lab: &Lab) -> Result<Order> {
+        self.until_running("postmigrate")?;
+        let end = Instant::now() + LIMIT / 2;
+        loop {
+            let order = self.order(lab.host())?;
+            if order.names().last() == Some(&"SAVED") {
+                return Ok(order);
+            }
+            ensure!(
+                Instant::now() < end,
+                "QEMU `{}` does not close the data file: {order}",
                 self.name()
             );
             sleep(Duration::from_millis(100));

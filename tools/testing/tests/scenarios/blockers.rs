@@ -167,7 +167,7 @@ fn never_ran(bench: &mut Blocked) -> Result<()> {
     let lab = &bench.lab;
     vm.begin(lab, NOWHERE, &Settings::one_way().free())?;
     vm.until_end()?.expect("completed")?;
-    vm.order(lab.host())?
+    vm.until_saved(lab)?
         .expect_states("PRE_COPY STOP_COPY STOP")?;
     vm.quit(lab.host())
 }
@@ -211,6 +211,7 @@ fn boots_meanwhile(bench: &mut Blocked) -> Result<()> {
     vm.guest(lab.host())?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;
+    let steps = vm.until_saved(lab)?;
     let trace = vm.trace(lab.host())?;
     let end = u64::from(dlr_testing::e2e::lab::GUEST_MIB) << 20;
     let outside = trace
@@ -223,7 +224,6 @@ fn boots_meanwhile(bench: &mut Blocked) -> Result<()> {
         outside,
         "the guest was too fast: nothing was asked beyond its memory"
     );
-    let steps = vm.order(lab.host())?;
     ensure!(
         steps.states() == ["PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "STOP"],
         "{steps}"

@@ -218,7 +218,7 @@ fn exact_order(journey: &mut Journey) -> Result<()> {
     destination.until_running("running")?;
     let saved = saved_bytes(journey, here)? - before;
     let (lab, vm, _) = journey.parts();
-    vm.order(lab.host())?
+    vm.until_saved(lab)?
         .expect("LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED")?;
     destination
         .order(lab.host())?
@@ -248,7 +248,7 @@ fn paused_guest(journey: &mut Journey) -> Result<()> {
     let uri = destination.expect_incoming(lab, &settings)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_end()?.expect("completed")?;
-    vm.order(lab.host())?.expect_states("STOP_COPY STOP")?;
+    vm.until_saved(lab)?.expect_states("STOP_COPY STOP")?;
     destination.until_running("paused")?;
     destination
         .order(lab.host())?

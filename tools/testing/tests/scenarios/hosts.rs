@@ -109,7 +109,7 @@ impl Hosts {
         self.traffic
             .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;
         destination.until_running("running")?;
-        vm.order(self.labs[here].host())?.expect(
+        vm.until_saved(&self.labs[here])?.expect(
             "LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED",
         )?;
         destination

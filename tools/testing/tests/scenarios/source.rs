@@ -242,7 +242,7 @@ fn paused_before_switchover(journey: &mut Journey) -> Result<()> {
     attempt.expect("completed")?;
     let downtime = attempt.info["downtime"].as_u64().unwrap_or(0);
     ensure!(downtime >= 5000, "downtime of {downtime} ms");
-    vm.order(lab.host())?
+    vm.until_saved(lab)?
         .expect("LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED")?;
     // Where the guest is to go on now is shown by [20].
     vm.qmp().execute("cont", Value::Null)?;
@@ -255,6 +255,7 @@ fn source_goes_on(journey: &mut Journey) -> Result<()> {
     let (lab, vm, _) = journey.parts();
     vm.begin(lab, NOWHERE, &Settings::one_way().free())?;
     vm.until_end()?.expect("completed")?;
+    vm.until_saved(lab)?;
     ensure!(driver_state(lab, 0)? == "STOP");
     let log = lab.function_stats(0)?["log"]["active"].clone();
     ensure!(log == true, "the log ended with the migration");
