@@ -31,13 +31,20 @@ pub(crate) struct Rough {
 
 fn start(group: &str) -> Result<Rough> {
     let mut lab = Lab::start(group, 2, Backend::Iommufd, &[])?;
-    let mut vm = lab.vm(&[0], false)?;
-    reach_peer(&lab, &mut vm)?;
+    let begun = begin(&mut lab);
+    let vm = lab.blame(begun)?;
     Ok(Rough {
         lab,
         vm,
         function: 0,
     })
+}
+
+/// A guest that has its network.
+fn begin(lab: &mut Lab) -> Result<Vm> {
+    let mut vm = lab.vm(&[0], false)?;
+    reach_peer(lab, &mut vm)?;
+    Ok(vm)
 }
 
 impl Bench for Rough {
