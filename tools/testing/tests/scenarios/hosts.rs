@@ -70,7 +70,9 @@ fn begin(first: &mut Lab) -> Result<(Vm, Traffic)> {
     first
         .host()
         .run(&format!(
-            "ping -c 1 -W 30 {other} || busybox ping -c 1 -W 30 {other}"
+            "for i in $(seq 60); do \
+             ping -c 1 -W 1 {other} || busybox ping -c 1 -W 1 {other} && exit 0; sleep 0.2; \
+             done; exit 1"
         ))
         .context("the network between the boxes")?;
     let mut vm = first.vm(&[0], false)?;
