@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 
 use crate::{
     group::{Group, Listed},
-    source::until_asked,
+    source::{until_asked, DELAY_MS},
     start_journey,
 };
 
@@ -72,7 +72,7 @@ fn killed_in_setup(journey: &mut Journey) -> Result<()> {
     let (here, there, mut destination) = destination(journey, &Unusual::default())?;
     let (lab, vm, _) = journey.parts();
     lab.nic(
-        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
+        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": DELAY_MS}, "count": 1}),
     )?;
     let uri = destination.expect_incoming(lab, &Settings::held())?;
     vm.begin(lab, &uri, &Settings::held())?;

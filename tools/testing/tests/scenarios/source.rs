@@ -24,6 +24,10 @@ use crate::{
 const NO_MEMORY: u16 = 7;
 const INTERNAL: u16 = 9;
 
+/// For so long the NIC holds a command back while something else is to happen. Its command timeout is
+/// 10 s.
+pub(crate) const DELAY_MS: u64 = 6000;
+
 /// End of QEMU's trace while a SET of PRE_COPY is under way.
 const ASKED: &str = "new state PRE_COPY, recover state RUNNING";
 
@@ -130,7 +134,7 @@ fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
     let before = resets(journey)?;
     let (lab, vm, _) = journey.parts();
     lab.nic(
-        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
+        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": DELAY_MS}, "count": 1}),
     )?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     until_asked(lab, vm)?;
@@ -143,8 +147,9 @@ fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
 
 /// Waits until QEMU has asked for PRE_COPY, and waits for the device.
 pub(crate) fn until_asked(lab: &Lab, vm: &Vm) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !vm.trace(lab.host())?.trim_end().ends_with(ASKED) {
+    let end = Instant::now() + Duration::from_secs(60);
+    let last = format!("tail -n 1 /run/vm/{}/trace", vm.name());
+    while !lab.host().run(&last)?.trim_end().ends_with(ASKED) {
         ensure!(Instant::now() < end, "the device is not taken to PRE_COPY");
         sleep(Duration::from_millis(50));
     }
@@ -170,18 +175,22 @@ fn read_fails_in_stop_copy(journey: &mut Journey) -> Result<()> {
     let (lab, vm, _) = journey.parts();
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     vm.until_rounds(2)?;
-    lab.nic(&json!({"cmd": "fault", "opcode": "suspend", "action": {"delay": 2000}, "count": 2}))?;
+    // The second suspension is that to STOP_COPY.
+    lab.nic(
+        &json!({"cmd": "fault", "opcode": "suspend", "action": {"delay": DELAY_MS}, "after": 1,
+            "count": 1}),
+    )?;
     let since = SystemTime::now();
     vm.let_go()?;
-    let mut state = String::new();
-    for _ in 0..100 {
-        state = driver_state(lab, 0)?;
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let state = driver_state(lab, 0)?;
         if state == "PRE_COPY_P2P" {
             break;
         }
+        ensure!(Instant::now() < end, "the function is {state}");
         sleep(Duration::from_millis(50));
     }
-    ensure!(state == "PRE_COPY_P2P", "the function is {state}");
     lab.fault("save-read", INTERNAL, 0, 1)?;
     vm.until_end()?.expect_failed("")?;
     vm.until_running("running")?;
