@@ -3,8 +3,6 @@
 //! What QEMU refuses to migrate, with its words, and sources that die: no guest is needed, the
 //! most virtual machines do not even run.
 
-use std::{thread::sleep, time::Duration};
-
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
@@ -276,7 +274,6 @@ fn source_killed(bench: &mut Blocked, settings: &Settings) -> Result<()> {
     // No reference is left: the module goes and comes back.
     lab.host().run("rmmod dlr_vfio_pci")?;
     lab.host().bind_dlr(0)?;
-    sleep(Duration::from_millis(100));
     Ok(())
 }
 
