@@ -5,7 +5,7 @@
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
-    attempt::{driver_state, Settings},
+    attempt::{driver_state, until_state, Settings},
     trace::Trace,
     Journey, Unusual, Vm,
 };
@@ -60,7 +60,7 @@ fn expect_survival(journey: &mut Journey, here: usize, there: usize) -> Result<(
     let (lab, vm, _) = journey.parts();
     vm.until_end()?.expect_failed("")?;
     vm.until_running("running")?;
-    ensure!(driver_state(lab, here)? == "RUNNING");
+    until_state(lab, here, "RUNNING")?;
     let address = lab.functions()[there].clone();
     let info = lab.host().run(&format!("vfio-mig info {address}"))?;
     ensure!(info.contains("RUNNING"), "{info}");

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::{Address, Nic, Pong, Request};
 use dlr_testing::e2e::{
-    attempt::{driver_state, Settings, NOWHERE},
+    attempt::{driver_state, until_at_rest, Settings, NOWHERE},
     traffic, Backend, Lab, Vm,
 };
 use rustix::process::Signal;
@@ -121,10 +121,7 @@ impl Rough {
 
     fn expect_running(&mut self) -> Result<()> {
         self.vm.until_running("running")?;
-        ensure!(driver_state(&self.lab, self.function)? == "RUNNING");
-        let stats = self.lab.function_stats(self.function)?;
-        ensure!(stats["log"]["active"] == false, "the log goes on: {stats}");
-        Ok(())
+        until_at_rest(&self.lab, self.function).map(drop)
     }
 }
 

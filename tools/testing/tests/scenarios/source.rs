@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
-    attempt::{driver_state, Settings, NOWHERE},
+    attempt::{driver_state, until_at_rest, Settings, NOWHERE},
     Journey, Lab, Vm,
 };
 use serde_json::{json, Value};
@@ -56,9 +56,7 @@ pub(crate) fn group() -> Listed {
 
 /// The function is as if there had been no migration: RUNNING, and its log is off.
 fn expect_untouched(journey: &Journey, resets: u64) -> Result<()> {
-    ensure!(driver_state(journey.lab(), 0)? == "RUNNING");
-    let stats = journey.lab().function_stats(0)?;
-    ensure!(stats["log"]["active"] == false, "the log goes on: {stats}");
+    let stats = until_at_rest(journey.lab(), 0)?;
     ensure!(
         count_resets(&stats)? == resets,
         "the function was reset: {stats}"
@@ -111,7 +109,7 @@ fn report_fails(journey: &mut Journey) -> Result<()> {
     lab.fault("log-sync", INTERNAL, 0, 1)?;
     vm.until_end()?
         .expect_failed("Failed to get DMA logging report")?;
-    vm.order(lab.host())?
+    vm.until_closed(lab)?
         .expect("LOG_START REPORT PRE_COPY LOOP RUNNING SAVED")?;
     ensure!(vm.status()? == "running");
     expect_untouched(journey, before)
@@ -124,7 +122,7 @@ fn read_fails_in_pre_copy(journey: &mut Journey) -> Result<()> {
     lab.fault("save-read", INTERNAL, 0, 1)?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     vm.until_end()?.expect_failed("")?;
-    vm.order(lab.host())?.expect_states("PRE_COPY RUNNING")?;
+    vm.until_closed(lab)?.expect_states("PRE_COPY RUNNING")?;
     ensure!(vm.qmp().events().iter().all(|e| e["event"] != "STOP"));
     expect_untouched(journey, before)
 }
