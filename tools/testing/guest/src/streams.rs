@@ -25,6 +25,8 @@ use crate::{
 
 /// Receive buffer of a receiving port: what comes while the guest is busy.
 const RCVBUF: usize = 4 << 20;
+/// How long a TCP connection may take to come about: less than the test waits for the answer.
+const CONNECT: Duration = Duration::from_secs(45);
 /// A TCP connection that has been silent for so long is dead.
 const TCP_DEADLINE: Duration = Duration::from_secs(60);
 /// A sender that fell behind (its machine was stopped) makes up for so much time.
@@ -231,7 +233,7 @@ fn paced(
 
 fn connect(stream: &Stream) -> Result<TcpStream> {
     let address = SocketAddrV4::new(stream.dst, stream.port);
-    let socket = TcpStream::connect_timeout(&address.into(), Duration::from_secs(10))
+    let socket = TcpStream::connect_timeout(&address.into(), CONNECT)
         .with_context(|| format!("TCP to {address}"))?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(TCP_DEADLINE))?;

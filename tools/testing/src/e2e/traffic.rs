@@ -18,9 +18,11 @@ use serde::Serialize;
 use serde_json::{json, Value};
 
 pub use self::load::Load;
+use self::settled::settled;
 use super::{lab::Lab, vm::Vm};
 
 mod load;
+mod settled;
 
 /// Stream numbers; each NIC of the guest adds its number.
 pub const BACKLOG: u32 = 100;
@@ -38,6 +40,15 @@ const BACKLOG_PORTS: u16 = 4;
 const LIVE_PORT: u16 = 6000;
 /// What a datagram occupies in a socket's account, times its length, at most.
 const OVERHEAD: usize = 4;
+
+/// How long traffic may take to go on after a migration: on a busy machine TCP may have waited for
+/// longer and longer before it sends again.
+const ALIVE: Duration = Duration::from_secs(90);
+/// How long the last messages may be on their way.
+const SETTLED: Duration = Duration::from_secs(120);
+/// What has not changed for so long does not any more, all there or not: TCP waits about as long as
+/// the guest stood still before it sends again.
+const STILL: Duration = Duration::from_secs(40);
 
 /// Running traffic.
 #[derive(Debug)]
@@ -207,7 +218,7 @@ impl Traffic {
             Ok((echoed, received.map(|r| r.received).sum()))
         };
         let start = progress(vm).context("the guest after the migration")?;
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + ALIVE;
         loop {
             sleep(Duration::from_millis(300));
             let now = progress(vm)?;
@@ -234,25 +245,34 @@ impl Traffic {
         lab.wire(json!({"cmd": "stop"}))?;
         let guest = vm.guest(lab.host())?;
         let () = guest.ask(&Request::Stop)?;
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + SETTLED;
+        let mut before = (
+            guest.ask::<Stats>(&Request::Stats)?,
+            lab.wire(json!({"cmd": "stats"}))?,
+        );
+        let mut changed = Instant::now();
+        // What has been sent is on its way: wait for both sides to have it, and to stand still. A TCP
+        // connection that sends again after a while only stands still.
         loop {
-            // What has been sent is on its way: wait for both sides to stand still.
-            let before: Stats = guest.ask(&Request::Stats)?;
-            let peer_before = lab.wire(json!({"cmd": "stats"}))?;
             sleep(Duration::from_millis(700));
-            let after: Stats = guest.ask(&Request::Stats)?;
-            let peer_after = lab.wire(json!({"cmd": "stats"}))?;
-            let quiet = peer_before["backend"] == peer_after["backend"];
-            if (before == after && quiet) || Instant::now() > end {
+            let stats: Stats = guest.ask(&Request::Stats)?;
+            let peer = lab.wire(json!({"cmd": "stats"}))?;
+            let still = stats == before.0 && peer["backend"] == before.1["backend"];
+            if !still {
+                changed = Instant::now();
+            }
+            let ended = settled(&peer, &stats, self.load.nics) || changed.elapsed() > STILL;
+            if (still && ended) || Instant::now() > end {
                 let backlog =
                     guest.ask_within(&Request::BacklogVerify, Duration::from_secs(180))?;
                 return Ok(Accounts {
-                    peer: peer_after,
+                    peer,
                     backlog,
-                    guest: after,
+                    guest: stats,
                     nics: self.load.nics,
                 });
             }
+            before = (stats, peer);
         }
     }
 }

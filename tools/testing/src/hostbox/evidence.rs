@@ -40,8 +40,8 @@ const LAST_LINES: usize = 40;
 const ENDING: Duration = Duration::from_secs(2);
 
 /// Prints what a box said last that does not answer. Where tests run for others, this is all that is
-/// seen of it.
-pub(super) fn last_words(results: &Path, qemu: &mut Child) {
+/// seen of it. Returns whether the emulated processor killed it.
+pub(super) fn last_words(results: &Path, qemu: &mut Child) -> bool {
     let end = Instant::now() + ENDING;
     let ended = loop {
         match qemu.try_wait() {
@@ -53,6 +53,7 @@ pub(super) fn last_words(results: &Path, qemu: &mut Child) {
         Some(status) => eprintln!("the QEMU of the box ended: {status}"),
         None => eprintln!("the box does not answer"),
     }
+    let mut killed = false;
     for name in ["qemu.log", "console.log"] {
         // A log that was not begun says nothing.
         let bytes = fs::read(results.join(name)).unwrap_or_default();
@@ -65,13 +66,15 @@ pub(super) fn last_words(results: &Path, qemu: &mut Child) {
         if blame::box_was_killed(&text) {
             // The layer of the tests without guests knows a box to try again by this.
             eprintln!("{}", blame::EmulatorFault);
+            killed = true;
         }
     }
+    killed
 }
 
 /// Says so if a box has not come up because its kernel stood still: it is tried again, as one that the
-/// emulated processor killed. QEMU and the NICs still run.
-pub(super) fn explain_boot(results: &Path, qemu: &mut Child, nics: &mut [Nic]) {
+/// emulated processor killed. QEMU and the NICs still run. Returns whether it was so.
+pub(super) fn explain_boot(results: &Path, qemu: &mut Child, nics: &mut [Nic]) -> bool {
     let alive =
         matches!(qemu.try_wait(), Ok(None)) && nics.iter_mut().all(|nic| nic.check().is_ok());
     let read = |name: &str| fs::read(results.join(name)).unwrap_or_default();
@@ -80,9 +83,11 @@ pub(super) fn explain_boot(results: &Path, qemu: &mut Child, nics: &mut [Nic]) {
         String::from_utf8_lossy(&console),
         String::from_utf8_lossy(&qemu),
     );
-    if alive && blame::boot_stood_still(&console, &qemu) {
+    let stood_still = alive && blame::boot_stood_still(&console, &qemu);
+    if stood_still {
         eprintln!("{}", blame::EmulatorFault);
     }
+    stood_still
 }
 
 /// Puts it beside the results; whether the box answered.

@@ -46,7 +46,7 @@ pub use config::{BoxConfig, Cable, NicConfig, Placement};
 pub use nic::Nic;
 pub use qemu::{emulator, Location, Plug};
 
-use crate::{agent::Agent, artefacts::Artefacts, splat};
+use crate::{agent::Agent, artefacts::Artefacts, e2e::blame::EmulatorFault, splat};
 
 /// How long the box may take to switch itself off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
@@ -125,12 +125,17 @@ impl HostBox {
         let agent = match greeted {
             Ok(agent) => agent,
             Err(e) => {
-                evidence::last_words(results, &mut qemu);
-                evidence::explain_boot(results, &mut qemu, &mut nics);
+                let killed = evidence::last_words(results, &mut qemu);
+                let stood_still = evidence::explain_boot(results, &mut qemu, &mut nics);
                 // The first error is the one to tell.
                 let _ = qemu.kill();
                 let _ = qemu.wait();
-                return Err(e.context("the host box did not come up (see console.log, qemu.log)"));
+                let e = e.context("the host box did not come up (see console.log, qemu.log)");
+                return Err(if killed || stood_still {
+                    e.context(EmulatorFault)
+                } else {
+                    e
+                });
             }
         };
         let host = Self {

@@ -20,7 +20,7 @@ fn address(lab: &Lab, function: usize) -> Result<String> {
 fn ping(lab: &Lab, vm: &mut Vm) -> Result<()> {
     let _: Pong = vm.guest(lab.host())?.ask(&Request::Ping {
         dst: traffic::address(0, 1),
-        attempts: 50,
+        attempts: 100,
     })?;
     Ok(())
 }

@@ -3,8 +3,6 @@
 //! What QEMU refuses to migrate, with its words, and sources that die: no guest is needed, the
 //! most virtual machines do not even run.
 
-use std::{thread::sleep, time::Duration};
-
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
@@ -167,7 +165,7 @@ fn never_ran(bench: &mut Blocked) -> Result<()> {
     let lab = &bench.lab;
     vm.begin(lab, NOWHERE, &Settings::one_way().free())?;
     vm.until_end()?.expect("completed")?;
-    vm.order(lab.host())?
+    vm.until_saved(lab)?
         .expect_states("PRE_COPY STOP_COPY STOP")?;
     vm.quit(lab.host())
 }
@@ -211,6 +209,7 @@ fn boots_meanwhile(bench: &mut Blocked) -> Result<()> {
     vm.guest(lab.host())?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;
+    let steps = vm.until_saved(lab)?;
     let trace = vm.trace(lab.host())?;
     let end = u64::from(dlr_testing::e2e::lab::GUEST_MIB) << 20;
     let outside = trace
@@ -223,7 +222,6 @@ fn boots_meanwhile(bench: &mut Blocked) -> Result<()> {
         outside,
         "the guest was too fast: nothing was asked beyond its memory"
     );
-    let steps = vm.order(lab.host())?;
     ensure!(
         steps.states() == ["PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "STOP"],
         "{steps}"
@@ -276,7 +274,6 @@ fn source_killed(bench: &mut Blocked, settings: &Settings) -> Result<()> {
     // No reference is left: the module goes and comes back.
     lab.host().run("rmmod dlr_vfio_pci")?;
     lab.host().bind_dlr(0)?;
-    sleep(Duration::from_millis(100));
     Ok(())
 }
 

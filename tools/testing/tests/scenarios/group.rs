@@ -39,7 +39,8 @@ enum Outcome {
 /// A group of scenarios.
 pub(crate) struct Group<B> {
     name: &'static str,
-    /// Starts what they work with, in a box of this name.
+    /// Starts what they work with, in a box of this name. An error says whose fault it is, as one that
+    /// [`Bench::blame`] returns.
     open: fn(&str) -> Result<B>,
     bench: Mutex<Option<B>>,
     /// Scenarios after which a bench was of no use any more: its guest is judged by nobody.
@@ -130,10 +131,19 @@ impl<B: Bench> Group<B> {
             Some(bench) => bench,
             None => {
                 let start = Instant::now();
-                let bench = (self.open)(&format!("scenarios-{}", self.name))
-                    .context("the box of this group")?;
-                say(&format!("{} is ready", self.name), start);
-                bench
+                let opened = (self.open)(&format!("scenarios-{}", self.name))
+                    .context("the box of this group");
+                match opened {
+                    Ok(bench) => {
+                        say(&format!("{} is ready", self.name), start);
+                        bench
+                    }
+                    Err(e) if e.is::<EmulatorFault>() => return Ok(Outcome::Excused(e)),
+                    Err(e) => {
+                        say(&format!("{name}: {e:#}"), start);
+                        return Err(e);
+                    }
+                }
             }
         };
         let start = Instant::now();

@@ -5,7 +5,7 @@
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
-    attempt::{driver_state, Settings},
+    attempt::{driver_state, until_state, Settings},
     trace::Trace,
     Journey, Unusual, Vm,
 };
@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 
 use crate::{
     group::{Group, Listed},
-    source::until_asked,
+    source::{until_asked, DELAY_MS},
     start_journey,
 };
 
@@ -60,7 +60,7 @@ fn expect_survival(journey: &mut Journey, here: usize, there: usize) -> Result<(
     let (lab, vm, _) = journey.parts();
     vm.until_end()?.expect_failed("")?;
     vm.until_running("running")?;
-    ensure!(driver_state(lab, here)? == "RUNNING");
+    until_state(lab, here, "RUNNING")?;
     let address = lab.functions()[there].clone();
     let info = lab.host().run(&format!("vfio-mig info {address}"))?;
     ensure!(info.contains("RUNNING"), "{info}");
@@ -72,7 +72,7 @@ fn killed_in_setup(journey: &mut Journey) -> Result<()> {
     let (here, there, mut destination) = destination(journey, &Unusual::default())?;
     let (lab, vm, _) = journey.parts();
     lab.nic(
-        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
+        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": DELAY_MS}, "count": 1}),
     )?;
     let uri = destination.expect_incoming(lab, &Settings::held())?;
     vm.begin(lab, &uri, &Settings::held())?;
@@ -218,7 +218,7 @@ fn exact_order(journey: &mut Journey) -> Result<()> {
     destination.until_running("running")?;
     let saved = saved_bytes(journey, here)? - before;
     let (lab, vm, _) = journey.parts();
-    vm.order(lab.host())?
+    vm.until_saved(lab)?
         .expect("LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED")?;
     destination
         .order(lab.host())?
@@ -248,7 +248,7 @@ fn paused_guest(journey: &mut Journey) -> Result<()> {
     let uri = destination.expect_incoming(lab, &settings)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_end()?.expect("completed")?;
-    vm.order(lab.host())?.expect_states("STOP_COPY STOP")?;
+    vm.until_saved(lab)?.expect_states("STOP_COPY STOP")?;
     destination.until_running("paused")?;
     destination
         .order(lab.host())?

@@ -45,30 +45,45 @@ fn start(group: &str) -> Result<Hosts> {
         })
     };
     // The peer that the guest talks to is at the first one.
-    let mut first = lab(0, &[&format!("--wire=peer+link:{wire}")])?;
+    let first = lab(0, &[&format!("--wire=peer+link:{wire}")])?;
     let nic = [
         &format!("--wire=link:{wire}"),
         "--mac-base=02:d1:72:02:00:00",
     ];
     let second = lab(1, &nic)?;
-    let other = Cable::address(1);
-    first
-        .host()
-        .run(&format!(
-            "ping -c 1 -W 30 {other} || busybox ping -c 1 -W 30 {other}"
-        ))
-        .context("the network between the boxes")?;
-    let mut vm = first.vm(&[0], false)?;
-    let traffic = Traffic::start(&first, &mut vm, Load::light())?;
-    traffic.trickle(&first)?;
+    let mut labs = [first, second];
+    let begun = begin(&mut labs[0]);
+    let (vm, traffic) = blame(&labs, begun)?;
     Ok(Hosts {
-        labs: [first, second],
+        labs,
         here: 0,
         vm: Some(vm),
         traffic,
         stopped: Vec::new(),
         _sockets: sockets,
     })
+}
+
+/// A guest with traffic, in the first host.
+fn begin(first: &mut Lab) -> Result<(Vm, Traffic)> {
+    let other = Cable::address(1);
+    first
+        .host()
+        .run(&format!(
+            "for i in $(seq 60); do \
+             ping -c 1 -W 1 {other} || busybox ping -c 1 -W 1 {other} && exit 0; sleep 0.2; \
+             done; exit 1"
+        ))
+        .context("the network between the boxes")?;
+    let mut vm = first.vm(&[0], false)?;
+    let traffic = Traffic::start(first, &mut vm, Load::light())?;
+    traffic.trickle(first)?;
+    Ok((vm, traffic))
+}
+
+/// Whose fault it is: see [`Lab::blame`].
+fn blame<T>(labs: &[Lab], result: Result<T>) -> Result<T> {
+    labs.iter().fold(result, |result, lab| lab.blame(result))
 }
 
 /// All of them.
@@ -109,7 +124,7 @@ impl Hosts {
         self.traffic
             .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;
         destination.until_running("running")?;
-        vm.order(self.labs[here].host())?.expect(
+        vm.until_saved(&self.labs[here])?.expect(
             "LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED",
         )?;
         destination
@@ -140,9 +155,7 @@ impl Bench for Hosts {
     }
 
     fn blame(&self, result: Result<()>) -> Result<()> {
-        self.labs
-            .iter()
-            .fold(result, |result, lab| lab.blame(result))
+        blame(&self.labs, result)
     }
 
     /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.

@@ -61,7 +61,7 @@ fn hop(journey: &mut Journey, from: usize, to: usize, steps: [&str; 2]) -> Resul
     }
     let destination = move_to(journey, to)?;
     let (lab, vm, _) = journey.parts();
-    vm.order(lab.host())?.expect(steps[0])?;
+    vm.until_saved(lab)?.expect(steps[0])?;
     destination.order(lab.host())?.expect(steps[1])?;
     arrive(journey, destination, from)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
-    attempt::{driver_state, Settings, NOWHERE},
+    attempt::{driver_state, until_at_rest, Settings, NOWHERE},
     Journey, Lab, Vm,
 };
 use serde_json::{json, Value};
@@ -23,6 +23,10 @@ use crate::{
 /// `enum dlr_status`.
 const NO_MEMORY: u16 = 7;
 const INTERNAL: u16 = 9;
+
+/// For so long the NIC holds a command back while something else is to happen. Its command timeout is
+/// 10 s.
+pub(crate) const DELAY_MS: u64 = 6000;
 
 /// End of QEMU's trace while a SET of PRE_COPY is under way.
 const ASKED: &str = "new state PRE_COPY, recover state RUNNING";
@@ -52,9 +56,7 @@ pub(crate) fn group() -> Listed {
 
 /// The function is as if there had been no migration: RUNNING, and its log is off.
 fn expect_untouched(journey: &Journey, resets: u64) -> Result<()> {
-    ensure!(driver_state(journey.lab(), 0)? == "RUNNING");
-    let stats = journey.lab().function_stats(0)?;
-    ensure!(stats["log"]["active"] == false, "the log goes on: {stats}");
+    let stats = until_at_rest(journey.lab(), 0)?;
     ensure!(
         count_resets(&stats)? == resets,
         "the function was reset: {stats}"
@@ -107,7 +109,7 @@ fn report_fails(journey: &mut Journey) -> Result<()> {
     lab.fault("log-sync", INTERNAL, 0, 1)?;
     vm.until_end()?
         .expect_failed("Failed to get DMA logging report")?;
-    vm.order(lab.host())?
+    vm.until_closed(lab)?
         .expect("LOG_START REPORT PRE_COPY LOOP RUNNING SAVED")?;
     ensure!(vm.status()? == "running");
     expect_untouched(journey, before)
@@ -120,7 +122,7 @@ fn read_fails_in_pre_copy(journey: &mut Journey) -> Result<()> {
     lab.fault("save-read", INTERNAL, 0, 1)?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     vm.until_end()?.expect_failed("")?;
-    vm.order(lab.host())?.expect_states("PRE_COPY RUNNING")?;
+    vm.until_closed(lab)?.expect_states("PRE_COPY RUNNING")?;
     ensure!(vm.qmp().events().iter().all(|e| e["event"] != "STOP"));
     expect_untouched(journey, before)
 }
@@ -130,7 +132,7 @@ fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
     let before = resets(journey)?;
     let (lab, vm, _) = journey.parts();
     lab.nic(
-        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": 1500}, "count": 1}),
+        &json!({"cmd": "fault", "opcode": "save-begin", "action": {"delay": DELAY_MS}, "count": 1}),
     )?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     until_asked(lab, vm)?;
@@ -143,8 +145,9 @@ fn cancelled_in_setup(journey: &mut Journey) -> Result<()> {
 
 /// Waits until QEMU has asked for PRE_COPY, and waits for the device.
 pub(crate) fn until_asked(lab: &Lab, vm: &Vm) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !vm.trace(lab.host())?.trim_end().ends_with(ASKED) {
+    let end = Instant::now() + Duration::from_secs(60);
+    let last = format!("tail -n 1 /run/vm/{}/trace", vm.name());
+    while !lab.host().run(&last)?.trim_end().ends_with(ASKED) {
         ensure!(Instant::now() < end, "the device is not taken to PRE_COPY");
         sleep(Duration::from_millis(50));
     }
@@ -170,18 +173,22 @@ fn read_fails_in_stop_copy(journey: &mut Journey) -> Result<()> {
     let (lab, vm, _) = journey.parts();
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
     vm.until_rounds(2)?;
-    lab.nic(&json!({"cmd": "fault", "opcode": "suspend", "action": {"delay": 2000}, "count": 2}))?;
+    // The second suspension is that to STOP_COPY.
+    lab.nic(
+        &json!({"cmd": "fault", "opcode": "suspend", "action": {"delay": DELAY_MS}, "after": 1,
+            "count": 1}),
+    )?;
     let since = SystemTime::now();
     vm.let_go()?;
-    let mut state = String::new();
-    for _ in 0..100 {
-        state = driver_state(lab, 0)?;
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let state = driver_state(lab, 0)?;
         if state == "PRE_COPY_P2P" {
             break;
         }
+        ensure!(Instant::now() < end, "the function is {state}");
         sleep(Duration::from_millis(50));
     }
-    ensure!(state == "PRE_COPY_P2P", "the function is {state}");
     lab.fault("save-read", INTERNAL, 0, 1)?;
     vm.until_end()?.expect_failed("")?;
     vm.until_running("running")?;
@@ -242,7 +249,7 @@ fn paused_before_switchover(journey: &mut Journey) -> Result<()> {
     attempt.expect("completed")?;
     let downtime = attempt.info["downtime"].as_u64().unwrap_or(0);
     ensure!(downtime >= 5000, "downtime of {downtime} ms");
-    vm.order(lab.host())?
+    vm.until_saved(lab)?
         .expect("LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED")?;
     // Where the guest is to go on now is shown by [20].
     vm.qmp().execute("cont", Value::Null)?;
@@ -255,6 +262,7 @@ fn source_goes_on(journey: &mut Journey) -> Result<()> {
     let (lab, vm, _) = journey.parts();
     vm.begin(lab, NOWHERE, &Settings::one_way().free())?;
     vm.until_end()?.expect("completed")?;
+    vm.until_saved(lab)?;
     ensure!(driver_state(lab, 0)? == "STOP");
     let log = lab.function_stats(0)?["log"]["active"].clone();
     ensure!(log == true, "the log ended with the migration");
