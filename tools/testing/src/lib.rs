@@ -18,6 +18,9 @@
 pub mod agent;
 pub mod artefacts;
 pub mod bench;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod claims;
 pub mod cpio;
 pub mod drive;
 pub mod e2e;

@@ -81,6 +81,11 @@ fn open(host: &HostBox, address: &str) -> Result<Drive> {
     Ok(device)
 }
 
+/// Exports the first page of a BAR as a dma-buf; `OK` or the errno.
+fn export(device: &mut Drive, region: u32) -> Result<String> {
+    device.errno(&json!({"cmd": "dma-buf", "region": region, "bytes": 4096}))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -164,6 +169,9 @@ fn edu_logs_what_it_copies_and_refuses_what_would_break_qemu() -> Result<()> {
     ensure!(identification(&mut edu)? == "ed000001");
     let info = edu.ok(&json!({"cmd": "region-info", "region": 0}))?;
     ensure!(info["mmap"] == false, "BAR 0 can be mapped: {info}");
+    // The same call on `bochs-display`, which traps nothing, succeeds.
+    let exported = export(&mut edu, 0)?;
+    ensure!(exported == "EINVAL", "BAR 0 as a dma-buf: {exported}");
     edu.ok(&json!({"cmd": "map", "iova": MEMORY, "bytes": MEMORY_BYTES, "seed": 1}))?;
 
     // A copy to the device writes no memory.
@@ -305,6 +313,8 @@ fn bochs_moves_every_field_of_its_state() -> Result<()> {
     let (from, to, other) = (&addresses[0], &addresses[1], &addresses[2]);
 
     let mut source = open(&host, from)?;
+    let exported = export(&mut source, 0)?;
+    ensure!(exported == "OK", "BAR 0 as a dma-buf: {exported}");
     fill_bochs(&mut source, 0x11, "bebebebe")?;
     let expected = bochs_state(&mut source)?;
     source.close()?;

@@ -5,6 +5,7 @@
 //! | file | what the `kernel` crate lacks |
 //! | --- | --- |
 //! | `anon_file` | anonymous files made by a driver |
+//! | `assert_not_impl` | a build that fails if a type implements a trait |
 //! | `budget` | a time limit for clean-ups that signals do not interrupt |
 //! | `cmdq` | the command queue of a management function; the vendor has entries and registers |
 //! | `completion` | waits that are killable and have a timeout |
@@ -40,6 +41,7 @@
 //! | `user` | user copies of structs that derive zerocopy |
 
 pub(crate) mod anon_file;
+mod assert_not_impl;
 #[cfg(dlr_bench)]
 pub(crate) mod bench;
 pub(crate) mod budget;
@@ -77,20 +79,4 @@ pub(crate) mod trace;
 pub(crate) mod trust;
 pub(crate) mod user;
 
-/// Fails the build if a type implements a trait.
-///
-/// If it does, `item` has two candidates and type inference fails.
-macro_rules! assert_not_impl {
-    ($type:ty: $($bound:tt)+) => {
-        const _: fn() = || {
-            trait Candidate<A> {
-                fn item() {}
-            }
-            struct Other;
-            impl<T: ?Sized> Candidate<()> for T {}
-            impl<T: ?Sized + $($bound)+> Candidate<Other> for T {}
-            let _ = <$type as Candidate<_>>::item;
-        };
-    };
-}
-pub(crate) use assert_not_impl;
+pub(crate) use assert_not_impl::assert_not_impl;

@@ -42,6 +42,43 @@ const BACKOFF: Delta = Delta::from_millis(1000);
 
 /// A function and its management function, which was proved to be the right one. Dropping it ends
 /// the claim.
+///
+/// # Examples
+///
+/// From `drivers/vfio/pci/dlr/vf/pair.rs`:
+///
+/// ```ignore
+/// impl pairing::Pair for Pair {
+///     type Identity = Identity;
+///     type Handle = Function;
+///     type Abilities = FnInfo;
+///
+///     fn find(
+///         pdev: PciFunction<'_>,
+///         identity: &Identity,
+///         patience: Delta,
+///     ) -> Result<Result<Self, Missing>> {
+///         // A function in D3 reads as all ones.
+///         let _awake = pdev.awake()?;
+///         // …
+///     }
+///
+///     fn handle(&self) -> &Function {
+///         &self.function
+///     }
+///
+///     fn is_gone(&self) -> bool {
+///         self.function.is_gone()
+///     }
+///
+///     // …
+///     fn can_continue(&self, registered: &FnInfo) -> bool {
+///         registered.is_interchangeable(self.function.info())
+///     }
+///
+///     // …
+/// }
+/// ```
 pub(crate) trait Pair: Send + Sized + Unpin {
     /// What a function says about its management function, for example in configuration space.
     type Identity: Send + Sync;

@@ -82,6 +82,10 @@ pub(crate) struct Read<'a>(Place<'a>);
 /// A write to a region by a user.
 pub(crate) struct Write<'a>(Place<'a>);
 
+// With a second one a hook could take the data and forward them, too.
+crate::kext::assert_not_impl!(Read<'static>: Clone);
+crate::kext::assert_not_impl!(Write<'static>: Clone);
+
 macro_rules! place {
     ($($name:ident)*) => {$(
         impl<'a> $name<'a> {

@@ -44,13 +44,26 @@ pub(super) fn loops(tree: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Roots of crates: where cargo looks for them, and those of the kernel modules in `Kbuild`.
+/// Roots of crates: where cargo looks for them, and those of the kernel modules in `Kbuild`. A
+/// program or a test of several files has a folder of its own with a `main.rs`.
 fn is_root(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default();
-    let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
-    (folder == "src" && (name == "lib.rs" || name == "main.rs"))
+    let folder = file.parent().unwrap_or(file);
+    let above = folder.parent().unwrap_or(folder);
+    (folder.ends_with("src") && (name == "lib.rs" || name == "main.rs"))
         || is_root_of_module(file)
-        || (folder == "bin" && file.extension().is_some_and(|e| e == "rs"))
+        || (holds_roots(folder) && file.extension().is_some_and(|e| e == "rs"))
+        || (holds_roots(above) && name == "main.rs")
+}
+
+/// Modules may be in a folder `tests`, too; that of cargo is beside the package's file.
+fn holds_roots(folder: &Path) -> bool {
+    let package = || folder.with_file_name("Cargo.toml").is_file();
+    folder.ends_with("bin")
+        || (["tests", "benches", "examples"]
+            .iter()
+            .any(|name| folder.ends_with(name))
+            && package())
 }
 
 fn is_root_of_module(file: &Path) -> bool {
@@ -102,8 +115,47 @@ fn reached(arrows: &Arrows, from: &Path) -> BTreeSet<PathBuf> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    /// The loops of a package in `x`, where three files beside `root` make one.
+    fn looped(root: &str) -> Vec<String> {
+        let tree = tempfile::tempdir().unwrap();
+        let root = tree.path().join(root);
+        let folder = root.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        fs::create_dir_all(tree.path().join("x")).unwrap();
+        fs::write(tree.path().join("x/Cargo.toml"), "").unwrap();
+        fs::write(&root, "mod a; mod b; mod c; use a::A;").unwrap();
+        for (name, text) in [
+            ("a.rs", "use crate::b::B; pub struct A;"),
+            ("b.rs", "use crate::c::C; pub struct B;"),
+            ("c.rs", "use crate::a::A; pub struct C;"),
+        ] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        loops(tree.path(), &[root]).unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_crate_is_looked_at() {
+        for root in [
+            "x/src/lib.rs",
+            "x/src/main.rs",
+            "x/src/bin/y/main.rs",
+            "x/tests/y/main.rs",
+            "samples/vfio/main.rs",
+        ] {
+            let folder = Path::new(root).parent().unwrap().display();
+            let want = format!("{folder}/a.rs, {folder}/b.rs, {folder}/c.rs");
+            assert_eq!(looped(root), [want], "{root}");
+        }
+        for module in ["x/src/y/main.rs", "x/src/tests/y/main.rs"] {
+            assert!(looped(module).is_empty(), "{module}");
+        }
+    }
 
     #[test]
     fn a_loop_is_found_and_what_leads_into_it_is_not_part_of_it() {

@@ -13,6 +13,7 @@ mod loops;
 mod names;
 mod native;
 mod pool;
+mod refused;
 mod results;
 mod rules;
 mod tally;
@@ -38,7 +39,7 @@ pub enum Layer {
     Style,
     /// Tests of user space on this machine, the model checker among them.
     Host,
-    /// The driver builds without a warning.
+    /// The driver builds without a warning, and what it must not do does not build.
     Module,
     /// A few passes of `make bench`.
     Bench,
@@ -174,5 +175,9 @@ fn module(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
         .workshop
         .build_samples("samples-checked", "KRUSTFLAGS=-Dwarnings CLIPPY=1");
     tally.check("build of the samples without warnings", samples.map(drop));
+    tally.check(
+        "what safe code cannot do does not build",
+        refused::check(context),
+    );
     Ok(())
 }

@@ -4,12 +4,10 @@
 
 use serde_json::{json, Value};
 
-use crate::operation::Operation::{self, *};
-
-/// Longest time of a command that the NIC is started with, milliseconds.
-pub(crate) const TIMEOUT_MS: u64 = 1500;
-/// What the driver adds.
-pub(crate) const MARGIN_MS: u64 = 500;
+use crate::{
+    limits::{MARGIN_MS, TIMEOUT_MS},
+    operation::Operation::{self, *},
+};
 
 /// A fault of the matrix: what happens to the command that an operation needs.
 pub(crate) struct Kind {

@@ -15,7 +15,7 @@ use dlr_testing::{
 };
 use serde_json::{json, Value};
 
-use crate::cases::{MARGIN_MS, TIMEOUT_MS};
+use crate::limits::{MARGIN_MS, TIMEOUT_MS};
 
 /// What the log tracks.
 pub(crate) const TRACKED: &str = "0+1M";

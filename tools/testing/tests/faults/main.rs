@@ -5,6 +5,7 @@
 
 mod cases;
 mod lane;
+mod limits;
 mod operation;
 mod table;
 
@@ -16,8 +17,9 @@ use std::sync::{
 use anyhow::{anyhow, ensure, Context, Result};
 use dlr_testing::{BoxConfig, HostBox, NicConfig};
 
-use cases::{way_back, KINDS, ROWS, SPECIALS, TIMEOUT_MS};
+use cases::{way_back, KINDS, ROWS, SPECIALS};
 use lane::Lane;
+use limits::TIMEOUT_MS;
 use operation::Operation;
 use table::Observed;
 

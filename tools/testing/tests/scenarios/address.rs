@@ -8,7 +8,7 @@ use dlr_guest::protocol::{Pong, Request};
 use dlr_testing::e2e::{attempt::Settings, traffic, Lab, Vm};
 use serde_json::json;
 
-use crate::{blockers::Blocked, reinit::expect_network};
+use crate::{blocked::Blocked, reinit::expect_network};
 
 /// The address that a driver finds in this function.
 fn address(lab: &Lab, function: usize) -> Result<String> {

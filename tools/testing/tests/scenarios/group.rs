@@ -11,7 +11,8 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     blame::{EmulatorFault, ATTEMPTS},
-    Journey,
+    traffic::Load,
+    Backend, Journey, Lab,
 };
 use libtest_mimic::Trial;
 
@@ -27,6 +28,12 @@ pub(crate) trait Bench: Sized + Send + 'static {
     fn salvage(self) -> Result<()>;
     /// Ends it; what has to hold at last.
     fn close(self) -> Result<()>;
+}
+
+/// A guest under light traffic in the first of four data functions.
+pub(crate) fn start_journey(group: &str) -> Result<Journey> {
+    let lab = Lab::start(group, 4, Backend::Iommufd, &[])?;
+    Journey::start(lab, &[0], Load::light())
 }
 
 /// How a scenario ended that did not fail.

@@ -12,9 +12,8 @@ use dlr_testing::e2e::{
 use serde_json::{json, Value};
 
 use crate::{
-    group::{Group, Listed},
+    group::{start_journey, Group, Listed},
     source::{until_asked, DELAY_MS},
-    start_journey,
 };
 
 /// All of them. The guest is in function 0 before the first and after the last one.

@@ -3,6 +3,7 @@
 //! The scenarios of `Documentation/scenarios.rst` that share a box. `sNN` is their number.
 
 mod address;
+mod blocked;
 mod blockers;
 mod group;
 mod hops;
@@ -15,15 +16,7 @@ mod source;
 mod versions;
 mod wide;
 
-use anyhow::Result;
-use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab};
 use libtest_mimic::{run, Arguments};
-
-/// A guest under light traffic in the first of four data functions.
-fn start_journey(group: &str) -> Result<Journey> {
-    let lab = Lab::start(group, 4, Backend::Iommufd, &[])?;
-    Journey::start(lab, &[0], Load::light())
-}
 
 fn main() {
     let mut arguments = Arguments::from_args();

@@ -13,7 +13,7 @@ use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::{Address, Nic, Pong, Request};
 use dlr_testing::e2e::{attempt::Settings, traffic::address, Lab, Vm};
 
-use crate::blockers::Blocked;
+use crate::blocked::Blocked;
 
 /// The source tells the destination that the initial data have been sent.
 const SENT: &str = "vfio_send_init_data_flag";

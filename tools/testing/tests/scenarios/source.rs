@@ -15,10 +15,7 @@ use dlr_testing::e2e::{
 };
 use serde_json::{json, Value};
 
-use crate::{
-    group::{Group, Listed},
-    start_journey,
-};
+use crate::group::{start_journey, Group, Listed};
 
 /// `enum dlr_status`.
 const NO_MEMORY: u16 = 7;

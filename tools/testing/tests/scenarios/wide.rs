@@ -9,9 +9,8 @@ use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{attempt::Settings, Journey, Unusual};
 
 use crate::{
-    group::{Group, Listed},
+    group::{start_journey, Group, Listed},
     hops::{arrive, complete_with, destination},
-    start_journey,
 };
 
 /// Set by `make test-wide`.

@@ -191,6 +191,16 @@ pub enum Call {
         /// Index of the region.
         region: u32,
     },
+    /// Exports a part of a region as a dma-buf, and closes that.
+    DmaBuf {
+        /// Index of the region.
+        region: u32,
+        /// First byte.
+        #[serde(default)]
+        offset: u64,
+        /// How many.
+        bytes: u64,
+    },
     /// Maps fresh memory for DMA of the device, until it is closed.
     Map {
         /// Where the device finds it.
@@ -286,6 +296,7 @@ mod tests {
             r#"{"cmd":"report","range":"0+4K","held":true,"of":[12,7]}"#,
             r#"{"cmd":"report-pages","pages":[1,5]}"#,
             r#"{"cmd":"release"}"#,
+            r#"{"cmd":"dma-buf","region":0,"bytes":4096}"#,
             r#"{"cmd":"wait","job":1,"timeout_ms":5}"#,
         ] {
             parse(line);

@@ -1,16 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Memory for DMA of a device.
+//! Memory for DMA of a device, and its own memory for DMA of others.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    os::fd::{BorrowedFd, FromRawFd, OwnedFd},
+    sync::Arc,
+};
 
 use iommufd_ioctls::IommuFd;
+use rustix::fs::OFlags;
+use vfio_bindings::bindings::vfio as vb;
 use vfio_ioctls::{VfioError, VfioOps};
 use vm_memory::{bitmap::AtomicBitmap, mmap::MmapRegion};
 use vmm_sys_util::ioctl::ioctl_with_mut_ref;
 
-use super::check;
+use super::{check, starve, Request, VFIO_DEVICE_FEATURE};
 use crate::noiommu::Translation;
+
+/// Exports `length` bytes of region `region`, from `offset` on, as a dma-buf.
+///
+/// # Errors
+///
+/// The kernel's errno: EINVAL when the region, or this part of it, cannot be exported, EOPNOTSUPP
+/// when none can, ENODEV when there is no such region.
+pub fn dma_buf(dev: BorrowedFd<'_>, region: u32, offset: u64, length: u64) -> io::Result<OwnedFd> {
+    let mut request = Request {
+        argsz: 40,
+        flags: vb::VFIO_DEVICE_FEATURE_GET | vb::VFIO_DEVICE_FEATURE_DMA_BUF,
+        // region_index and open_flags, flags (none) and nr_ranges (one), then the range.
+        payload: [
+            u64::from(region) | u64::from(OFlags::CLOEXEC.bits()) << 32,
+            1 << 32,
+            offset,
+            length,
+            0,
+            0,
+            0,
+            0,
+        ],
+    };
+    let fd = starve::call(|| {
+        // SAFETY: the kernel reads the payload, which has no pointers, and writes nothing.
+        let fd = unsafe { ioctl_with_mut_ref(&dev, VFIO_DEVICE_FEATURE, &mut request) };
+        check(fd).map(|()| fd)
+    })?;
+    // SAFETY: on success the answer is a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// Memory that the devices of one address space may write: unmapped when this is dropped.
 pub struct DmaMapping {

@@ -4,9 +4,9 @@
 //!
 //! `vfio-ioctls` opens devices; what it lacks, or does without telling the errno, is here: feature
 //! probes, PRECOPY_INFO with its flags, a data file of one's own, REPORT into a caller's bitmap, reset
-//! with a result, and mapping memory for DMA; in [`wrong`] the calls that are wrong on purpose. Each
-//! wrapper takes and gives back only owned or borrowed Rust values, and every pointer that the kernel
-//! sees is made from one of them here.
+//! with a result, mapping memory for DMA, and a region as a dma-buf; in [`wrong`] the calls that are
+//! wrong on purpose. Each wrapper takes and gives back only owned or borrowed Rust values, and every
+//! pointer that the kernel sees is made from one of them here.
 #![allow(unsafe_code)]
 
 pub mod held;
@@ -27,7 +27,7 @@ use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref};
 mod dma;
 mod wrong;
 
-pub use dma::{physical_address, DmaMapping};
+pub use dma::{dma_buf, physical_address, DmaMapping};
 pub use wrong::{
     data_ioctl_nowhere, feature_nowhere, log_report_nowhere, log_start_raw, log_start_unwritable,
     precopy_info_raw, set_state_echo, set_state_unwritable, LogStart, StateEcho,

@@ -26,6 +26,7 @@ pub(crate) mod dlr;
 pub(crate) mod identify;
 pub(crate) mod log;
 pub(crate) mod regs;
+pub(crate) mod section;
 pub(crate) mod status_page;
 
 pub(crate) use identify::{

@@ -4,7 +4,10 @@
 //! ([`framing`](crate::vfio::migration::framing)).
 
 use crate::{
-    proto::dlr,
+    proto::{
+        dlr,
+        section::Header, //
+    },
     vfio::migration::framing::{
         self,
         Section,
@@ -16,19 +19,15 @@ use kernel::prelude::*;
 /// Position of the user in a stream of the contract.
 pub(crate) type Framing = framing::Framing<dlr::dlr_section>;
 
-static_assert!(size_of::<dlr::dlr_section>() == 32);
-
 impl SectionHeader for dlr::dlr_section {
     fn section(&self) -> Option<Section> {
-        let length = u32::from_le(self.length);
-        if u32::from_le(self.magic) != dlr::DLR_SECTION_MAGIC
-            || !(1..=dlr::DLR_SECTION_MAX).contains(&length)
-        {
+        let header = Header::decode(self)?;
+        if !(1..=dlr::DLR_SECTION_MAX).contains(&header.length) {
             return None;
         }
         Some(Section {
-            length: length as usize,
-            is_trailer: u32::from(u16::from_le(self.type_)) == dlr::DLR_SECTION_TRAILER,
+            length: header.length as usize,
+            is_trailer: u32::from(header.kind) == dlr::DLR_SECTION_TRAILER,
         })
     }
 }

@@ -14,7 +14,13 @@ use crate::{
         crc32c,
         Crc32c, //
     },
-    proto::dlr, //
+    proto::{
+        dlr,
+        section::{
+            Header,
+            HEADER_BYTES, //
+        },
+    },
 };
 use core::mem::size_of;
 use kernel::prelude::*;
@@ -27,7 +33,6 @@ mod tests_of_streams;
 
 pub(crate) use room::Room;
 
-const HEADER_BYTES: usize = size_of::<dlr::dlr_section>();
 /// Number of bytes of the section header that `header_crc` covers.
 const HEADER_CRC_BYTES: usize = HEADER_BYTES - size_of::<u32>();
 /// Length of the longest section that the parser reads itself: the first one or the trailer.
@@ -212,29 +217,24 @@ impl Parser {
 
     /// Checks a complete section header.
     fn end_of_header(&self) -> Result<Section> {
-        let raw: dlr::dlr_section = read(&self.own)?;
-        let covered = self.own.get(..HEADER_CRC_BYTES).ok_or(EINVAL)?;
         // The magic comes first in the order of checks: most foreign data fails there.
-        if u32::from_le(raw.magic) != dlr::DLR_SECTION_MAGIC
-            || u32::from_le(raw.header_crc) != crc32c(covered)
-            || u32::from_le(raw.seq) != self.seq
-            || raw.reserved != 0
-        {
+        let header = Header::decode(&read(&self.own)?).ok_or(EINVAL)?;
+        let covered = self.own.get(..HEADER_CRC_BYTES).ok_or(EINVAL)?;
+        if header.header_crc != crc32c(covered) || header.seq != self.seq || header.reserved != 0 {
             return Err(EINVAL);
         }
-        let kind = u16::from_le(raw.type_);
-        let flags = u32::from_le(raw.flags);
+        let kind = header.kind;
         // The first section must be the header section, and no other section may be.
         if (self.seq == 0) != (u32::from(kind) == dlr::DLR_SECTION_HEADER) {
             return Err(EINVAL);
         }
         // An optional section of an unknown type is passed to the device like all others: the
         // device counts it, too, and skips it.
-        let optional = flags == dlr::DLR_SECTION_F_OPTIONAL;
-        if !optional && (flags != 0 || !known(kind, u16::from_le(raw.version))) {
+        let optional = header.flags == dlr::DLR_SECTION_F_OPTIONAL;
+        if !optional && (header.flags != 0 || !known(kind, header.version)) {
             return Err(EOPNOTSUPP);
         }
-        let length = u32::from_le(raw.length);
+        let length = header.length;
         let fixed = match u32::from(kind) {
             dlr::DLR_SECTION_HEADER => Some(size_of::<dlr::dlr_stream_header>() as u32),
             dlr::DLR_SECTION_TRAILER => Some(size_of::<dlr::dlr_stream_trailer>() as u32),
@@ -253,7 +253,7 @@ impl Parser {
         Ok(Section {
             kind,
             length: length as usize,
-            payload_crc: u32::from_le(raw.payload_crc),
+            payload_crc: header.payload_crc,
         })
     }
 

@@ -24,6 +24,24 @@ use kernel::{
 };
 
 /// Callbacks to the driver of a function.
+///
+/// # Examples
+///
+/// The client of a log. From `drivers/vfio/pci/dlr/vf/tracker.rs`:
+///
+/// ```ignore
+/// impl Client for Events {
+///     fn raised(&self) {
+///         self.0.ready();
+///     }
+///
+///     fn ended(&self) {
+///         self.0.poison();
+///     }
+///
+///     fn lost(&self) {}
+/// }
+/// ```
 pub(crate) trait Client: Send + Sync {
     /// The vector of the function was raised. Called in the thread of the interrupt; may sleep and
     /// submit commands.
@@ -67,6 +85,22 @@ impl<T> Drop for Claim<T> {
 }
 
 /// Callbacks to the threads that wait for data of a session.
+///
+/// # Examples
+///
+/// From `drivers/vfio/pci/dlr/vf/save.rs`:
+///
+/// ```ignore
+/// impl Reader for Sleepers {
+///     fn wake(&self) {
+///         Sleepers::wake(self);
+///     }
+///
+///     fn ended(&self) {
+///         self.poison();
+///     }
+/// }
+/// ```
 pub(crate) trait Reader: Send + Sync {
     /// A command of the session has ended, or the device has more to read. May be called with spin
     /// locks held and interrupts off: the implementation wakes threads and does nothing else.

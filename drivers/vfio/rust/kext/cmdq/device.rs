@@ -75,6 +75,25 @@ pub(crate) struct Completed<A> {
 }
 
 /// A command without its id and its buffer.
+///
+/// # Examples
+///
+/// From `drivers/vfio/pci/dlr/mgmt/device.rs`:
+///
+/// ```ignore
+/// impl device::Command for Command {
+///     const CLASSES: usize = CLASSES;
+///     const KINDS: usize = KINDS;
+///
+///     type Class = Class;
+///
+///     fn function(&self) -> u16 {
+///         Command::function(self)
+///     }
+///
+///     // …
+/// }
+/// ```
 pub(crate) trait Command: Send + Sync + 'static {
     /// Number of classes, see [`Shares`](super::shares::Shares).
     const CLASSES: usize;
@@ -177,6 +196,31 @@ pub(crate) type Guard<'a, D> = <<D as Device>::Lease as Access>::Guard<'a>;
 /// or is reset.
 ///
 /// The functions with `hw` access registers only and do not wait, except for [`Self::reset`].
+///
+/// # Examples
+///
+/// From `drivers/vfio/pci/dlr/mgmt/device.rs`:
+///
+/// ```ignore
+/// impl device::Device for Management {
+///     // …
+///     fn pop(ring: &Coherent<[u64]>, cq: &mut Consumer) -> Option<Completed<Completion>> {
+///         let answer = Completion::decode(cq.pop(ring, admin::phase)?);
+///         Some(Completed {
+///             id: answer.id,
+///             consumed: answer.sq_head,
+///             answer,
+///         })
+///     }
+///
+///     // …
+///     fn set_tail(hw: &Mapped, tail: u32) {
+///         hw.bar().write_reg(regs::SQ_TAIL::from_raw(tail));
+///     }
+///
+///     // …
+/// }
+/// ```
 pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// A command.
     type Command: Command;

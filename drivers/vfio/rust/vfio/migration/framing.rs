@@ -23,6 +23,25 @@ pub(crate) struct Section {
 }
 
 /// The header of a section: what a device puts before each part of its stream.
+///
+/// # Examples
+///
+/// From `drivers/vfio/pci/dlr/vf/framing.rs`:
+///
+/// ```ignore
+/// impl SectionHeader for dlr::dlr_section {
+///     fn section(&self) -> Option<Section> {
+///         let header = Header::decode(self)?;
+///         if !(1..=dlr::DLR_SECTION_MAX).contains(&header.length) {
+///             return None;
+///         }
+///         Some(Section {
+///             length: header.length as usize,
+///             is_trailer: u32::from(header.kind) == dlr::DLR_SECTION_TRAILER,
+///         })
+///     }
+/// }
+/// ```
 pub(crate) trait SectionHeader: FromBytes + IntoBytes {
     /// Returns the section, or `None` if these bytes are no header.
     fn section(&self) -> Option<Section>;

@@ -34,6 +34,48 @@ pub(crate) struct LoadStart<L: LoadSink> {
 /// [`Self::write`] must make every check of the stream: after a failure of the arc that leaves
 /// RESUMING, QEMU resets the device and reports that the migration has completed. That arc refuses
 /// only a stream that is not complete, which the layer does.
+///
+/// # Examples
+///
+/// A sink whose parser says when a section, or the stream, is complete. From
+/// `drivers/vfio/pci/dlr/vf/load.rs`:
+///
+/// ```ignore
+/// impl LoadSink for Sink {
+///     type OwnerModule = crate::LocalModule;
+///     type Parser = Parser;
+///     type Io = Lanes;
+///
+///     fn write(&self, parser: &mut Parser, src: &mut IovIterSource<'_>, io: &Io) -> Result<bool> {
+///         let mut accepted = false;
+///         while !src.is_empty() {
+///             io.check()?;
+///             // …
+///             let (_, complete) = parser.take(available, &mut incoming)?;
+///             match complete {
+///                 None => (),
+///                 Some(Complete::Section) => self.pass_on(parser, io)?,
+///                 Some(Complete::Trailer) => {
+///                     self.pass_on(parser, io)?;
+///                     self.flush(io)?;
+///                     self.commit(io)?;
+///                     accepted = true;
+///                 }
+///             }
+///         }
+///         Ok(accepted)
+///     }
+///
+///     // …
+///     fn forget(parser: &mut Parser) {
+///         parser.fail();
+///     }
+///
+///     fn end(&self) -> Result {
+///         self.function.load_abort()
+///     }
+/// }
+/// ```
 pub(crate) trait LoadSink: Send + Sync + 'static {
     /// The module that has the code of the methods. The open file of the session pins it.
     type OwnerModule: ModuleMetadata;

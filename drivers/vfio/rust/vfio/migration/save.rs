@@ -42,6 +42,52 @@ pub(crate) struct SaveStart<S: SaveSource> {
 /// A read has two steps. [`Self::prepare`] may wait for memory. [`Self::submit`] gives the read to
 /// the device with a lock held that a reset takes, so that a read of a session that has ended never
 /// reaches the device, where the next session may have begun.
+///
+/// # Examples
+///
+/// A source that reads by commands of a management function. [`Framing`](super::framing::Framing)
+/// checks that the user has read the whole stream. From `drivers/vfio/pci/dlr/vf/save.rs`:
+///
+/// ```ignore
+/// impl SaveSource for Source {
+///     type OwnerModule = crate::LocalModule;
+///     type Buffer = Buffer;
+///     type Prepared = Prepared;
+///     type Read = Ticket;
+///     type Check = Framing;
+///
+///     fn check(&self) -> Framing {
+///         Framing::new(self.function.info().max_state_bytes)
+///     }
+///
+///     fn prepare(&self, buffer: &Arc<Buffer>, fin: bool) -> Result<Prepared> {
+///         self.function.prepare_read(buffer, fin)
+///     }
+///
+///     fn submit(&self, prepared: Prepared) -> Result<Arc<Ticket>> {
+///         prepared.submit()
+///     }
+///
+///     // …
+///     fn wait(read: &Ticket) -> Result<Delivered> {
+///         read.wait().map(delivered)
+///     }
+///
+///     // …
+///     fn copy_out(&self, buffer: &Buffer, from: usize, to: &mut [u8]) -> Result {
+///         buffer.copy_out(from, to)
+///     }
+///
+///     fn try_pending(&self) -> Result<Option<Pending>> {
+///         Ok(self.function.try_status()?.as_ref().map(pending))
+///     }
+///
+///     // …
+///     fn end(&self) -> Result {
+///         self.function.save_end()
+///     }
+/// }
+/// ```
 pub(crate) trait SaveSource: Send + Sync + 'static {
     /// The module that has the code of the methods. The open file of the session pins it.
     type OwnerModule: ModuleMetadata;

@@ -194,6 +194,14 @@ impl Session {
                 bytes,
                 seed,
             } => region::fill(&*self.device()?, *region, *offset, *bytes, *seed),
+            Call::DmaBuf {
+                region,
+                offset,
+                bytes,
+            } => {
+                drop(sys::dma_buf(self.device()?.fd(), *region, *offset, *bytes)?);
+                Ok(Found::new())
+            }
             Call::Map { iova, bytes, seed } => {
                 self.memory.map(&*self.device()?, *iova, *bytes, *seed)
             }
