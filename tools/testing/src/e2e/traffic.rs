@@ -17,23 +17,17 @@ use dlr_traffic::{ECHO_PORT, SINK_PORT};
 use serde::Serialize;
 use serde_json::{json, Value};
 
-pub use self::load::Load;
+pub(super) use self::numbers::id;
 use self::settled::settled;
+pub use self::{
+    load::Load,
+    numbers::{BACKLOG, BULK, ECHO, LIVE, UPLINK},
+};
 use super::{lab::Lab, vm::Vm};
 
 mod load;
+mod numbers;
 mod settled;
-
-/// Stream numbers; each NIC of the guest adds its number.
-pub const BACKLOG: u32 = 100;
-/// Peer to guest, read at once.
-pub const LIVE: u32 = 200;
-/// Guest to peer by UDP.
-pub const UPLINK: u32 = 300;
-/// Guest to peer and back by TCP.
-pub const ECHO: u32 = 400;
-/// Guest to peer by TCP.
-pub const BULK: u32 = 500;
 
 const BACKLOG_PORT: u16 = 5000;
 const BACKLOG_PORTS: u16 = 4;
@@ -280,10 +274,6 @@ impl Traffic {
 /// Host `host` in the network of interface `nic`.
 pub fn address(nic: usize, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 9, u8::try_from(nic).unwrap_or(u8::MAX), host)
-}
-
-pub(super) fn id(nic: usize) -> u32 {
-    u32::try_from(nic).unwrap_or(u32::MAX)
 }
 
 fn backlog_port(nic: usize) -> u16 {

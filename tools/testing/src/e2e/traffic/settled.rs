@@ -6,7 +6,7 @@ use dlr_guest::protocol::{Sent, Stats};
 use dlr_traffic::Report;
 use serde_json::Value;
 
-use super::{id, BACKLOG, BULK, ECHO, LIVE, UPLINK};
+use super::numbers::{id, BACKLOG, BULK, ECHO, LIVE, UPLINK};
 
 /// Whether nothing is on its way any more, of a guest with `nics` interfaces. What was lost or damaged
 /// by mistake may never let it be so: who waits for this needs a limit. The backlog is counted when it
