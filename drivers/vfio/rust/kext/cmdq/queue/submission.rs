@@ -150,8 +150,8 @@ impl<D: Device> Queue<D> {
         request: &Arc<Request<D>>,
         patience: Patience<'_>,
     ) -> Result {
-        // Commands that have ended, but are still in their slots, would lengthen the deadline of this
-        // one, see `place`.
+        // Commands that have ended, but are still in their slots, would lengthen the deadline of
+        // this one, see `place`.
         self.look();
         let turn = self.join(place, request)?;
         let mut outage_began = None;
