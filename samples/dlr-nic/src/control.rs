@@ -8,7 +8,7 @@
 //! | `{"cmd":"link","function":0,"up":false}` | link of a data function |
 //! | `{"cmd":"address","function":0,"mac":"02:d1:72:01:00:07"}` | assigns an address to a data function, which takes it at its next reset, or at once if no driver uses it |
 //! | `{"cmd":"sabotage","kind":"drop-log-entry","n":3}` | break a rule; `n` 0 mends it |
-//! | `{"cmd":"fault","opcode":50,"action":{"status":9},"count":1,"after":0}` | the next `count` admin commands with this opcode (number, or name like `"log-sync"`), when `after` more have passed, suffer this action: see `FaultAction` |
+//! | `{"cmd":"fault","opcode":50,"action":{"status":9},"count":1,"after":0}` | the next `count` admin commands with this opcode (number, or name like `"log-sync"`), when `after` more have passed, suffer this action: see `FaultAction`; with `"function":0` those of this function only |
 //! | `{"cmd":"register-fault","register":"abort","action":"stuck","count":1}` | the next `count` writes of this register bit (`"reset"` or `"abort"`) suffer this: see `RegisterFault` |
 //! | `{"cmd":"lose-event","function":0,"count":1}` | the next `count` events "more to read" are not raised |
 //! | `{"cmd":"firmware","without":["p2p"]}` | from now on all functions, or the one called `"function"`, do without these abilities (names as of `--without`) and no others |
@@ -56,6 +56,7 @@ enum Request {
         n: u64,
     },
     Fault {
+        function: Option<usize>,
         opcode: Opcode,
         action: FaultAction,
         #[serde(default)]
@@ -177,6 +178,7 @@ fn answer(line: &str, nic: &Nic) -> anyhow::Result<Value> {
             nic.sabotage.set(kind, n);
         }
         Request::Fault {
+            function,
             opcode,
             action,
             after,
@@ -187,7 +189,14 @@ fn answer(line: &str, nic: &Nic) -> anyhow::Result<Value> {
                 after,
                 count,
             };
-            nic.management.inject(opcode_number(&opcode)?, fault);
+            let opcode = opcode_number(&opcode)?;
+            match function {
+                Some(k) => {
+                    ensure!(k < nic.functions.len(), "there is no function {k}");
+                    nic.management.inject_for(k, opcode, fault);
+                }
+                None => nic.management.inject(opcode, fault),
+            }
         }
         Request::RegisterFault {
             register,
@@ -303,6 +312,7 @@ mod tests {
             r#"{"cmd":"address","function":0,"mac":"02:00:00:00:00:07"}"#,
             r#"{"cmd":"fault","opcode":"log-sync","action":{"status":9}}"#,
             r#"{"cmd":"fault","opcode":50,"action":"drop","count":2}"#,
+            r#"{"cmd":"fault","function":1,"opcode":50,"action":"ignore"}"#,
             r#"{"cmd":"fault","opcode":50,"action":{"delay":100}}"#,
             r#"{"cmd":"fault","opcode":"save-read","action":{"result":9},"after":2}"#,
             r#"{"cmd":"fault","opcode":"suspend","action":"stuck"}"#,

@@ -27,7 +27,7 @@ use crate::{
 
 /// What the shell of `/init` calls.
 const APPLETS: &[&str] = &[
-    "sh", "mount", "insmod", "rmmod", "cat", "echo", "sleep", "poweroff", "awk",
+    "sh", "mount", "insmod", "rmmod", "cat", "echo", "sleep", "poweroff", "awk", "mkfifo",
 ];
 
 /// Where the kernel finds the sockets of the NIC.
@@ -225,7 +225,7 @@ impl Run<'_> {
     }
 
     fn fill(&self, root: &Path) -> Result<()> {
-        for name in ["bin", "dev", "proc", "sys", "shared"] {
+        for name in ["bin", "dev", "proc", "sys", "shared", "tmp"] {
             fs::create_dir_all(root.join(name))?;
         }
         let busybox = self.machine.rootfs.join("usr/bin/busybox");

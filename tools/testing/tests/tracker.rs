@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_secs(30);
 const WHILE: Duration = Duration::from_millis(500);
 /// Pages in the range of the log.
 const PAGES: u64 = 1 << 18;
+/// Bytes of which the driver's bitmap takes memory at a time.
+const CHUNK: u64 = 32 << 20;
 
 fn start(parameters: &str, functions: u16) -> Result<(HostBox, String, Vec<String>)> {
     let host = HostBox::start(BoxConfig::for_test().functions(functions))?;
@@ -40,11 +42,16 @@ fn post(host: &HostBox, function: usize, entry: &Value) -> Result<()> {
     host.nic(0)?.control(&request).map(drop)
 }
 
-/// The NIC posts its entry `n` to a ring of 256. After each 64 entries, which raise the interrupt,
+/// The NIC posts its entry `n` to a function's ring of 256. After each 64 entries, which raise the interrupt,
 /// this waits for the driver: on a busy machine the ring would overflow. What the interrupt left is
 /// drained by the next one.
-fn post_drained(host: &HostBox, address: &str, n: u64, entry: &Value) -> Result<()> {
-    post(host, 0, entry)?;
+fn post_drained(
+    host: &HostBox,
+    (function, address): (usize, &str),
+    n: u64,
+    entry: &Value,
+) -> Result<()> {
+    post(host, function, entry)?;
     if n % 64 != 63 {
         return Ok(());
     }
@@ -109,7 +116,8 @@ fn c1_a_loss_after_many_small_reports() -> Result<()> {
 }
 
 /// A report that sleeps in a fault of its bitmap holds up neither the log of another function, nor
-/// debugfs, nor the interrupt of its ring, nor the unbinding of the management function.
+/// debugfs, nor the interrupt of its ring, nor the unbinding of the management function. Nobody drains
+/// its ring, which is full from some moment on.
 #[test]
 fn h2_a_report_in_a_fault_holds_up_nothing() -> Result<()> {
     let (host, management, data) = start("log_ring_order=4", 2)?;
@@ -123,8 +131,24 @@ fn h2_a_report_in_a_fault_holds_up_nothing() -> Result<()> {
         post(&host, 0, &json!({"write": 0x10_0000 + (page << 12)}))?;
     }
     shown(&host, &data[0], "reports")?;
-    post(&host, 1, &json!({"write": 0x5000}))?;
-    ensure!(dirty(&mut other, "0+1G")? == 1, "of the other function");
+    // A ring of sixteen: the last entry is LOST.
+    let log = |host: &HostBox| -> Result<Value> {
+        let stats = host.nic(0)?.control(&json!({"cmd": "stats"}))?;
+        Ok(stats["functions"][0]["log"].clone())
+    };
+    for page in 12..32u64 {
+        post(&host, 0, &json!({"write": 0x10_0000 + (page << 12)}))?;
+    }
+    let full = |log: &Value| log["used"].as_u64() >= Some(15);
+    let before = log(&host)?;
+    ensure!(full(&before), "the ring is drained: {before}");
+    for page in 0..20u64 {
+        post(&host, 1, &json!({"write": page << 12}))?;
+        let seen = dirty(&mut other, "0+1G")?;
+        ensure!(seen == 1, "{seen} pages of the other function, not one");
+    }
+    let after = log(&host)?;
+    ensure!(after["used"] == before["used"], "{before}, then {after}");
     ensure!(held.wait(job, WHILE)?.is_none(), "the report did not wait");
     let unbind = format!("echo {management} > /sys/bus/pci/devices/{management}/driver/unbind");
     let output = host.try_run(&unbind, SOON)?;
@@ -225,36 +249,83 @@ fn l8_a_stop_behind_a_held_report_is_killable() -> Result<()> {
     host.finish()
 }
 
+/// Bytes of slab that are charged to a cgroup.
+fn slab(host: &HostBox, group: &str) -> Result<u64> {
+    let stat = host.run(&format!("grep '^slab ' /tmp/cg/{group}/memory.stat"))?;
+    let value = stat.split_whitespace().nth(1).context("no slab")?;
+    value.parse().context("no number")
+}
+
+/// The second function of a box, whose user has memory although that of the first one has reached a
+/// limit: a new log marks what was written and nothing else, also what the interrupt's thread drains; that
+/// is charged to its own user; and sessions get their buffers.
+fn has_memory(host: &HostBox, address: &str, user: &mut Drive) -> Result<()> {
+    const FAR: u64 = 512 << 30;
+    user.open()?;
+    user.ok(&json!({"cmd": "log-start", "ranges": ["0+1T"]}))?;
+    let before = slab(host, "other")?;
+    let pages: Vec<u64> = (0..512).map(|n| (FAR + n * CHUNK) >> 12).collect();
+    for (n, page) in pages.iter().enumerate() {
+        let entry = json!({"write": page << 12});
+        post_drained(host, (1, address), n as u64, &entry)?;
+    }
+    wait_until("charged to the other user", || {
+        Ok(slab(host, "other")? >= before + 256 * 64)
+    })?;
+    for (beside, wanted) in [(1, 0), (0, pages.len())] {
+        let asked: Vec<u64> = pages.iter().map(|page| page + beside).collect();
+        let answer = user.ok(&json!({"cmd": "report-pages", "pages": asked}))?;
+        ensure!(
+            answer["dirty"] == wanted,
+            "of pages {beside} beside those of the other function {wanted} are dirty: {answer}"
+        );
+    }
+    for state in ["PRE_COPY", "STOP_COPY"] {
+        user.go(state)?;
+    }
+    let read = user.ok(&json!({"cmd": "read", "save": "image"}))?;
+    ensure!(read["end"] == true, "{read}");
+    for state in ["STOP", "RESUMING"] {
+        user.go(state)?;
+    }
+    user.ok(&json!({"cmd": "write", "saved": "image"}))?;
+    for state in ["STOP", "RUNNING"] {
+        user.go(state)?;
+    }
+    Ok(())
+}
+
 /// The memory of a log is charged to the cgroup of who started it, also what the interrupt's thread
-/// takes; at the limit of the cgroup more is marked, nothing is lost and nothing is killed.
+/// takes; at the limit of the cgroup more is marked, nothing is lost and nothing is killed. Another
+/// user of the NIC notices nothing.
 #[test]
 fn m5_at_the_limit_of_the_cgroup_more_is_marked() -> Result<()> {
-    const CHUNK: u64 = 32 << 20;
-    let (host, _, data) = start("log_ring_order=8", 1)?;
+    let (host, _, data) = start("log_ring_order=8", 2)?;
     let mut drive = Drive::start(&host, &data[0])?;
+    let mut other = Drive::start(&host, &data[1])?;
     host.run(
         "mkdir -p /tmp/cg && mount -t cgroup2 none /tmp/cg && \
-         echo +memory > /tmp/cg/cgroup.subtree_control && mkdir /tmp/cg/log /tmp/cg/rest",
+         echo +memory > /tmp/cg/cgroup.subtree_control && \
+         mkdir /tmp/cg/log /tmp/cg/rest /tmp/cg/other",
     )?;
+    host.run(&format!(
+        "echo {} > /tmp/cg/other/cgroup.procs",
+        other.pid()
+    ))?;
     let pid = drive.pid();
     host.run(&format!("echo {pid} > /tmp/cg/log/cgroup.procs"))?;
     drive.open()?;
     drive.ok(&json!({"cmd": "log-start", "ranges": ["0+1T"]}))?;
     // From here on only the log is charged.
     host.run(&format!("echo {pid} > /tmp/cg/rest/cgroup.procs"))?;
-    let slab = || -> Result<u64> {
-        let stat = host.run("grep '^slab ' /tmp/cg/log/memory.stat")?;
-        let value = stat.split_whitespace().nth(1).context("no slab")?;
-        value.parse().context("no number")
-    };
     // In a part of the range that no report asks about, so that the interrupt drains it.
     let far = |n: u64| json!({"write": (512 << 30) + n * CHUNK});
-    let before = slab()?;
+    let before = slab(&host, "log")?;
     for n in 0..512 {
-        post_drained(&host, &data[0], n, &far(n))?;
+        post_drained(&host, (0, &data[0]), n, &far(n))?;
     }
     // A chunk with one granule takes 64 bytes.
-    wait_until("charged", || Ok(slab()? >= before + 256 * 64))?;
+    wait_until("charged", || Ok(slab(&host, "log")? >= before + 256 * 64))?;
     host.run("cat /tmp/cg/log/memory.current > /tmp/cg/log/memory.max")?;
     let events = |name: &str| -> Result<u64> {
         let events = host.run("cat /tmp/cg/log/memory.events")?;
@@ -269,15 +340,18 @@ fn m5_at_the_limit_of_the_cgroup_more_is_marked() -> Result<()> {
     while events("max")? == 0 {
         ensure!(pages.len() < 16384, "the limit was not reached");
         for n in pages.len() as u64..pages.len() as u64 + 1024 {
-            post_drained(&host, &data[0], 512 + n, &json!({"write": page(n) << 12}))?;
+            let entry = json!({"write": page(n) << 12});
+            post_drained(&host, (0, &data[0]), 512 + n, &entry)?;
             pages.push(page(n));
         }
     }
+    has_memory(&host, &data[1], &mut other)?;
     let answer = drive.ok(&json!({"cmd": "report-pages", "pages": pages}))?;
     ensure!(answer["dirty"] == pages.len(), "{answer}");
     ensure!(shown(&host, &data[0], "lost_count")? == 0, "a loss");
     ensure!(events("oom")? == 0, "the OOM killer was called");
     ensure!(events("oom_kill")? == 0, "a process was killed");
     drive.quit()?;
+    other.quit()?;
     host.finish()
 }

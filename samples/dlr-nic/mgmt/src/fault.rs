@@ -68,20 +68,21 @@ pub struct Fault {
 /// Faults waiting for their commands and for writes of their registers.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    commands: Mutex<HashMap<u16, Fault>>,
+    /// By function, or for all, and opcode.
+    commands: Mutex<HashMap<(Option<usize>, u16), Fault>>,
     bits: Mutex<HashMap<RegisterBit, (RegisterFault, u64)>>,
     suffered: AtomicU64,
 }
 
 impl Faults {
-    /// The next commands with `opcode` suffer `fault`, and not what was set before; a count of
-    /// 0 only takes that back.
-    pub(crate) fn inject(&self, opcode: u16, fault: Fault) {
+    /// The next commands with `opcode`, of `function` or of all, suffer `fault`, and not what was set
+    /// before; a count of 0 only takes that back.
+    pub(crate) fn inject(&self, function: Option<usize>, opcode: u16, fault: Fault) {
         let mut faults = self.commands.lock();
         if fault.count == 0 {
-            faults.remove(&opcode);
+            faults.remove(&(function, opcode));
         } else {
-            faults.insert(opcode, fault);
+            faults.insert((function, opcode), fault);
         }
     }
 
@@ -119,10 +120,16 @@ impl Faults {
         Some(fault)
     }
 
-    /// What a command with `opcode` suffers now.
-    pub(crate) fn take(&self, opcode: u16) -> Option<FaultAction> {
+    /// What a command of `function` with `opcode` suffers now.
+    pub(crate) fn take(&self, function: usize, opcode: u16) -> Option<FaultAction> {
         let mut faults = self.commands.lock();
-        let fault = faults.get_mut(&opcode)?;
+        let own = (Some(function), opcode);
+        let key = if faults.contains_key(&own) {
+            own
+        } else {
+            (None, opcode)
+        };
+        let fault = faults.get_mut(&key)?;
         if fault.after > 0 {
             fault.after -= 1;
             return None;
@@ -131,7 +138,7 @@ impl Faults {
         self.suffered.fetch_add(1, Ordering::Relaxed);
         fault.count -= 1;
         if fault.count == 0 {
-            faults.remove(&opcode);
+            faults.remove(&key);
         }
         Some(action)
     }
@@ -152,26 +159,36 @@ mod tests {
     #[test]
     fn a_fault_is_used_up() {
         let f = Faults::default();
-        f.inject(7, fault(FaultAction::Drop, 0, 2));
-        f.inject(8, fault(FaultAction::Delay(5), 0, 1));
-        f.inject(8, fault(FaultAction::Delay(5), 0, 0));
-        assert_eq!(f.take(8), None);
-        assert_eq!(f.take(7), Some(FaultAction::Drop));
-        assert_eq!(f.take(7), Some(FaultAction::Drop));
-        assert_eq!(f.take(7), None);
+        f.inject(None, 7, fault(FaultAction::Drop, 0, 2));
+        f.inject(None, 8, fault(FaultAction::Delay(5), 0, 1));
+        f.inject(None, 8, fault(FaultAction::Delay(5), 0, 0));
+        assert_eq!(f.take(0, 8), None);
+        assert_eq!(f.take(0, 7), Some(FaultAction::Drop));
+        assert_eq!(f.take(0, 7), Some(FaultAction::Drop));
+        assert_eq!(f.take(0, 7), None);
+    }
+
+    #[test]
+    fn a_fault_of_one_function_is_no_others() {
+        let f = Faults::default();
+        f.inject(Some(2), 7, fault(FaultAction::Ignore, 0, 1));
+        f.inject(None, 7, fault(FaultAction::Drop, 0, 2));
+        let seen: Vec<_> = [1, 2, 2, 1].map(|function| f.take(function, 7)).into();
+        let (ignored, dropped) = (Some(FaultAction::Ignore), Some(FaultAction::Drop));
+        assert_eq!(seen, [dropped, ignored, dropped, None]);
     }
 
     #[test]
     fn a_fault_can_wait_for_its_turn() {
         let f = Faults::default();
-        f.inject(7, fault(FaultAction::Ignore, 2, 1));
-        let seen: Vec<_> = (0..4).map(|_| f.take(7)).collect();
+        f.inject(None, 7, fault(FaultAction::Ignore, 2, 1));
+        let seen: Vec<_> = (0..4).map(|_| f.take(0, 7)).collect();
         assert_eq!(seen, [None, None, Some(FaultAction::Ignore), None]);
         f.inject_bit(RegisterBit::Abort, RegisterFault::Ignore, 1);
         assert_eq!(f.take_bit(RegisterBit::Abort), Some(RegisterFault::Ignore));
         assert_eq!((f.take_bit(RegisterBit::Abort), f.suffered()), (None, 2));
-        f.inject(7, fault(FaultAction::Ignore, 0, 9));
+        f.inject(None, 7, fault(FaultAction::Ignore, 0, 9));
         f.clear();
-        assert_eq!(f.take(7), None);
+        assert_eq!(f.take(0, 7), None);
     }
 }

@@ -4,7 +4,6 @@
 
 use std::{
     sync::{
-        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender},
         Arc,
     },
@@ -17,6 +16,7 @@ use serde_json::{json, Value};
 use crate::{
     backend::Backend,
     event::Event,
+    fifo::Fifos,
     segment::Segment,
     switch::{addresses, Route},
 };
@@ -24,42 +24,20 @@ use crate::{
 /// Frames that are switched before the back end gets its turn.
 const BATCH: usize = 64;
 
-/// Frames that did not fit into the queue, per port.
-#[derive(Debug)]
-pub(crate) struct QueueDrops(Vec<AtomicU64>);
-
-impl QueueDrops {
-    /// For `ports` ports.
-    pub(crate) fn new(ports: usize) -> Self {
-        Self((0..ports).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    /// One more of `port`.
-    pub(crate) fn count(&self, port: usize) {
-        if let Some(drops) = self.0.get(port) {
-            drops.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn get(&self, port: usize) -> u64 {
-        self.0.get(port).map_or(0, |d| d.load(Ordering::Relaxed))
-    }
-}
-
 /// Switch, ports and back end.
 pub(crate) struct Hub {
     backend: Box<dyn Backend>,
     segment: Segment,
-    drops: Arc<QueueDrops>,
+    fifos: Arc<Fifos>,
 }
 
 impl Hub {
     /// A hub without data functions.
-    pub(crate) fn new(backend: Box<dyn Backend>, ports: usize, drops: Arc<QueueDrops>) -> Self {
+    pub(crate) fn new(backend: Box<dyn Backend>, ports: usize, fifos: Arc<Fifos>) -> Self {
         Self {
             backend,
             segment: Segment::new(ports),
-            drops,
+            fifos,
         }
     }
 
@@ -96,7 +74,10 @@ impl Hub {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Frame { port, frame } => self.port_frame(port, frame),
+            Event::Frame { port, frame } => {
+                self.fifos.leave(port);
+                self.port_frame(port, frame);
+            }
             Event::Inbound { frame, reply } => self.inbound(frame, reply),
             Event::Attach { port, function } => match self.segment.ports.get_mut(port) {
                 Some(state) => state.function = Some(function),
@@ -181,7 +162,7 @@ impl Hub {
             .map(|(n, port)| {
                 json!({"from": port.stats.from, "to": port.stats.to, "runts": port.stats.runts,
                     "no_buffer": port.stats.no_buffer, "waiting": port.waiting(),
-                    "queue_drops": self.drops.get(n), "attached": port.function.is_some()})
+                    "queue_drops": self.fifos.drops(n), "attached": port.function.is_some()})
             })
             .collect()
     }

@@ -24,6 +24,7 @@
 mod backend;
 mod config;
 mod event;
+mod fifo;
 mod hub;
 mod link;
 mod open;
@@ -49,12 +50,9 @@ use serde_json::{json, Value};
 
 pub use config::{Cidr, ConfigError, PeerConfig, WireConfig};
 use event::Event;
-use hub::{Hub, QueueDrops};
+use fifo::Fifos;
+use hub::Hub;
 pub use peer::PeerRequest;
-
-/// Frames that wait for the wire's thread, at most. A guest's burst fits; a frame above
-/// it is dropped and counted, as in the FIFO of a real port.
-const QUEUE: usize = 2048;
 
 /// How long a control request waits for the wire's thread.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,7 +61,7 @@ const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Wire {
     queue: SyncSender<Event>,
-    drops: Arc<QueueDrops>,
+    fifos: Arc<Fifos>,
     ports: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -76,16 +74,16 @@ impl Wire {
     /// The back end is not available: no permission for the tap, the link's socket is
     /// taken, no thread.
     pub fn new(config: &WireConfig, ports: usize) -> io::Result<Self> {
-        let (queue, events) = mpsc::sync_channel(QUEUE);
-        let drops = Arc::new(QueueDrops::new(ports));
+        let fifos = Arc::new(Fifos::new(ports));
+        let (queue, events) = mpsc::sync_channel(fifos.capacity());
         let backend = open::open(config, &queue)?;
-        let hub = Hub::new(backend, ports, Arc::clone(&drops));
+        let hub = Hub::new(backend, ports, Arc::clone(&fifos));
         let thread = std::thread::Builder::new()
             .name("wire".into())
             .spawn(move || hub.run(&events))?;
         Ok(Self {
             queue,
-            drops,
+            fifos,
             ports,
             thread: Mutex::new(Some(thread)),
         })
@@ -97,7 +95,7 @@ impl Wire {
         Arc::new(Port {
             port,
             queue: self.queue.clone(),
-            drops: Arc::clone(&self.drops),
+            fifos: Arc::clone(&self.fifos),
         })
     }
 
@@ -154,18 +152,21 @@ impl Drop for Wire {
 struct Port {
     port: usize,
     queue: SyncSender<Event>,
-    drops: Arc<QueueDrops>,
+    fifos: Arc<Fifos>,
 }
 
 impl WireTx for Port {
     fn send(&self, frame: &[u8]) {
+        if !self.fifos.enter(self.port) {
+            return;
+        }
         let event = Event::Frame {
             port: self.port,
             frame: frame.to_vec(),
         };
         match self.queue.try_send(event) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => (),
-            Err(TrySendError::Full(_)) => self.drops.count(self.port),
+            Err(TrySendError::Full(_)) => self.fifos.lose(self.port),
         }
     }
 

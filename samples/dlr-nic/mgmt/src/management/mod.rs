@@ -152,7 +152,12 @@ impl ManagementFunction {
 
     /// Sets what the next commands with `opcode` suffer.
     pub fn inject(&self, opcode: u16, fault: Fault) {
-        self.0.faults.inject(opcode, fault);
+        self.0.faults.inject(None, opcode, fault);
+    }
+
+    /// The same for those of function `k` only.
+    pub fn inject_for(&self, k: usize, opcode: u16, fault: Fault) {
+        self.0.faults.inject(Some(k), opcode, fault);
     }
 
     /// Sets what the next `count` writes of this register bit suffer.

@@ -65,7 +65,7 @@ impl Shared {
         if !command.epoch.alive() {
             return;
         }
-        let fault = self.faults.take(command.sqe.opcode);
+        let fault = self.faults.take(command.owner, command.sqe.opcode);
         if let Some(FaultAction::Delay(ms)) = fault {
             self.delay(command, ms);
         }

@@ -6,6 +6,7 @@ mod abort;
 mod attest;
 mod commands;
 mod event;
+mod full;
 mod garbage;
 mod queue;
 mod reset;
@@ -47,6 +48,15 @@ fn once(action: FaultAction) -> Fault {
     }
 }
 
+/// A function that does without these abilities.
+fn function(without: u32) -> FunctionConfig {
+    FunctionConfig {
+        flow_table: 8192,
+        without,
+        iova_bits: None,
+    }
+}
+
 /// A driver with an enabled queue.
 struct Driver {
     mf: ManagementFunction,
@@ -74,20 +84,21 @@ impl Driver {
 
     /// A NIC whose functions do without these abilities.
     fn with(without: [u32; 3]) -> Self {
-        Self::of(without.map(|without| FunctionConfig {
-            flow_table: 8192,
-            without,
-            iova_bits: None,
-        }))
+        Self::of(without.map(function))
     }
 
     /// A NIC of these functions.
     fn of(functions: [FunctionConfig; 3]) -> Self {
+        Self::timed(functions, Duration::from_millis(400))
+    }
+
+    /// The same, whose commands may take so long.
+    fn timed(functions: [FunctionConfig; 3], cmd_timeout: Duration) -> Self {
         let memory = TestMemory::new(MEMORY);
         let interrupt = Arc::new(TestInterrupt::default());
         let config = Config {
             serial: 0x1122_3344_5566_7788,
-            cmd_timeout: Duration::from_millis(400),
+            cmd_timeout,
             vectors: 4,
             model: "test".into(),
             firmware: "a firmware version that is too long".into(),

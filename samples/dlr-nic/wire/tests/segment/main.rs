@@ -135,3 +135,27 @@ fn an_idle_or_slow_port_delays_no_other() {
     assert!(took < Duration::from_millis(250), "{took:?}");
     assert_eq!(wire.stats()["ports"][0]["no_buffer"], 0);
 }
+
+/// The wire's thread is busy with one frame while one port sends more than the queue holds. The frame of
+/// another port is not lost for that.
+#[test]
+fn a_port_that_floods_the_queue_loses_its_own_frames() {
+    let (wire, [guest, busy]) = wire("none");
+    wire.tx(0).send(&arp_request());
+    let held = busy.frames.lock().unwrap();
+    busy.running.store(true, Ordering::SeqCst);
+    let mut hello = from_neighbour();
+    hello[..6].fill(0xff);
+    wire.tx(0).send(&hello);
+    let mut flood = from_neighbour();
+    flood[..6].copy_from_slice(&[2, 0, 0, 0, 0, 8]);
+    for _ in 0..10_000 {
+        wire.tx(1).send(&flood);
+    }
+    wire.tx(2).send(&from_neighbour());
+    drop(held);
+    guest.wait(1);
+    let stats = wire.stats();
+    assert_ne!(stats["ports"][1]["queue_drops"], 0, "{stats}");
+    assert_eq!(stats["ports"][2]["queue_drops"], 0, "{stats}");
+}

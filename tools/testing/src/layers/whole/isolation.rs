@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The user of one function makes random calls, wrong ones among them, while a guest of the same NIC is
-//! migrated between two others: its log, its states and its traffic must not suffer.
+//! The user of one function makes random calls, wrong ones among them, and writes rubbish to its
+//! registers as a guest can, while a guest of the same NIC is migrated between two others: its log, its
+//! states and its traffic must not suffer.
 
 use anyhow::{ensure, Result};
 use serde_json::Value;
@@ -25,8 +26,8 @@ fn script(cycles: u32) -> String {
     let text = "\
 mount -t tmpfs none /shared || fail tmpfs
 : > /shared/fuzz.log
-VFIO_MIG_LOG=warn,vfio_mig::cmd::fuzz=debug vfio-mig --json fuzz 0000:00:03.0 --seed 206 \
-    --steps 1000000 > /shared/fuzz.json 2>> /shared/fuzz.log &
+VFIO_MIG_LOG=warn,vfio_mig::cmd::fuzz=debug vfio-mig --json fuzz 0000:00:03.0 --registers \
+    --seed 206 --steps 1000000 > /shared/fuzz.json 2>> /shared/fuzz.log &
 fuzz=$!
 episodes() { awk '/ step [0-9]+: [A-Z]/ { n++ } END { print n + 0 }' /shared/fuzz.log; }
 until [ $(episodes) -gt 0 ]; do

@@ -7,6 +7,7 @@
 
 mod check;
 mod isolation;
+mod neighbours;
 mod script;
 
 use anyhow::{ensure, Result};
@@ -63,6 +64,11 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
             "whole-isolation",
             "random calls disturb no other function",
             |name| isolation::good(bed, name),
+        ),
+        Job::one(
+            "whole-neighbours",
+            "one user's trouble is not another's",
+            |name| neighbours::run(bed, name),
         ),
         Job::one("whole-lossy", "a lossy NIC is seen", |name| {
             lossy(bed, name)

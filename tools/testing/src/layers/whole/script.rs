@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long one run may take.
-const LIMIT: Duration = Duration::from_secs(900);
+pub(super) const LIMIT: Duration = Duration::from_secs(900);
 
 /// Unbinds everything: nothing may be left of the sessions and logs.
 pub(super) const UNLOAD: &str = "rmmod dlr_vfio_pci || fail rmmod\n";
