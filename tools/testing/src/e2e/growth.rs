@@ -18,6 +18,9 @@ use super::{
 
 /// Datagrams of the backlog that [`Traffic::expect_growth`] demands.
 const GROWTH: u64 = 20;
+/// Datagrams for which [`Traffic::has_grown`] waits: more, because the others are found by comparing times
+/// of two clocks, and to have some in several rounds.
+const ENOUGH: u64 = 5 * GROWTH;
 /// How long [`Lab::let_device_write_to_the_last`] delays a SUSPEND, in milliseconds: enough for a dozen
 /// datagrams of the slowest backlog.
 const LAST_MS: u64 = 300;
@@ -44,9 +47,12 @@ impl Lab {
 }
 
 impl Traffic {
-    /// Whether the backlog of each interface has grown since the first call with this `growth` by
-    /// twice as much as [`Traffic::expect_growth`] demands, which compares times of two clocks. Pre-copy
-    /// of a guest that does little is shorter than that if nothing holds it.
+    /// Whether the backlog of each interface has grown since the first call with this `growth`, which lets
+    /// it trickle, by more than [`Traffic::expect_growth`] demands. Pre-copy of a guest that does little is
+    /// shorter than that if nothing holds it.
+    ///
+    /// The first call comes when all memory has been sent once: before that nothing depends on the log, and
+    /// on a slow machine the backlog would come to its end.
     ///
     /// # Errors
     ///
@@ -54,11 +60,15 @@ impl Traffic {
     pub fn has_grown(&self, lab: &Lab, growth: &mut Growth) -> Result<bool> {
         let stats = lab.wire(json!({"cmd": "stats"}))?;
         let now = self.backlogs(&stats)?;
-        let first = growth.0.get_or_insert_with(|| now.clone());
+        let Some(first) = &growth.0 else {
+            growth.0 = Some(now);
+            self.trickle(lab)?;
+            return Ok(false);
+        };
         Ok(first
             .iter()
             .zip(&now)
-            .all(|(first, now)| now.saturating_sub(*first) >= 2 * GROWTH))
+            .all(|(first, now)| now.saturating_sub(*first) >= ENOUGH))
     }
 
     /// Waits until [`Traffic::has_grown`].

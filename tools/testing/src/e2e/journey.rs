@@ -160,7 +160,6 @@ impl Journey {
     fn try_attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let mut destination = self.lab.vm(to, true)?;
         let before = Written::now(&self.lab)?;
-        self.traffic.trickle(&self.lab)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
         let (traffic, lab, mut growth) = (&self.traffic, &self.lab, Growth::default());
         running.pre_copy(&mut self.vm, |_| (), || traffic.has_grown(lab, &mut growth))?;
@@ -170,6 +169,7 @@ impl Journey {
             self.lab.let_device_write_to_the_last()?;
             running.switch_over(&mut self.vm, &mut destination)?
         };
+        self.traffic.rest(&self.lab)?;
         self.written = Written::now(&self.lab)?.since(&before);
         self.stopped.extend(migration.stopped);
         let left = if migration.completed() {
@@ -281,6 +281,5 @@ fn begin(
 ) -> Result<(Vm, Traffic)> {
     let mut vm = lab.unusual_vm(functions, false, unusual)?;
     let traffic = Traffic::start(lab, &mut vm, load.nics(functions.len()))?;
-    traffic.trickle(lab)?;
     Ok((vm, traffic))
 }

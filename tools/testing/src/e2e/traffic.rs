@@ -170,9 +170,21 @@ impl Traffic {
     ///
     /// The NIC does not answer.
     pub fn trickle(&self, lab: &Lab) -> Result<()> {
+        self.rate(lab, self.load.trickle)
+    }
+
+    /// Lets the backlog grow no more. Its length is limited, and the time between two migrations is not.
+    ///
+    /// # Errors
+    ///
+    /// The NIC does not answer.
+    pub fn rest(&self, lab: &Lab) -> Result<()> {
+        self.rate(lab, 0)
+    }
+
+    fn rate(&self, lab: &Lab, pps: u32) -> Result<()> {
         for n in 0..self.load.nics {
-            let rate = json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": self.load.trickle});
-            lab.wire(rate)?;
+            lab.wire(json!({"cmd": "rate", "stream": BACKLOG + id(n), "pps": pps}))?;
         }
         Ok(())
     }

@@ -175,6 +175,7 @@ pub(crate) fn complete_with(
     lab.let_device_write_to_the_last()?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;
+    traffic.rest(lab)?;
     let trace = Trace::parse(&vm.trace(lab.host())?);
     if trace.rounds.len() > 2 {
         traffic.expect_growth(lab, &trace, lab.clock_ms(), true)?;

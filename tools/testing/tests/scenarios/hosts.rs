@@ -77,7 +77,6 @@ fn begin(first: &mut Lab) -> Result<(Vm, Traffic)> {
         .context("the network between the boxes")?;
     let mut vm = first.vm(&[0], false)?;
     let traffic = Traffic::start(first, &mut vm, Load::light())?;
-    traffic.trickle(first)?;
     Ok((vm, traffic))
 }
 
@@ -120,6 +119,7 @@ impl Hosts {
         self.labs[here].let_device_write_to_the_last()?;
         vm.let_go()?;
         vm.until_end()?.expect("completed")?;
+        self.traffic.rest(&self.labs[0])?;
         let trace = Trace::parse(&vm.trace(self.labs[here].host())?);
         self.traffic
             .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;
