@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 //! `make precopies`: how many guests the emulated processor of a box kills while they are migrated. Each
-//! pre-copy is cancelled after two seconds, and the guest has to go on.
+//! pre-copy is cancelled after some four seconds, and the guest has to go on.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -11,7 +11,7 @@ use dlr_testing::e2e::{blame::EmulatorFault, traffic::Load, Backend, Journey, La
 
 /// Pre-copies of one box: the backlog of its guest has room for so many.
 const OF_A_BOX: u32 = 25;
-/// Time in pre-copy.
+/// Time in pre-copy, before the backlog grows.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// Starts pre-copies of a guest under traffic and cancels them, and counts the guests that the emulated
@@ -92,7 +92,7 @@ fn one_box(args: &Args, counts: &mut Counts) -> Result<()> {
     })?;
     let mut journey = Journey::start(lab, &[0], Load::light())?;
     let plan = Plan {
-        rounds: 1,
+        rounds: 2,
         hold: HOLD,
         ..Plan::default()
     };

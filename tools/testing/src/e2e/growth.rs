@@ -48,11 +48,11 @@ impl Lab {
 
 impl Traffic {
     /// Whether the backlog of each interface has grown since the first call with this `growth`, which lets
-    /// it trickle, by more than [`Traffic::expect_growth`] demands. Pre-copy of a guest that does little is
+    /// it trickle, by five times what [`Traffic::expect_growth`] demands. Pre-copy of a guest that does little is
     /// shorter than that if nothing holds it.
     ///
-    /// The first call comes when all memory has been sent once: before that nothing depends on the log, and
-    /// on a slow machine the backlog would come to its end.
+    /// Callers wait for two rounds first: before all memory has been sent once nothing depends on the log,
+    /// and on a slow machine the backlog would come to its end.
     ///
     /// # Errors
     ///

@@ -162,14 +162,18 @@ impl Journey {
         let before = Written::now(&self.lab)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
         let (traffic, lab, mut growth) = (&self.traffic, &self.lab, Growth::default());
-        running.pre_copy(&mut self.vm, |_| (), || traffic.has_grown(lab, &mut growth))?;
-        let migration = if cancel {
-            running.cancel(&mut self.vm, &mut destination)?
-        } else {
-            self.lab.let_device_write_to_the_last()?;
-            running.switch_over(&mut self.vm, &mut destination)?
-        };
+        let enough = || traffic.has_grown(lab, &mut growth);
+        let migration = running
+            .pre_copy(&mut self.vm, |_| (), enough)
+            .and_then(|()| {
+                if cancel {
+                    return running.cancel(&mut self.vm, &mut destination);
+                }
+                self.lab.let_device_write_to_the_last()?;
+                running.switch_over(&mut self.vm, &mut destination)
+            });
         self.traffic.rest(&self.lab)?;
+        let migration = migration?;
         self.written = Written::now(&self.lab)?.since(&before);
         self.stopped.extend(migration.stopped);
         let left = if migration.completed() {

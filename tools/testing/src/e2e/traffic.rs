@@ -35,9 +35,10 @@ const LIVE_PORT: u16 = 6000;
 /// What a datagram occupies in a socket's account, times its length, at most.
 const OVERHEAD: usize = 4;
 
-/// How long traffic may take to go on after a migration: on a busy machine TCP may have waited for
-/// longer and longer before it sends again.
-const ALIVE: Duration = Duration::from_secs(90);
+/// How long the guest may receive nothing after a migration.
+const ALIVE: Duration = Duration::from_secs(30);
+/// How long the echo of its TCP messages may take: TCP waits for longer and longer before it sends again.
+const ECHOED: Duration = Duration::from_secs(90);
 /// How long the last messages may be on their way.
 const SETTLED: Duration = Duration::from_secs(120);
 /// What has not changed for so long does not any more, all there or not: TCP waits about as long as
@@ -224,15 +225,16 @@ impl Traffic {
             Ok((echoed, received.map(|r| r.received).sum()))
         };
         let start = progress(vm).context("the guest after the migration")?;
-        let end = Instant::now() + ALIVE;
+        let begin = Instant::now();
         loop {
             sleep(Duration::from_millis(300));
             let now = progress(vm)?;
-            if now.0 > start.0 + 2 && now.1 > start.1 + 2 {
+            let (echoed, received) = (now.0 > start.0 + 2, now.1 > start.1 + 2);
+            if echoed && received {
                 return Ok(());
             }
             ensure!(
-                Instant::now() < end,
+                begin.elapsed() < if received { ECHOED } else { ALIVE },
                 "traffic stands still: TCP echo {} → {}, received {} → {}",
                 start.0,
                 now.0,

@@ -140,10 +140,13 @@ fn refused(journey: &mut Journey, kind: &str) -> Result<()> {
 fn by_way_of_a_file(journey: &mut Journey) -> Result<()> {
     const FILE: &str = "file:/run/image";
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
-    let (lab, vm, _) = journey.parts();
+    let (lab, vm, traffic) = journey.parts();
     let settings = Settings::one_way().free();
+    traffic.trickle(lab)?;
     vm.begin(lab, FILE, &settings)?;
-    vm.until_end()?.expect("completed")?;
+    let ended = vm.until_end()?;
+    traffic.rest(lab)?;
+    ended.expect("completed")?;
     destination.receive(lab, FILE, &settings)?;
     destination.until_running("running")?;
     destination
@@ -174,8 +177,9 @@ pub(crate) fn complete_with(
     }
     lab.let_device_write_to_the_last()?;
     vm.let_go()?;
-    vm.until_end()?.expect("completed")?;
+    let ended = vm.until_end();
     traffic.rest(lab)?;
+    ended?.expect("completed")?;
     let trace = Trace::parse(&vm.trace(lab.host())?);
     if trace.rounds.len() > 2 {
         traffic.expect_growth(lab, &trace, lab.clock_ms(), true)?;

@@ -118,8 +118,9 @@ impl Hosts {
         self.traffic.let_grow(&self.labs[0])?;
         self.labs[here].let_device_write_to_the_last()?;
         vm.let_go()?;
-        vm.until_end()?.expect("completed")?;
+        let ended = vm.until_end();
         self.traffic.rest(&self.labs[0])?;
+        ended?.expect("completed")?;
         let trace = Trace::parse(&vm.trace(self.labs[here].host())?);
         self.traffic
             .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;

@@ -159,9 +159,12 @@ fn hop(journey: &mut Journey, to: &Unusual) -> Result<()> {
     let (here, _, mut destination) = destination(journey, to)?;
     // QEMU 10.0 cannot be held in pre-copy by its bandwidth.
     let settings = Settings::held().free();
-    let (lab, vm, _) = journey.parts();
+    let (lab, vm, traffic) = journey.parts();
     let uri = destination.expect_incoming(lab, &settings)?;
+    traffic.trickle(lab)?;
     vm.begin(lab, &uri, &settings)?;
-    vm.until_end()?.expect("completed")?;
+    let ended = vm.until_end()?;
+    traffic.rest(lab)?;
+    ended.expect("completed")?;
     arrive(journey, destination, here)
 }

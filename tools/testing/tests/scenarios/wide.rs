@@ -50,11 +50,12 @@ fn multifd(journey: &mut Journey) -> Result<()> {
 /// something is dirty, and nothing locks up.
 fn long_pre_copy(journey: &mut Journey) -> Result<()> {
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
-    let (lab, vm, _) = journey.parts();
+    let (lab, vm, traffic) = journey.parts();
     let settings = Settings::held();
     let uri = destination.expect_incoming(lab, &settings)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_rounds(2)?;
+    traffic.trickle(lab)?;
     let before = lab.host().run("cut -d' ' -f1 /proc/uptime")?;
     sleep(LONG);
     let after = lab.host().run("cut -d' ' -f1 /proc/uptime")?;
@@ -67,6 +68,8 @@ fn long_pre_copy(journey: &mut Journey) -> Result<()> {
     ))?;
     ensure!(counts.contains("error 0"), "{counts}");
     vm.let_go()?;
-    vm.until_end()?.expect("completed")?;
+    let ended = vm.until_end();
+    traffic.rest(lab)?;
+    ended?.expect("completed")?;
     arrive(journey, destination, here)
 }

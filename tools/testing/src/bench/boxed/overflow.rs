@@ -53,7 +53,12 @@ fn stopped(bench: &Bench, order: u32) -> Result<f64> {
         &parameters,
         Backend::Iommufd,
     )?;
-    let mut journey = Journey::start(lab, &[0], Load::light())?;
+    // A short ring has to overflow, or be held back, between two interrupts.
+    let load = Load {
+        trickle: 1000,
+        ..Load::light()
+    };
+    let mut journey = Journey::start(lab, &[0], load)?;
     let mut ns = Vec::new();
     for to in [1, 0, 1].into_iter().take(bench.extent(3, 1)) {
         let migration = journey.hop(&[to], &Plan::default())?;
