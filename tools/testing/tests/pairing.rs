@@ -151,8 +151,8 @@ fn h1_a_function_that_shows_no_nonce_does_not_bind() -> Result<()> {
 #[test]
 fn m7_a_search_takes_five_seconds_at_most() -> Result<()> {
     const NICS: usize = 4;
-    // Between five seconds and the twenty that one after the other would take.
-    const LIMIT: Duration = Duration::from_secs(14);
+    // One after the other would take twenty seconds, and two searches ten.
+    const LIMIT: Duration = Duration::from_secs(9);
     let nic = || NicConfig::new(1).args(["--serial=0x1", "--cmd-timeout=60000"]);
     let host =
         HostBox::start((0..NICS).fold(BoxConfig::for_test(), |config, _| config.nic(nic())))?;
@@ -179,8 +179,9 @@ fn m7_a_search_takes_five_seconds_at_most() -> Result<()> {
         host.nic(nic)?.control(&json!({"cmd": "mend"}))?;
         let begin = Instant::now();
         host.bind(data, DATA_DRIVER)?;
-        // The kernel may be in the midst of a try of its own, which is as long.
-        ensure!(begin.elapsed() < 2 * LIMIT);
+        // The kernel may be in the midst of a search of its own. Three silent NICs would take fifteen
+        // seconds.
+        ensure!(begin.elapsed() < LIMIT);
     }
     host.finish()
 }

@@ -172,21 +172,38 @@ impl HostBox {
     /// One is left after half a minute.
     pub fn until_none_in_flight(&self, management: &str) -> Result<()> {
         let begin = Instant::now();
-        loop {
-            let none = self.check_none_left(management, &["in_flight"]);
-            if none.is_ok() || begin.elapsed() > PATIENCE {
-                return none;
-            }
+        while !self.is_none_in_flight(management)? {
+            ensure!(begin.elapsed() < PATIENCE, "commands stay in flight");
             sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// Whether the driver has no command in flight on this management function.
+    ///
+    /// # Errors
+    ///
+    /// Its debugfs file cannot be read.
+    pub fn is_none_in_flight(&self, management: &str) -> Result<bool> {
+        let counts = self.counts(management)?;
+        let count = counts.get("in_flight").context("no count in_flight")?;
+        Ok(count == "0")
+    }
+
+    /// What the driver counts for this management function.
+    fn counts(&self, management: &str) -> Result<BTreeMap<String, String>> {
+        let file = format!("/sys/kernel/debug/dlr_vfio_pci/{management}/stats");
+        let text = String::from_utf8(self.read_file(&file)?)?;
+        let pairs = text.lines().filter_map(|l| l.split_once(' '));
+        Ok(pairs
+            .map(|(name, count)| (name.to_owned(), count.to_owned()))
+            .collect())
     }
 
     fn check_none_left(&self, management: &str, names: &[&str]) -> Result<()> {
-        let file = format!("/sys/kernel/debug/dlr_vfio_pci/{management}/stats");
-        let text = String::from_utf8(self.read_file(&file)?)?;
-        let counts: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(' ')).collect();
+        let counts = self.counts(management)?;
         for name in names {
-            let count = counts.get(name).copied();
+            let count = counts.get(*name).map(String::as_str);
             ensure!(count == Some("0"), "{count:?} {name} are left over");
         }
         Ok(())

@@ -230,6 +230,18 @@ pub(crate) const SPECIALS: &[Special] = &[
         },
         before: true,
     },
+    Special {
+        operation: Arc("STOP_COPY", "STOP"),
+        what: "queue dead, behind slow reads",
+        requests: || {
+            let slow = json!({"cmd": "fault", "opcode": "save-read", "action": {"delay": 300},
+                "count": 4});
+            let mut requests = command("save-end", &json!("stuck"));
+            requests.push(slow);
+            requests
+        },
+        before: true,
+    },
     special(ArcWhileReading, "SAVE_READ not answered", || {
         nth_read(0, &json!("ignore"))
     }),

@@ -276,26 +276,37 @@ impl Bench {
         self.host.bind(&self.management, "dlr-mgmt")
     }
 
-    /// Starts a write to a file of sysfs that has to block. Returns when `waiters` threads wait for the
-    /// users of VFIO devices, in `vfio_unregister_group_dev()`.
-    pub(crate) fn blocked(&self, path: &str, text: &str, waiters: usize) -> Result<Program> {
-        const STACKS: &str = "cat /proc/[0-9]*/stack 2>/dev/null || true";
+    /// Starts a write to a file of sysfs that has to block. Returns when `waiters` threads are in this
+    /// function of the kernel.
+    pub(crate) fn blocked(
+        &self,
+        path: &str,
+        text: &str,
+        function: &str,
+        waiters: usize,
+    ) -> Result<Program> {
         let command = format!("echo {text} > {path}");
         let mut program = self.host.spawn(&command)?;
+        self.until_in(function, waiters).context(command.clone())?;
+        ensure!(
+            program.poll()?,
+            "`{command}` did not wait for the device's user"
+        );
+        Ok(program)
+    }
+
+    /// Waits until so many threads are in this function of the kernel.
+    pub(crate) fn until_in(&self, function: &str, threads: usize) -> Result<()> {
+        const STACKS: &str = "cat /proc/[0-9]*/stack 2>/dev/null || true";
         let begin = Instant::now();
         loop {
-            ensure!(
-                program.poll()?,
-                "`{command}` did not wait for the device's user"
-            );
-            let stacks = self.host.run(STACKS)?;
-            let found = stacks.matches("vfio_unregister_group_dev").count();
-            if found >= waiters {
-                return Ok(program);
+            let found = self.host.run(STACKS)?.matches(function).count();
+            if found >= threads {
+                return Ok(());
             }
             ensure!(
                 begin.elapsed() < PATIENCE,
-                "`{command}`: {found} threads wait for users, in place of {waiters}"
+                "{found} threads are in {function}(), in place of {threads}"
             );
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -168,13 +168,20 @@ fn a_data_function_goes_in_every_state() -> Result<()> {
                 let mut waiting = Vec::new();
                 for address in bench.data.clone() {
                     let device = format!("/sys/bus/pci/devices/{address}");
+                    let waiters = waiting.len() + 1;
                     let program = match what {
                         "unbound" => {
                             let path = format!("{device}/driver/unbind");
-                            bench.blocked(&path, &address, waiting.len() + 1)?
+                            bench.blocked(&path, &address, "vfio_unregister_group_dev", waiters)?
                         }
-                        // The second one waits for the first.
-                        _ => bench.blocked(&format!("{device}/remove"), "1", 1)?,
+                        // The first waits for its user, and the second for the first.
+                        _ => {
+                            let path = format!("{device}/remove");
+                            let function = "pci_stop_and_remove_bus_device_locked";
+                            let program = bench.blocked(&path, "1", function, waiters)?;
+                            bench.until_in("vfio_unregister_group_dev", 1)?;
+                            program
+                        }
                     };
                     waiting.push(program);
                 }
