@@ -45,9 +45,13 @@ pub(super) fn check(context: &Context<'_>) -> Result<()> {
     let workshop = context.workshop;
     let tree = workshop.products().join("refused");
     copy(workshop.tree(), &tree)?;
+    let log = workshop.products().join("samples-refused/make.log");
+    // What is judged is from this build.
+    if log.exists() {
+        fs::remove_file(&log)?;
+    }
     let built = workshop.build_project(&Project::samples(&tree), "samples-refused", "SAMPLES=y");
     ensure!(built.is_err(), "it was built: {built:?}");
-    let log = workshop.products().join("samples-refused/make.log");
     let said = fs::read_to_string(&log).with_context(|| format!("{}", log.display()))?;
     judge(&said).with_context(|| format!("see {}", log.display()))
 }
