@@ -151,7 +151,8 @@ impl<D: Device> Queue<D> {
         patience: Patience<'_>,
     ) -> Result {
         // Commands that have ended, but are still in their slots, would lengthen the deadline of
-        // this one, see `place`.
+        // this one, see `place`. A prepared command, and one that waits in the line, may still get
+        // the longer one.
         self.look();
         let turn = self.join(place, request)?;
         let mut outage_began = None;
