@@ -27,6 +27,8 @@ pub(super) enum Answer {
     Begin(Instant),
     /// It goes on until then.
     Wait(Instant),
+    /// The time is up, and work goes on without room.
+    Over,
 }
 
 impl Hold {
@@ -56,7 +58,7 @@ impl Hold {
         if now >= until {
             self.held = None;
             self.spent = Some(most.max(need));
-            return Answer::Go;
+            return Answer::Over;
         }
         let begins = self.held.is_none();
         self.held = Some((since, most.max(need)));
@@ -104,7 +106,7 @@ mod tests {
         assert!(hold.room(8));
         assert_eq!(hold.ask(8, 8, || at(500)), Answer::Go);
         assert_eq!(hold.ask(4, 3, || at(600)), Answer::Begin(at(1600)));
-        assert_eq!(hold.ask(4, 3, || at(1600)), Answer::Go);
+        assert_eq!(hold.ask(4, 3, || at(1600)), Answer::Over);
         assert_eq!(
             hold.ask(4, 2, || at(1601)),
             Answer::Go,
@@ -139,7 +141,7 @@ mod tests {
                 }
                 let since = *asking.get_or_insert(now);
                 match hold.ask(8, free, || now) {
-                    Answer::Go => asking = None,
+                    Answer::Go | Answer::Over => asking = None,
                     Answer::Begin(until) | Answer::Wait(until) => {
                         prop_assert!(until <= since + LIMIT);
                         prop_assert!(until > now);

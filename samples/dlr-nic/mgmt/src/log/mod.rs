@@ -105,6 +105,8 @@ pub(crate) struct LogStats {
     pub(super) interrupts: u64,
     /// Times that work began to be held back for want of room.
     pub(super) holds: u64,
+    /// Times that it went on without room, because the time was up.
+    pub(super) holds_over: u64,
     pub(super) used: u32,
 }
 

@@ -220,6 +220,10 @@ impl DirtySink for LogEngine {
         let free = session.room();
         match session.hold.ask(need, free, Instant::now) {
             Answer::Go => None,
+            Answer::Over => {
+                inner.stats.holds_over += 1;
+                None
+            }
             Answer::Wait(until) => Some(until),
             Answer::Begin(until) => {
                 let vector = session.ring.vector();
