@@ -116,8 +116,8 @@ fn c1_a_loss_after_many_small_reports() -> Result<()> {
 }
 
 /// A report that sleeps in a fault of its bitmap holds up neither the log of another function, nor
-/// debugfs, nor the interrupt of its ring, nor the unbinding of the management function. Nobody drains
-/// its ring, which is full from some moment on.
+/// debugfs, nor the interrupt of its ring, nor the unbinding of the management function. The driver does
+/// not drain its ring, which is full from some moment on.
 #[test]
 fn h2_a_report_in_a_fault_holds_up_nothing() -> Result<()> {
     let (host, management, data) = start("log_ring_order=4", 2)?;

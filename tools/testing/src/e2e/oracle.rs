@@ -13,7 +13,7 @@ use dlr_traffic::Report;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::traffic::{Accounts, BACKLOG, BULK, ECHO, LIVE, UPLINK};
+use super::traffic::{sink_report, Accounts, BACKLOG, BULK, ECHO, LIVE, UPLINK};
 
 /// A frame is given up some time after it was sent, and a machine runs some
 /// time after QEMU has said so.
@@ -233,14 +233,7 @@ fn sent(via: &str, number: u32, accounts: &Accounts, check: &mut Check) {
     check.demand(sender.error.is_none(), || {
         format!("{via} {number}: {:?}", sender.error)
     });
-    let streams = accounts.peer["backend"]["sinks"]["streams"].as_array();
-    let sink = streams
-        .into_iter()
-        .flatten()
-        .find(|s| s["stream"] == number && s["via"] == via);
-    let report: Report = sink
-        .and_then(|s| serde_json::from_value(s["report"].clone()).ok())
-        .unwrap_or_default();
+    let report = sink_report(&accounts.peer, via, number);
     check.count(&report);
     check.demand(
         report.corrupt + report.duplicates + report.missing == 0,

@@ -19,6 +19,7 @@ use serde_json::{json, Value};
 
 pub(super) use self::numbers::id;
 use self::settled::settled;
+pub(in crate::e2e) use self::settled::sink_report;
 pub use self::{
     load::Load,
     numbers::{BACKLOG, BULK, ECHO, LIVE, UPLINK},

@@ -221,25 +221,13 @@ pub(crate) const SPECIALS: &[Special] = &[
     Special {
         operation: Arc("STOP_COPY", "STOP"),
         what: "SAVE_END not answered, behind slow reads",
-        requests: || {
-            let slow = json!({"cmd": "fault", "opcode": "save-read", "action": {"delay": 300},
-                "count": 4});
-            let mut requests = command("save-end", &json!("ignore"));
-            requests.push(slow);
-            requests
-        },
+        requests: || behind_slow_reads("ignore"),
         before: true,
     },
     Special {
         operation: Arc("STOP_COPY", "STOP"),
         what: "queue dead, behind slow reads",
-        requests: || {
-            let slow = json!({"cmd": "fault", "opcode": "save-read", "action": {"delay": 300},
-                "count": 4});
-            let mut requests = command("save-end", &json!("stuck"));
-            requests.push(slow);
-            requests
-        },
+        requests: || behind_slow_reads("stuck"),
         before: true,
     },
     special(ArcWhileReading, "SAVE_READ not answered", || {
@@ -259,6 +247,14 @@ pub(crate) const SPECIALS: &[Special] = &[
     special(Precopy, "status page never consistent", torn),
     special(Size, "status page never consistent", torn),
 ];
+
+/// SAVE_END suffers `action`, and the four reads before it are slow.
+fn behind_slow_reads(action: &str) -> Vec<Value> {
+    let slow = json!({"cmd": "fault", "opcode": "save-read", "action": {"delay": 300}, "count": 4});
+    let mut requests = command("save-end", &json!(action));
+    requests.push(slow);
+    requests
+}
 
 const fn special(
     operation: Operation,

@@ -20,7 +20,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Nobody consumes the ring of function 0, whose guest goes on writing and for whose SYNC there is no
+/// The driver does not consume the ring of function 0, whose guest goes on writing and for whose SYNC there is no
 /// room. Nothing that function 1 does waits for that: it is shown by the order of completions, as the
 /// SYNC ends only when the test makes room.
 #[test]

@@ -94,7 +94,7 @@ fn strangers() -> (Rig, Rig, Wire) {
     let wire = wire_of([&one, &two]);
     wire.tx(NEIGHBOUR)
         .send(&between(NEIGHBOURS_MAC, [0xff; 6], 60));
-    // Nobody takes it: no driver is up yet.
+    // No port takes it: no driver is up yet.
     eventually("the neighbour", || {
         wire.stats()["ports"][NEIGHBOUR]["from"] == 1
     });

@@ -102,7 +102,7 @@ pub fn until_state(lab: &Lab, function: usize, state: &str) -> Result<()> {
     }
 }
 
-/// Waits until a device is as if nobody migrated it, RUNNING and without a log: QEMU says `failed`
+/// Waits until a device is RUNNING and has no log, as before the migration: QEMU says `failed`
 /// before it cleans up. Returns what the NIC says about the function.
 ///
 /// # Errors

@@ -42,15 +42,19 @@ fn stream(peer: &Value, number: u32) -> Option<&Value> {
 
 /// Messages of a stream of the guest that the peer has, damaged ones too.
 fn arrived_there(peer: &Value, via: &str, number: u32) -> u64 {
+    let report = sink_report(peer, via, number);
+    report.received + report.corrupt
+}
+
+/// What the peer counts of a stream that the guest sends to it; all zeros before its first message.
+pub(in crate::e2e) fn sink_report(peer: &Value, via: &str, number: u32) -> Report {
     let streams = peer["backend"]["sinks"]["streams"].as_array();
     let sink = streams
         .into_iter()
         .flatten()
         .find(|s| s["stream"] == number && s["via"] == via);
-    let report: Report = sink
-        .and_then(|s| serde_json::from_value(s["report"].clone()).ok())
-        .unwrap_or_default();
-    report.received + report.corrupt
+    sink.and_then(|s| serde_json::from_value(s["report"].clone()).ok())
+        .unwrap_or_default()
 }
 
 /// Whether the guest has what the NIC accepted of a stream of the peer.

@@ -112,7 +112,7 @@ b_all() {
     b '{"cmd":"log-start","ranges":["0+1M"]}'
 }
 
-# Whoever takes a device away excludes its reset: from then on they wait for A.
+# An unbinding holds the lock of the device, so a reset of it fails: from then on they wait for A.
 a_blocks() {
     until ask_a '{"cmd":"reset"}'; case $answer in *EAGAIN*) true ;; *) false ;; esac; do sleep 0.01; done
 }
