@@ -60,8 +60,6 @@ impl Operations for Bochs {
     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
         Ok::<_, Error>(())
     }
-
-    fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
 }
 
 impl Migratable for Bochs {

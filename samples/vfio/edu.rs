@@ -98,12 +98,7 @@ impl Edu {
             return Ok(());
         }
         if offset == transfer::CMD && value & transfer::CMD_RUN != 0 {
-            let transfer = Transfer {
-                src: bar.read64(transfer::SRC)?,
-                dst: bar.read64(transfer::DST)?,
-                cnt: bar.read64(transfer::CNT)?,
-                cmd: value,
-            };
+            let transfer = Transfer::read(value, |register| bar.read64(register))?;
             if !transfer.is_valid() {
                 return Err(EINVAL);
             }
@@ -164,8 +159,6 @@ impl Operations for Edu {
     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
         Ok::<_, Error>(())
     }
-
-    fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
 }
 
 impl Logged for Edu {
@@ -213,12 +206,8 @@ impl Tracker for EduLog {
         copies.logging = true;
         // A copy that is under way is logged as well.
         if is_running(&bar)? {
-            copies.begin(&Transfer {
-                src: bar.read64(transfer::SRC)?,
-                dst: bar.read64(transfer::DST)?,
-                cnt: bar.read64(transfer::CNT)?,
-                cmd: bar.read64(transfer::CMD)?,
-            });
+            let cmd = bar.read64(transfer::CMD)?;
+            copies.begin(&Transfer::read(cmd, |register| bar.read64(register))?);
         }
         Ok(Self)
     }

@@ -7,9 +7,9 @@ use core::ops::Range;
 use kernel::prelude::*;
 
 /// Offset of the source register in BAR 0; the other registers follow.
-pub(super) const SRC: usize = 0x80;
-pub(super) const DST: usize = 0x88;
-pub(super) const CNT: usize = 0x90;
+const SRC: usize = 0x80;
+const DST: usize = 0x88;
+const CNT: usize = 0x90;
 pub(super) const CMD: usize = 0x98;
 /// Range of the DMA registers.
 pub(super) const REGISTERS: Range<u64> = 0x80..0xa0;
@@ -28,16 +28,26 @@ const ADDRESS_MASK: u64 = (1 << 28) - 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Transfer {
     /// Address of the first byte of the source.
-    pub(super) src: u64,
+    src: u64,
     /// Address of the first byte of the destination.
-    pub(super) dst: u64,
+    dst: u64,
     /// Length in bytes.
-    pub(super) cnt: u64,
+    cnt: u64,
     /// Contents of the command register.
-    pub(super) cmd: u64,
+    cmd: u64,
 }
 
 impl Transfer {
+    /// Reads the registers of a copy with the command `cmd`.
+    pub(super) fn read(cmd: u64, register: impl Fn(usize) -> Result<u64>) -> Result<Self> {
+        Ok(Self {
+            src: register(SRC)?,
+            dst: register(DST)?,
+            cnt: register(CNT)?,
+            cmd,
+        })
+    }
+
     /// Returns whether the copy stays within the device's buffer. QEMU only logs a copy that does
     /// not, and then accesses memory beyond the end of its array.
     pub(super) fn is_valid(&self) -> bool {

@@ -66,8 +66,6 @@ mod tests {
         fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
             Ok::<_, Error>(())
         }
-
-        fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
     }
 
     /// VFIO may call `release` after unbind. So it must be a function of vfio-pci-core, and the

@@ -315,8 +315,6 @@ mod tests {
         fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
             Ok::<_, Error>(())
         }
-
-        fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
     }
 
     /// Bus callbacks may come while there is no device, and must not call vfio-pci-core, which

@@ -278,8 +278,6 @@ mod tests {
             // SAFETY: The closure initialises nothing and returns an error.
             unsafe { pin_init::pin_init_from_closure(|_| Err(EIO)) }
         }
-
-        fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&Huge>) {}
     }
 
     /// If the memory for the open data cannot be allocated, `open` is not called, because `close`

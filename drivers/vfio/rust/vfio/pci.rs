@@ -83,8 +83,6 @@ pub(crate) struct Capabilities {
 ///     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
 ///         Ok::<_, Error>(())
 ///     }
-///
-///     fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
 /// }
 /// ```
 ///
@@ -223,7 +221,9 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
 
     /// Called when the last user closes the device, after logging was stopped and the migration
     /// sessions ended. `open` is dropped after this.
-    fn close(this: Pin<&Self>, pdev: PciFunction<'_>, open: Pin<&Self::OpenData>);
+    fn close(this: Pin<&Self>, pdev: PciFunction<'_>, open: Pin<&Self::OpenData>) {
+        let _ = (this, pdev, open);
+    }
 
     /// Called when the driver is being unbound and the device has no user any more. Release here
     /// what belongs to other devices. It is also called if registering the device fails in probe.

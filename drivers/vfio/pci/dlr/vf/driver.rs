@@ -163,10 +163,6 @@ impl Operations for Vf {
         this.get_ref().pairing.begin_closing();
     }
 
-    /// Does nothing: the layer has stopped the log and ended the session before
-    /// (`Documentation/contract.rst`, S18 and L21).
-    fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}
-
     fn unbind(this: Pin<&Self>, _pdev: PciFunction<'_>) {
         this.get_ref().files.remove();
         this.get_ref().pairing.release();
