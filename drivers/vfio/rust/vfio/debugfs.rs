@@ -113,7 +113,6 @@ fn show_log<E: Engine, D: LogDevice + Send + Sync + 'static>(
         writeln!(f, "ring_entries {}", log.tracker.entries)?;
         writeln!(f, "tracked_ranges {}", log.ranges)?;
         writeln!(f, "bitmap_bytes {}", log.memory)?;
-        writeln!(f, "waiting_granules {}", log.waiting)?;
         writeln!(f, "lost {}", u32::from(log.tracker.lost))?;
         writeln!(f, "error {}", log.error)?;
     }

@@ -168,12 +168,6 @@ impl DirtyBitmap {
         self.memory.used()
     }
 
-    /// Dirty granules, not counting what is dirty as a whole. One that the device has logged twice
-    /// may count twice.
-    pub(crate) fn bits(&self) -> u64 {
-        self.tree.bits()
-    }
-
     /// From here on one of `one_in` allocations fails, as `seed` decides; 0 ends it.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn fail(&mut self, one_in: u32, seed: u64) {

@@ -10,9 +10,9 @@
 //! A list is neither sorted nor free of repeats: adding to it is one store. A device that filters
 //! repeats makes none; one that does not only makes the list a bitmap earlier.
 //!
-//! How many there are stands beside the pointer and not in the memory that it points to. So a mark
-//! in a list knows where to store without waiting for memory that is not in a cache, and what a
-//! report drops as a whole is not counted once more.
+//! The length of a list stands beside the pointer and not in the memory that it points to. So a
+//! mark in a list knows where to store without waiting for memory that is not in a cache. Bits are
+//! not counted: a count would be read and written for every mark, and only debugfs would want it.
 
 use super::{
     memory::Budget,
@@ -44,8 +44,8 @@ type Bitmap = [u64; BITMAP];
 ///
 /// # Invariants
 ///
-/// `count` is not 0. It is the number of bits that are set in a bitmap, and of offsets in a list,
-/// which are its first.
+/// `count` is the number of offsets in a list, which are its first. It is not 0, and a bitmap has a
+/// bit that is set.
 pub(super) enum Chunk {
     Short {
         count: u16,
@@ -55,10 +55,7 @@ pub(super) enum Chunk {
         count: u16,
         offsets: KBox<[u16; LONG]>,
     },
-    Bits {
-        count: u16,
-        words: KBox<Bitmap>,
-    },
+    Bits(KBox<Bitmap>),
 }
 
 impl Chunk {
@@ -86,8 +83,7 @@ impl Chunk {
             let offsets = zeroed(memory)?;
             return Some(Self::Long { count, offsets });
         }
-        let words = zeroed(memory)?;
-        Some(Self::Bits { count, words })
+        Some(Self::Bits(zeroed(memory)?))
     }
 
     /// Gives its memory back.
@@ -100,31 +96,25 @@ impl Chunk {
         match self {
             Self::Short { offsets, .. } => size_of_val(&**offsets),
             Self::Long { offsets, .. } => size_of_val(&**offsets),
-            Self::Bits { words, .. } => size_of_val(&**words),
+            Self::Bits(words) => size_of_val(&**words),
         }
     }
 
-    /// Adds one granule to the chunk at `place`, without memory; returns by how much
-    /// [`Self::count`] grows. `None` when there is no chunk, or a list that is full. Takes the
-    /// lowest bits of `granule`.
+    /// Adds one granule to the chunk at `place`, without memory. `None` when there is no chunk, or
+    /// a list that is full. Takes the lowest bits of `granule`.
     #[inline(always)]
-    pub(super) fn put(place: &mut Option<Self>, granule: u64) -> Option<u64> {
-        let Some(Self::Bits { count, words }) = place else {
+    pub(super) fn put(place: &mut Option<Self>, granule: u64) -> Option<()> {
+        let Some(Self::Bits(words)) = place else {
             return Self::put_in_list(place, granule);
         };
-        let word = words.get_mut((granule / 64) as usize % BITMAP)?;
-        let old = *word;
-        *word = old | 1 << (granule % 64);
-        let fresh = !(old >> (granule % 64)) & 1;
-        // OVERFLOW: There are 8192 bits.
-        *count = count.wrapping_add(fresh as u16);
-        Some(fresh)
+        *words.get_mut((granule / 64) as usize % BITMAP)? |= 1 << (granule % 64);
+        Some(())
     }
 
     /// As [`Self::put`]. Apart, so that there is one comparison for a bitmap, where most granules
     /// are, and no table of jumps.
     #[inline(never)]
-    fn put_in_list(place: &mut Option<Self>, granule: u64) -> Option<u64> {
+    fn put_in_list(place: &mut Option<Self>, granule: u64) -> Option<()> {
         match place {
             Some(Self::Short { count, offsets }) => push(count, &mut **offsets, offset(granule)),
             Some(Self::Long { count, offsets }) => push(count, &mut **offsets, offset(granule)),
@@ -132,16 +122,18 @@ impl Chunk {
         }
     }
 
-    /// Adds the granules `[lo, hi)`; `None`, and nothing added, without memory. [`Self::count`] may
-    /// become smaller, as a bitmap has no repeats.
+    /// Adds the granules `[lo, hi)`; `None`, and nothing added, without memory.
     pub(super) fn set(&mut self, lo: u64, hi: u64, memory: &mut Budget) -> Option<()> {
-        let room = match self {
-            Self::Short { .. } => SHORT,
-            Self::Long { .. } => LONG,
-            Self::Bits { .. } => usize::MAX,
-        } as u64;
-        let needed = self.count().saturating_add(hi.saturating_sub(lo));
-        if needed > room {
+        let (count, room) = match self {
+            Self::Short { count, .. } => (*count, SHORT),
+            Self::Long { count, .. } => (*count, LONG),
+            Self::Bits(words) => {
+                words::set(&mut **words, lo, hi);
+                return Some(());
+            }
+        };
+        let needed = u64::from(count).saturating_add(hi.saturating_sub(lo));
+        if needed > room as u64 {
             self.grow(needed, memory)?;
         }
         self.add(lo, hi);
@@ -153,11 +145,7 @@ impl Chunk {
         let (count, offsets) = match self {
             Self::Short { count, offsets } => (count, &mut **offsets as &mut [u16]),
             Self::Long { count, offsets } => (count, &mut **offsets as &mut [u16]),
-            Self::Bits { count, words } => {
-                // CAST: At most 8192.
-                *count = count.wrapping_add(words::set(&mut **words, lo, hi) as u16);
-                return;
-            }
+            Self::Bits(words) => return words::set(&mut **words, lo, hi),
         };
         for granule in lo..hi {
             let _ = push(count, offsets, offset(granule));
@@ -171,9 +159,7 @@ impl Chunk {
         match &mut larger {
             Self::Short { count, offsets } => fill(count, &mut **offsets, list),
             Self::Long { count, offsets } => fill(count, &mut **offsets, list),
-            Self::Bits { count, words } => {
-                *count = sort(list, words);
-            }
+            Self::Bits(words) => sort(list, words),
         }
         core::mem::replace(self, larger).free(memory);
         Some(())
@@ -184,19 +170,9 @@ impl Chunk {
         match self {
             Self::Short { count, offsets } => offsets.get(..usize::from(*count)),
             Self::Long { count, offsets } => offsets.get(..usize::from(*count)),
-            Self::Bits { .. } => None,
+            Self::Bits(_) => None,
         }
         .unwrap_or_default()
-    }
-
-    /// Dirty granules; one that stands in a list twice counts twice.
-    #[inline]
-    pub(super) fn count(&self) -> u64 {
-        match self {
-            Self::Short { count, .. } | Self::Long { count, .. } | Self::Bits { count, .. } => {
-                u64::from(*count)
-            }
-        }
     }
 
     /// Takes the granules `[lo, hi)` out; whether nothing is left. Then only [`Self::free`] may be
@@ -205,18 +181,15 @@ impl Chunk {
         match self {
             Self::Short { count, offsets } => retain(count, &mut **offsets, lo, hi),
             Self::Long { count, offsets } => retain(count, &mut **offsets, lo, hi),
-            Self::Bits { count, words } => {
-                // CAST: At most `count`.
-                *count = count.wrapping_sub(words::clear(&mut **words, lo, hi) as u16);
-            }
+            Self::Bits(words) => words::clear(&mut **words, lo, hi),
         }
-        self.count() == 0
+        !self.any(0, CHUNK_GRANULES)
     }
 
     /// Whether one of the granules `[lo, hi)` is dirty.
     pub(super) fn any(&self, lo: u64, hi: u64) -> bool {
         match self {
-            Self::Bits { words, .. } => words::any(&**words, lo, hi),
+            Self::Bits(words) => words::any(&**words, lo, hi),
             _ => self
                 .list()
                 .iter()
@@ -238,16 +211,12 @@ impl Chunk {
         hi: u64,
         merger: &mut Merger<F>,
     ) -> Result {
-        if self.count() == CHUNK_GRANULES {
-            let all = Span::new(base.saturating_add(lo), base.saturating_add(hi));
-            return merger.push(all.ok_or(EIO)?);
-        }
         let mut sorted;
         let words = match self {
-            Self::Bits { words, .. } => &**words,
+            Self::Bits(words) => &**words,
             _ => {
                 sorted = [0; BITMAP];
-                let _ = sort(self.list(), &mut sorted);
+                sort(self.list(), &mut sorted);
                 &sorted
             }
         };
@@ -260,22 +229,18 @@ impl Chunk {
     /// Whether the invariants hold.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn is_consistent(&self) -> bool {
-        let count = match self {
-            Self::Bits { words, .. } => words::count(&**words),
-            _ => self.list().len() as u64,
-        };
         let inside = self.list().iter().all(|o| u64::from(*o) < CHUNK_GRANULES);
-        count != 0 && count == self.count() && inside
+        inside && self.any(0, CHUNK_GRANULES)
     }
 }
 
 /// Adds an offset to the first `count`; `None` without room.
 #[inline(always)]
-fn push(count: &mut u16, offsets: &mut [u16], offset: u16) -> Option<u64> {
+fn push(count: &mut u16, offsets: &mut [u16], offset: u16) -> Option<()> {
     *offsets.get_mut(usize::from(*count))? = offset;
     // OVERFLOW: There was room, so it is at most 128 now.
     *count = count.wrapping_add(1);
-    Some(1)
+    Some(())
 }
 
 /// Takes the offsets in `[lo, hi)` out of the first `count`.
@@ -298,19 +263,13 @@ fn fill(count: &mut u16, offsets: &mut [u16], list: &[u16]) {
     }
 }
 
-/// Sets the bits of a list: in order and without repeats. Returns how many.
-fn sort(list: &[u16], words: &mut Bitmap) -> u16 {
-    let mut fresh = 0u64;
+/// Sets the bits of a list: in order and without repeats.
+fn sort(list: &[u16], words: &mut Bitmap) {
     for &offset in list {
         if let Some(word) = words.get_mut(usize::from(offset / 64) % BITMAP) {
-            let old = *word;
-            *word = old | 1 << (offset % 64);
-            // OVERFLOW: At most one for each offset.
-            fresh = fresh.wrapping_add(!(old >> (offset % 64)) & 1);
+            *word |= 1 << (offset % 64);
         }
     }
-    // CAST: There are 8192 bits.
-    fresh as u16
 }
 
 /// The offset of `granule` in its chunk.

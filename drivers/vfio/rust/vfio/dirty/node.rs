@@ -100,12 +100,9 @@ pub(super) fn chunk_mut<const LEVELS: u32>(root: &mut Node, granule: u64) -> Opt
 }
 
 /// Marks those of `runs` that are single granules, from the first on, for as long as that takes no
-/// memory, in a tree of so many levels. Returns the rest, and by how much the chunks' counts grow.
+/// memory, in a tree of so many levels. Returns the rest.
 #[inline]
-pub(super) fn put_each<'a, const LEVELS: u32>(
-    root: &mut Node,
-    runs: &'a [Run],
-) -> (&'a [Run], u64) {
+pub(super) fn put_each<'a, const LEVELS: u32>(root: &mut Node, runs: &'a [Run]) -> &'a [Run] {
     // What the root is is decided here and not for each granule.
     match root {
         Node::Inner(children) => put_all(runs, LEVELS, |granule| {
@@ -119,23 +116,15 @@ pub(super) fn put_each<'a, const LEVELS: u32>(
 
 /// As [`put_each`], with `put` to mark one granule.
 #[inline(always)]
-fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<u64>) -> (&[Run], u64) {
-    let mut fresh = 0u64;
-    let mut rest = runs.iter();
-    loop {
-        let here = rest.as_slice();
-        let Some(run) = rest.next() else {
-            return (here, fresh);
-        };
-        if !run.is_one_below(span_shift(levels)) {
-            return (here, fresh);
+fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<()>) -> &[Run] {
+    let mut rest = runs;
+    while let Some((run, after)) = rest.split_first() {
+        if !run.is_one_below(span_shift(levels)) || put(run.start()).is_none() {
+            break;
         }
-        let Some(gain) = put(run.start()) else {
-            return (here, fresh);
-        };
-        // OVERFLOW: At most one for each run.
-        fresh = fresh.wrapping_add(gain);
+        rest = after;
     }
+    rest
 }
 
 pub(super) fn inner(memory: &mut Budget) -> Option<KBox<Inner>> {
@@ -213,7 +202,6 @@ pub(super) fn clear_node(
     base: u64,
     span: Span,
     memory: &mut Budget,
-    bits: &mut u64,
 ) -> bool {
     match node {
         Node::Inner(children) => {
@@ -223,14 +211,7 @@ pub(super) fn clear_node(
                     continue;
                 };
                 if place.as_mut().is_some_and(|node| {
-                    clear_node(
-                        node,
-                        level.wrapping_sub(1),
-                        part.start(),
-                        span,
-                        memory,
-                        bits,
-                    )
+                    clear_node(node, level.wrapping_sub(1), part.start(), span, memory)
                 }) {
                     memory.give(NODE_BYTES);
                     *place = None;
@@ -245,14 +226,11 @@ pub(super) fn clear_node(
                     continue;
                 };
                 if let (Some(chunk), Some(cut)) = (place.as_mut(), part.intersect(span)) {
-                    *bits = bits.saturating_sub(chunk.count());
                     let (_, lo, hi, _) = split(cut);
                     if cut == part || chunk.clear(lo, hi) {
                         if let Some(chunk) = place.take() {
                             chunk.free(memory);
                         }
-                    } else {
-                        *bits = bits.saturating_add(chunk.count());
                     }
                 }
             }
@@ -318,7 +296,7 @@ pub(super) fn tell_node<F: FnMut(Span) -> Result>(
 }
 
 #[cfg(CONFIG_KUNIT = "y")]
-pub(super) fn check_node(node: &Node, level: u32, bytes: &mut usize, bits: &mut u64) -> bool {
+pub(super) fn check_node(node: &Node, level: u32, bytes: &mut usize) -> bool {
     *bytes += NODE_BYTES;
     match node {
         Node::Inner(children) => {
@@ -327,14 +305,13 @@ pub(super) fn check_node(node: &Node, level: u32, bytes: &mut usize, bits: &mut 
                 && children
                     .iter()
                     .flatten()
-                    .all(|child| check_node(child, level - 1, bytes, bits))
+                    .all(|child| check_node(child, level - 1, bytes))
         }
         Node::Chunks(chunks) => {
             level == 1
                 && chunks.iter().any(Option::is_some)
                 && chunks.iter().flatten().all(|chunk| {
                     *bytes += chunk.bytes();
-                    *bits += chunk.count();
                     chunk.is_consistent()
                 })
         }

@@ -123,11 +123,8 @@ mod tests {
             let (lo, hi) = (span.start(), span.end());
             match (random.below(8), &mut place) {
                 (0..=3, Some(chunk)) => {
-                    let before = chunk.count();
                     if chunk.set(lo, hi, &mut memory).is_some() {
                         set.put(span, true);
-                    } else {
-                        holds(chunk.count() == before)?;
                     }
                 }
                 (0..=3, None) => {

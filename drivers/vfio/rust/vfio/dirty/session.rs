@@ -63,8 +63,6 @@ pub(crate) struct Snapshot<S> {
     pub(crate) ranges: usize,
     /// Memory of the bitmap in bytes.
     pub(crate) memory: usize,
-    /// Number of dirty granules that wait for a report, without those of coarse intervals.
-    pub(crate) waiting: u64,
     /// The error with which all reports fail, as a negative errno, or 0.
     pub(crate) error: i32,
     /// The state of the tracker.
@@ -177,7 +175,6 @@ impl<T: Tracker> Session<T> {
             shift: self.shift,
             ranges: self.tracked.len(),
             memory: self.bitmap.memory(),
-            waiting: self.bitmap.bits(),
             error: self.error.map_or(0, |e| e.to_errno()),
             tracker: self.tracker.snapshot(),
         }

@@ -30,11 +30,10 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// All paths from the root have `levels` nodes, the last of which is [`Node::Chunks`]; without a
-/// root `levels` is 0. `bits` is the sum of what the chunks count.
+/// root `levels` is 0.
 pub(super) struct Tree {
     root: Option<Node>,
     levels: u32,
-    bits: u64,
 }
 
 /// Levels of a tree that has room for `granule`.
@@ -52,13 +51,7 @@ impl Tree {
         Self {
             root: None,
             levels: 0,
-            bits: 0,
         }
-    }
-
-    /// Dirty granules; one that was marked twice may count twice.
-    pub(super) fn bits(&self) -> u64 {
-        self.bits
     }
 
     /// Marks those of `runs` that are single granules, from the first on, for as long as that takes
@@ -69,31 +62,23 @@ impl Tree {
             return runs;
         };
         // The number of levels is decided here and not for each granule.
-        let (rest, fresh) = match self.levels {
+        match self.levels {
             1 => node::put_each::<1>(root, runs),
             2 => node::put_each::<2>(root, runs),
             3 => node::put_each::<3>(root, runs),
             4 => node::put_each::<4>(root, runs),
             _ => node::put_each::<MAX_LEVELS>(root, runs),
-        };
-        self.bits = self.bits.saturating_add(fresh);
-        rest
+        }
     }
 
     /// Marks the part `[lo, hi)` of chunk `index`; `None`, and nothing marked, without memory.
     pub(super) fn set(&mut self, index: u64, lo: u64, hi: u64, memory: &mut Budget) -> Option<()> {
         let granule = index << CHUNK_SHIFT;
         if let Some(chunk) = self.chunk_mut(granule) {
-            let before = chunk.count();
-            chunk.set(lo, hi, memory)?;
-            let after = chunk.count();
-            self.bits = self.bits.saturating_sub(before).saturating_add(after);
-            return Some(());
+            return chunk.set(lo, hi, memory);
         }
         let chunk = Chunk::with(lo, hi, memory)?;
-        self.insert(granule, chunk, memory)?;
-        self.bits = self.bits.saturating_add(hi.saturating_sub(lo));
-        Some(())
+        self.insert(granule, chunk, memory)
     }
 
     /// The chunk that has `granule`.
@@ -138,9 +123,7 @@ impl Tree {
     /// Takes `span` out.
     pub(super) fn clear(&mut self, span: Span, memory: &mut Budget) {
         if let Some(root) = &mut self.root {
-            if meets(span, self.levels)
-                && node::clear_node(root, self.levels, 0, span, memory, &mut self.bits)
-            {
+            if meets(span, self.levels) && node::clear_node(root, self.levels, 0, span, memory) {
                 memory.give(NODE_BYTES);
                 self.root = None;
                 self.levels = 0;
@@ -177,12 +160,11 @@ impl Tree {
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn check(&self) -> (bool, usize) {
         let mut bytes = 0;
-        let mut bits = 0;
         let good = match &self.root {
-            Some(root) => node::check_node(root, self.levels, &mut bytes, &mut bits),
+            Some(root) => node::check_node(root, self.levels, &mut bytes),
             None => self.levels == 0,
         };
-        (good && bits == self.bits, bytes)
+        (good, bytes)
     }
 }
 
