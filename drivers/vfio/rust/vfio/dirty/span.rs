@@ -141,7 +141,8 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
     /// Adds the runs of granules for which `bits` has a bit: bit 0 stands for granule `base`, which
     /// is a multiple of 64.
     ///
-    /// All runs but the last are passed on at once, since nothing can join them.
+    /// Only the first run can continue what came before the word, and only the last one what comes
+    /// after it: the others are passed on at once.
     ///
     /// # Errors
     ///
@@ -149,36 +150,26 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
     /// for clean.
     #[inline(always)]
     pub(crate) fn push_word(&mut self, base: u64, bits: u64) -> Result {
-        let mut rest = bits;
-        while rest != 0 {
-            let first = rest.trailing_zeros();
-            // Adding at the lowest bit carries to the end of the run; without a carry out of it the
-            // run reaches the top.
-            let (carried, top) = rest.overflowing_add(rest & rest.wrapping_neg());
-            let end = if top { 64 } else { carried.trailing_zeros() };
-            // OVERFLOW: Numbers of granules are below 2^53.
-            let run = Span::new(
-                base.wrapping_add(first.into()),
-                base.wrapping_add(end.into()),
-            )
-            .ok_or(EIO)?;
-            rest &= carried;
-            if top || rest == 0 {
-                return self.push(run);
-            }
-            if self.open.is_none() {
-                (self.sink)(run)?;
-            } else {
-                self.push(run)?;
-                self.flush()?;
-            }
+        if bits == 0 {
+            return Ok(());
         }
+        if base > MAX_GRANULE - 64 {
+            return Err(EIO);
+        }
+        let mut rest = bits;
+        let run = take_lowest(base, &mut rest);
+        self.push(run)?;
+        if rest == 0 {
+            return Ok(());
+        }
+        self.open.take().map_or(Ok(()), &mut self.sink)?;
+        let mut last = take_lowest(base, &mut rest);
+        while rest != 0 {
+            (self.sink)(last)?;
+            last = take_lowest(base, &mut rest);
+        }
+        self.open = Some(last);
         Ok(())
-    }
-
-    /// Passes on the open run, if there is one.
-    fn flush(&mut self) -> Result {
-        self.open.take().map_or(Ok(()), &mut self.sink)
     }
 
     /// Passes on the last run. Called once, at the end.
@@ -188,6 +179,24 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
     /// Those of the sink.
     pub(crate) fn finish(mut self) -> Result {
         self.open.take().map_or(Ok(()), self.sink)
+    }
+}
+
+/// Takes the lowest run of bits out of `bits`, which is not 0, and returns its granules. Bit 0
+/// stands for granule `base`, which is at most `MAX_GRANULE - 64`.
+#[inline(always)]
+fn take_lowest(base: u64, bits: &mut u64) -> Span {
+    let start = bits.trailing_zeros();
+    // Adding at the lowest bit carries to the end of the run. At the top it carries out, and the
+    // sum is 0, which has 64 zeros.
+    let carried = bits.wrapping_add(*bits & bits.wrapping_neg());
+    let end = carried.trailing_zeros();
+    *bits &= carried;
+    // INVARIANT: `start` is the number of a bit that is set, and `end` that of a higher one that is
+    // not, or 64. OVERFLOW: By the limit of `base`.
+    Span {
+        start: base.wrapping_add(start.into()),
+        end: base.wrapping_add(end.into()),
     }
 }
 
@@ -284,6 +293,7 @@ mod tests {
         let mut merger = Merger::new(|_| Ok(()));
         assert_eq!(merger.push_word(MAX_GRANULE - 64, 1 << 63), Ok(()));
         assert_eq!(merger.push_word(MAX_GRANULE, 1), Err(EIO));
+        assert_eq!(merger.push_word(MAX_GRANULE, 0), Ok(()));
         Ok(())
     }
 
