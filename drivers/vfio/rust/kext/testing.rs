@@ -8,6 +8,7 @@ use super::dma_pool::{
 };
 use core::{
     mem::MaybeUninit,
+    panic::Location,
     ptr::NonNull, //
 };
 
@@ -38,6 +39,19 @@ use kernel::{
         UserSlice, //
     },
 };
+
+/// Returns `EINVAL` unless `condition` is true, and prints which line has asked. For helpers of
+/// tests: outside of a `#[kunit_tests]` module `assert!` is that of the core library, which panics
+/// the kernel.
+#[track_caller]
+pub(crate) fn holds(condition: bool) -> Result {
+    if condition {
+        return Ok(());
+    }
+    let place = Location::caller();
+    pr_err!("{}:{}: does not hold\n", place.file(), place.line());
+    Err(EINVAL)
+}
 
 /// A bound device that can do coherent DMA.
 ///

@@ -232,10 +232,10 @@ struct RawPrecopyInfo {
 
 const _: () = {
     use bindings::vfio_precopy_info as c;
-    assert!(size_of::<RawPrecopyInfo>() == size_of::<c>());
-    assert!(offset_of!(RawPrecopyInfo, flags) == offset_of!(c, flags));
-    assert!(offset_of!(RawPrecopyInfo, initial_bytes) == offset_of!(c, initial_bytes));
-    assert!(offset_of!(RawPrecopyInfo, dirty_bytes) == offset_of!(c, dirty_bytes));
+    static_assert!(size_of::<RawPrecopyInfo>() == size_of::<c>());
+    static_assert!(offset_of!(RawPrecopyInfo, flags) == offset_of!(c, flags));
+    static_assert!(offset_of!(RawPrecopyInfo, initial_bytes) == offset_of!(c, initial_bytes));
+    static_assert!(offset_of!(RawPrecopyInfo, dirty_bytes) == offset_of!(c, dirty_bytes));
 };
 
 impl RawPrecopyInfo {

@@ -4,6 +4,7 @@
 //! failed, with the reason; nothing is skipped silently.
 
 mod abreast;
+mod asserts;
 mod bench;
 mod cargo;
 mod examples;

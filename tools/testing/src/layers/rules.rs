@@ -24,7 +24,14 @@ const CORPUS: &str = "samples/dlr-nic/fuzz/corpus/";
 
 /// Files without an SPDX line of their own: lists and generated text, and what
 /// git puts into a linked work tree.
-const NO_LICENCE_LINE: &[&str] = &["Cargo.lock", ".gitignore", ".git", "lspci.txt"];
+const NO_LICENCE_LINE: &[&str] = &[
+    "Cargo.lock",
+    ".gitignore",
+    ".git",
+    "lspci.txt",
+    "check-bochs.txt",
+    "check-edu.txt",
+];
 
 /// Where `unsafe` may stand: the kernel's safe layer, and the one module with the
 /// ioctls that no crate offers in a safe form.
@@ -59,7 +66,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
     let missing = super::names::missing(tree, &files)?;
     let strangers = super::examples::strangers(tree, &files)?;
     let (mut licence, mut unsafe_code, mut unfinished) = (vec![], vec![], vec![]);
-    let (mut wide, mut long) = (vec![], vec![]);
+    let (mut wide, mut long, mut asserting) = (vec![], vec![], vec![]);
     for path in files {
         let Ok(text) = fs::read_to_string(&path) else {
             continue;
@@ -80,6 +87,10 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
         if is_kernel && text.lines().count() > LINES {
             long.push(name.clone());
         }
+        if is_kernel {
+            let lines = super::asserts::outside_of_kunit(&text);
+            asserting.extend(lines.iter().map(|number| format!("{name}:{number}")));
+        }
         for (number, line) in text.lines().enumerate() {
             if is_kernel && is_wide_comment(line) {
                 wide.push(format!("{name}:{}", number + 1));
@@ -99,6 +110,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
         ("nothing is marked as unfinished", unfinished),
         ("comments of kernel code have 100 columns at most", wide),
         ("files of kernel code have 350 lines at most", long),
+        ("kernel code asserts in KUnit modules only", asserting),
         ("no files take names from each other", loops),
         ("tests that documents name are there", missing),
         ("examples are excerpts of what is built", strangers),

@@ -20,7 +20,10 @@ use super::{
     run::Run,
     span::Span, //
 };
-use crate::kext::memcg::Charge;
+use crate::kext::{
+    memcg::Charge,
+    testing::holds, //
+};
 use kernel::prelude::*;
 
 /// Number of steps of each test: more where the processor is not emulated.
@@ -105,11 +108,6 @@ fn steps_of(name: &CStr, share: u32, mut step: impl FnMut(u32) -> Result) -> Res
         step(n).inspect_err(|_| pr_err!("property {}: fails at step {}\n", name, n))?;
     }
     Ok(())
-}
-
-/// Returns `EINVAL` unless `condition` is true.
-pub(super) fn holds(condition: bool) -> Result {
-    condition.then_some(()).ok_or(EINVAL)
 }
 
 /// The parameters of a test of the dirty bitmap.

@@ -6,13 +6,16 @@ use super::{
     chunk::{Chunk, CHUNK_BYTES, CHUNK_GRANULES},
     memory::Budget,
     node::NODE_BYTES,
-    property::{bitmap, holds, intervals, steps, Set, Shape, Told},
+    property::{bitmap, intervals, steps, Set, Shape, Told},
     random::Random,
     ranges::Tracked,
     run::Run,
     span::{Merger, Span, MAX_GRANULE},
 };
-use crate::kext::memcg::Charge;
+use crate::kext::{
+    memcg::Charge,
+    testing::holds, //
+};
 use kernel::prelude::*;
 
 #[kunit_tests(vfio_dirty_property)]

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn merger_takes_words_apart() -> Result {
-        let mut seen = [(0u64, 0u64); 8];
+        let mut seen = [(0u64, 0u64); 16];
         let mut n = 0;
         let mut merger = Merger::new(|s: Span| {
             seen[n] = (s.start(), s.end());

@@ -17,26 +17,29 @@ use super::{
         write, //
     },
 };
-use crate::vfio::{
-    migration::{
-        files::Files,
-        load_session::LoadSession,
-        machine::Machine,
-        save_session::SaveSession,
-        state::{
-            Flags,
-            ResetCause,
-            State,
-            Transition, //
+use crate::{
+    kext::testing::holds,
+    vfio::{
+        migration::{
+            files::Files,
+            load_session::LoadSession,
+            machine::Machine,
+            save_session::SaveSession,
+            state::{
+                Flags,
+                ResetCause,
+                State,
+                Transition, //
+            },
         },
-    },
-    migration_file::{
-        Resume,
-        Save, //
-    },
-    transition::{
-        transition,
-        CoreTable, //
+        migration_file::{
+            Resume,
+            Save, //
+        },
+        transition::{
+            transition,
+            CoreTable, //
+        },
     },
 };
 use core::cell::Cell;
@@ -180,13 +183,12 @@ impl Bed {
         let before = self.board.with(|d| d.state.len());
         self.request(State::StopCopy)?;
         let stream = self.drain()?;
-        assert_eq!(stream.len(), before + 1);
+        holds(stream.len() == before + 1)?;
         self.request(State::Resuming)?;
         self.board.with(|d| d.state.clear());
-        assert_eq!(write(&*self.load()?, &stream)?, stream.len());
+        holds(write(&*self.load()?, &stream)? == stream.len())?;
         self.request(State::Running)?;
-        assert_eq!(self.board.with(|d| d.state.len()), before);
-        Ok(())
+        holds(self.board.with(|d| d.state.len()) == before)
     }
 
     /// Resets the migration state when the device is opened or closed.

@@ -21,14 +21,17 @@ use super::{
     engine::FakeEngine,
     user::write,
 };
-use crate::vfio::migration::{
-    machine::Machine,
-    state::{
-        Flags,
-        ResetCause,
-        RunLevel,
-        State,
-        Transition, //
+use crate::{
+    kext::testing::holds,
+    vfio::migration::{
+        machine::Machine,
+        state::{
+            Flags,
+            ResetCause,
+            RunLevel,
+            State,
+            Transition, //
+        },
     },
 };
 use kernel::{
@@ -46,21 +49,21 @@ fn session(state: State) -> Session {
 }
 
 /// Checks that the driver has the session of its state.
-fn check_sessions(bed: &Bed) {
+fn check_sessions(bed: &Bed) -> Result {
     let has = match (bed.save().is_ok(), bed.load().is_ok()) {
         (true, false) => Session::Save,
         (false, true) => Session::Load,
         _ => Session::None,
     };
-    assert_eq!(has, session(bed.state()));
+    holds(has == session(bed.state()))
 }
 
 /// Checks that device and driver have the level and the session of the state.
-pub(super) fn check_all(bed: &Bed) {
-    check_sessions(bed);
+pub(super) fn check_all(bed: &Bed) -> Result {
+    check_sessions(bed)?;
     let (level, found) = bed.board.with(|d| (d.level, d.session));
-    assert_eq!(Some(level), bed.state().level());
-    assert_eq!(found, session(bed.state()));
+    holds(Some(level) == bed.state().level())?;
+    holds(found == session(bed.state()))
 }
 
 /// Returns all arcs, including the three for devices without P2P, with the flags of a device that
@@ -99,15 +102,14 @@ pub(super) fn check_usable(bed: &Bed, only_reset: bool) -> Result {
     bed.board.with(|d| d.fail = None);
     if only_reset || matches!(bed.state(), State::Error | State::Resuming) {
         bed.reset();
-        check_sessions(bed);
-        assert_eq!(bed.state(), State::Running);
+        check_sessions(bed)?;
+        holds(bed.state() == State::Running)?;
     } else {
         bed.request(State::Running)?;
     }
-    assert_eq!(bed.board.with(|d| d.level), RunLevel::Running);
+    holds(bed.board.with(|d| d.level) == RunLevel::Running)?;
     bed.migrate()?;
-    check_all(bed);
-    Ok(())
+    check_all(bed)
 }
 
 #[kunit_tests(vfio_fake_engine)]
@@ -128,7 +130,7 @@ mod tests {
             for from in STATES.into_iter().filter(|s| offered(*s)) {
                 for to in STATES {
                     let bed = ready(flags, from)?;
-                    check_all(&bed);
+                    check_all(&bed)?;
                     let result = bed.request(to);
                     let possible = offered(to) && !(from == State::StopCopy && to.is_precopy());
                     if possible {
@@ -141,7 +143,7 @@ mod tests {
                         assert_eq!(result, Err(EINVAL));
                         assert_eq!(bed.state(), from);
                     }
-                    check_all(&bed);
+                    check_all(&bed)?;
                 }
             }
         }
@@ -172,7 +174,7 @@ mod tests {
                             .with(|d| d.fail = Some((d.calls.len() + at, count, fate, error)));
                         let result = bed.request(to);
                         let state = bed.state();
-                        check_sessions(&bed);
+                        check_sessions(&bed)?;
                         let gone = error == ENOTCONN && count > 1;
                         match (result, state) {
                             (Ok(_), state) => assert_eq!(state, to),
@@ -209,7 +211,7 @@ mod tests {
                 bed.board.during(now + at, KBox::new(hook, GFP_KERNEL)?);
                 let _ = bed.request(to);
                 assert_eq!(bed.state(), State::Running);
-                check_all(&bed);
+                check_all(&bed)?;
                 let recovered = bed.board.with(|d| d.calls.contains(&Op::Recover));
                 assert!(recovered);
                 check_usable(&bed, false)?;
@@ -231,7 +233,7 @@ mod tests {
         bed.request(State::Stop)?;
         end_reset(&bed.machine);
         assert_eq!(bed.state(), State::Running);
-        check_all(&bed);
+        check_all(&bed)?;
         check_usable(&bed, false)
     }
 
@@ -253,7 +255,7 @@ mod tests {
             let before = bed.board.with(|d| d.calls.len());
             bed.reset();
             assert_eq!(bed.board.with(|d| d.calls.len()), before);
-            check_all(&bed);
+            check_all(&bed)?;
             assert_eq!(bed.state(), State::Running);
             check_usable(&bed, false)?;
         }
@@ -270,9 +272,9 @@ mod tests {
             bed.files.failures.set(1);
             assert_eq!(bed.request(to), Err(ENFILE));
             assert_eq!(bed.state(), from);
-            check_all(&bed);
+            check_all(&bed)?;
             assert_eq!(bed.request(to), Ok(true));
-            check_all(&bed);
+            check_all(&bed)?;
         }
         Ok(())
     }
@@ -296,7 +298,7 @@ mod tests {
                 assert_eq!(bed.board.with(|d| d.calls.len()), before + 1);
                 assert_eq!(bed.state(), from);
             }
-            check_all(&bed);
+            check_all(&bed)?;
         }
         Ok(())
     }
@@ -312,7 +314,7 @@ mod tests {
                         .with(|d| d.fail = Some((d.calls.len(), 1, Fate::Ignored, ETIMEDOUT)));
                 }
                 bed.reset_for(ResetCause::Close);
-                check_sessions(&bed);
+                check_sessions(&bed)?;
                 let left = bed.board.with(|d| d.session != Session::None);
                 assert_eq!(left, fails);
                 // Act as if the reset after close had failed, but with the device running.

@@ -9,13 +9,16 @@ use super::tracker::{
     Vmm,
     PAGES, //
 };
-use crate::vfio::{
-    dirty::{
-        log,
-        random::Random,
-        tracker::Limits, //
+use crate::{
+    kext::testing::holds,
+    vfio::{
+        dirty::{
+            log,
+            random::Random,
+            tracker::Limits, //
+        },
+        iova_bitmap::IovaRange,
     },
-    iova_bitmap::IovaRange,
 };
 use kernel::{
     prelude::*,
@@ -37,7 +40,7 @@ pub(super) type Log = log::Log<FakeTracker>;
 /// Starts a log of the pages `from..to` with a page size of 4 KiB.
 pub(super) fn started(hw: &Arc<Hw>, from: u64, to: u64) -> Result<Arc<Log>> {
     let log = Log::new(0)?;
-    assert_eq!(start(&log, hw, &[(from * P, (to - from) * P)], P), Ok(P));
+    holds(start(&log, hw, &[(from * P, (to - from) * P)], P) == Ok(P))?;
     Ok(log)
 }
 

@@ -29,13 +29,16 @@ use super::{
         Piece, //
     },
 };
-use crate::vfio::{
-    dirty::{
-        chunk::CHUNK_GRANULES,
-        run::Run,
-        tracker::Notify, //
+use crate::{
+    kext::testing::holds,
+    vfio::{
+        dirty::{
+            chunk::CHUNK_GRANULES,
+            run::Run,
+            tracker::Notify, //
+        },
+        iova_bitmap::IovaRange,
     },
-    iova_bitmap::IovaRange,
 };
 use core::cell::RefCell;
 use kernel::{
@@ -79,36 +82,35 @@ pub(super) struct Model {
 
 impl Model {
     /// Creates a device that tracks all granules that it reaches, except for the first.
-    pub(super) fn new(setup: Setup, writes: [Write; 2]) -> Self {
+    pub(super) fn new(setup: Setup, writes: [Write; 2]) -> Result<Self> {
         let mut tracked = [false; GRANULES];
         tracked[1..setup.reach].fill(true);
         let mut limits = setup.limits();
         if setup.reach < GRANULES {
             // The only reach that is a power of two with this base.
-            assert_eq!(setup.reach, 2);
+            holds(setup.reach == 2)?;
             limits.log.iova_bits = setup.shift + CHUNK_GRANULES.trailing_zeros();
         }
-        let state = RefCell::new(State {
-            memory: [0; HALVES],
-            tracked,
-            filtered: [false; GRANULES],
-            ring: [None; RING],
-            posted: 0,
-            consumed: 0,
-            lost: false,
-            on_its_way: None,
-            sync: None,
-            again: None,
-            busy: setup.busy,
-            starved: setup.starved,
-            moment: 0,
-            writes,
-        });
-        Self {
+        Ok(Self {
             setup,
             limits,
-            state,
-        }
+            state: RefCell::new(State {
+                memory: [0; HALVES],
+                tracked,
+                filtered: [false; GRANULES],
+                ring: [None; RING],
+                posted: 0,
+                consumed: 0,
+                lost: false,
+                on_its_way: None,
+                sync: None,
+                again: None,
+                busy: setup.busy,
+                starved: setup.starved,
+                moment: 0,
+                writes,
+            }),
+        })
     }
 
     /// Returns the granules of a range, as numbers in the model.
