@@ -114,6 +114,12 @@ impl Device {
         if !self.owed.is_empty() {
             actions.push(Action::Post);
         }
+        // Before START there is no log that could skip anything.
+        if self.tracked != 0 {
+            let untracked = |g: &u8| self.tracked & (1 << g) == 0;
+            let skipped = self.owed.iter().copied().filter(untracked);
+            actions.extend(skipped.map(Action::Skip));
+        }
         if !self.late_data.is_empty() {
             actions.push(Action::LateData);
         }
@@ -180,6 +186,12 @@ impl Device {
     pub(crate) fn post(&mut self, model: &Protocol) {
         let g = self.owed.remove(0);
         self.post_entry(model, g);
+    }
+
+    pub(crate) fn skip(&mut self, g: u8) {
+        if let Some(at) = self.owed.iter().position(|owed| *owed == g) {
+            self.owed.remove(at);
+        }
     }
 
     pub(crate) fn flush(&mut self, model: &Protocol) {

@@ -15,7 +15,7 @@ impl Driver {
         let device = &state.device;
         let entry = !device.ring.is_empty();
         let drive = match self.phase {
-            Phase::DrainPosted(0) => true,
+            Phase::DrainPosted(0) | Phase::Added => true,
             Phase::Extend { .. } => false,
             Phase::Sync(_) => entry && self.goes_on(model, state),
             Phase::Idle | Phase::DrainPosted(_) => entry,
@@ -48,11 +48,22 @@ impl Driver {
     }
 }
 
-/// REPORT of `range` enters: the POSTED read (R5), which the device answers once every entry
-/// that it owes is posted.
+/// REPORT of `range` enters.
 pub(crate) fn report(model: &Protocol, state: &mut State, range: Set) {
     state.vmm.begin_report();
     state.driver.range = range;
+    let outside = range & !state.driver.tracked;
+    // A log that is gone takes no command.
+    if model.bounds.add_first && outside != 0 && !state.device.gone {
+        state.device.add = outside;
+        state.driver.phase = Phase::Extend { synced: false };
+    } else {
+        read_posted(model, state);
+    }
+}
+
+/// The POSTED read (R5), which the device answers once every entry that it owes is posted.
+fn read_posted(model: &Protocol, state: &mut State) {
     if state.device.gone && !model.is(Fault::LossIgnored) {
         return fail(state);
     }
@@ -67,8 +78,10 @@ pub(crate) fn report(model: &Protocol, state: &mut State, range: Set) {
 
 /// One step of whoever holds the log lock.
 pub(crate) fn step(model: &Protocol, state: &mut State) {
-    if state.driver.phase == Phase::DrainPosted(0) {
-        return drained(model, state);
+    match state.driver.phase {
+        Phase::DrainPosted(0) => return drained(model, state),
+        Phase::Added => return read_posted(model, state),
+        _ => {}
     }
     let entry = state.device.ring.remove(0);
     state.device.kept += 1;
@@ -144,7 +157,11 @@ pub(crate) fn added(model: &Protocol, state: &mut State) {
     let outside = state.driver.range & !state.driver.tracked;
     state.driver.tracked |= outside;
     state.driver.bits |= outside;
-    look(model, state, synced);
+    if model.bounds.add_first {
+        state.driver.phase = Phase::Added;
+    } else {
+        look(model, state, synced);
+    }
 }
 
 /// The management function is lost while a REPORT waits for it.

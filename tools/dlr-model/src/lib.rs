@@ -20,6 +20,9 @@
 //! one page a step and suspends beside a REPORT that is under way. [`Fault`] breaks one rule, and
 //! the tests demand for each that one of the properties fails.
 //!
+//! `tools/dlr-explorer` requires that what the driver and the reference NIC do are steps of this
+//! protocol.
+//!
 //! Not modelled: phases and the wrap of counts (an entry is there or not), runs of several
 //! granules, hold-back (it delays writes, and writes come at any time here), several logs.
 
@@ -75,6 +78,7 @@ impl Model for Protocol {
         match action {
             Action::Write(g) => state.device.write(self, g, &mut state.memory),
             Action::Post => state.device.post(self),
+            Action::Skip(g) => state.device.skip(g),
             Action::LateData => state.device.late_data(&mut state.memory),
             Action::LateStart => state.device.late_start(),
             Action::Sync => state.device.sync(self),

@@ -2,11 +2,12 @@
 
 //! The protocol: how much of it is explored, which rule is broken, and its steps.
 
-/// Most granules that a model can have (sets of them are bits of a byte).
-pub const MAX_GRANULES: usize = 8;
+/// Most granules that a model can have: its own tests need three, and `tools/dlr-explorer` as many
+/// as fill the smallest ring.
+pub const MAX_GRANULES: usize = 20;
 
 /// Set of granules, one bit each.
-pub type Set = u8;
+pub type Set = u32;
 
 /// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +85,8 @@ pub struct Bounds {
     pub ring: usize,
     /// Granules that START leaves out.
     pub untracked: Set,
+    /// REPORT adds such granules before it reads POSTED; else after it has drained.
+    pub add_first: bool,
     /// Aborts, or handshakes, that drop a SYNC which is given again.
     pub aborts: u8,
     /// The driver harvests at the first marker of a SYNC, and lets others of it come later;
@@ -116,7 +119,7 @@ impl Protocol {
     }
 
     pub(crate) fn all(&self) -> Set {
-        ((1u16 << self.bounds.granules) - 1) as Set
+        (1 << self.bounds.granules) - 1
     }
 }
 
@@ -127,6 +130,8 @@ pub enum Action {
     Write(u8),
     /// The device posts the oldest entry it owes.
     Post,
+    /// The device sees that a granule, whose entry it owes, is not tracked, ahead of older ones.
+    Skip(u8),
     /// The data of the oldest entry becomes visible ([`Fault::EntryBeforeData`] only).
     LateData,
     /// The device begins to log ([`Fault::StartEarly`] only).

@@ -13,6 +13,8 @@ pub enum Phase {
     /// Nothing; the threaded interrupt may drain.
     #[default]
     Idle,
+    /// REPORT has added granules and is about to read POSTED (R9).
+    Added,
     /// REPORT drains this many entries, those that POSTED counted.
     DrainPosted(u8),
     /// REPORT waits for LOG_ADD (R9).

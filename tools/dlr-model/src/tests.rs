@@ -11,6 +11,7 @@ const PLAIN: Bounds = Bounds {
     rounds: 2,
     ring: 3,
     untracked: 0,
+    add_first: false,
     aborts: 0,
     first_marker: false,
     resets: 0,
@@ -63,10 +64,11 @@ fn three_granules_and_a_roomier_ring_lose_no_page() {
 
 #[test]
 fn granules_that_are_added_later_lose_no_page() {
-    for untracked in [0b10, 0b11] {
+    for (untracked, add_first) in [(0b10, false), (0b11, false), (0b10, true), (0b11, true)] {
         let bounds = Bounds {
             writes: 3,
             untracked,
+            add_first,
             ..PLAIN
         };
         assert_holds("added later", bounds);
@@ -149,6 +151,17 @@ fn no_step_leads_back() {
         resets: 1,
         ..PLAIN
     };
+    no_cycle(bounds);
+    let bounds = Bounds {
+        untracked: 0b10,
+        add_first: true,
+        aborts: 0,
+        ..bounds
+    };
+    no_cycle(bounds);
+}
+
+fn no_cycle(bounds: Bounds) {
     let model = Protocol {
         bounds,
         fault: None,
@@ -215,6 +228,17 @@ fn every_broken_rule_loses_a_page() {
     for fault in Fault::ALL {
         let (bounds, property) = showing(fault);
         let path = check(bounds, Some(fault)).discovery(property);
+        assert!(path.is_some(), "{fault:?} went unnoticed");
+    }
+    // The other order of a REPORT that adds granules.
+    for fault in [Fault::AddNotTracked, Fault::PostedWithoutFlush] {
+        let bounds = Bounds {
+            writes: 3,
+            untracked: 0b10,
+            add_first: true,
+            ..PLAIN
+        };
+        let path = check(bounds, Some(fault)).discovery("no lost page");
         assert!(path.is_some(), "{fault:?} went unnoticed");
     }
 }
