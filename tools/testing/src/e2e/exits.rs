@@ -7,16 +7,22 @@
 use std::collections::HashMap;
 
 /// Lets a kernel note each exit of a guest and each interrupt that goes into one, in a ring of its
-/// own, which stands still when the guests do.
+/// own, which stands still when the guests do; and in another one the exits that the guest itself
+/// has caused, which stands still when a guest only spins.
 pub const NOTE_EXITS: &str = "\
-    cd /sys/kernel/tracing/instances && mkdir -p kvm && cd kvm && echo 256 > buffer_size_kb && \
-    for event in kvm_exit kvm_inj_virq; do echo 1 > events/kvm/$event/enable; done";
+    cd /sys/kernel/tracing/instances && mkdir -p kvm life && cd kvm && echo 256 > buffer_size_kb && \
+    for event in kvm_exit kvm_inj_virq; do echo 1 > events/kvm/$event/enable; done && \
+    cd ../life && echo 512 > buffer_size_kb && \
+    echo 'exit_reason != 0x60' > events/kvm/kvm_exit/filter && echo 1 > events/kvm/kvm_exit/enable";
 
-/// Prints what [`NOTE_EXITS`] has noted last, and where entry code and VMRUN of the box's kernel are,
-/// which those of the guests usually are too.
+/// Prints what [`NOTE_EXITS`] has noted last, and where entry code, VMRUN and a reader of the clock of
+/// the box's kernel are, which those of the guests usually are too.
 pub const SHOW_EXITS: &str = "\
-    grep -E -A1 ' (__entry_text_start|__entry_text_end|__svm_vcpu_run)$' /proc/kallsyms; \
-    tail -n 4000 /sys/kernel/tracing/instances/kvm/trace";
+    grep -E -A1 ' (__entry_text_start|__entry_text_end|__svm_vcpu_run|ktime_get_update_offsets_now)$' \
+    /proc/kallsyms; tail -n 4000 /sys/kernel/tracing/instances/kvm/trace";
+
+/// Prints the exits that guests have caused themselves, the last ones last.
+pub const SHOW_LIVES: &str = "tail -n 8000 /sys/kernel/tracing/instances/life/trace";
 
 /// So many exits of a guest show that it got on: one whose memory was lost on its way would not.
 const EXITS_OF_A_LIFE: usize = 500;
@@ -177,6 +183,39 @@ pub fn is_where_the_box_was(said: &str) -> bool {
         };
         *count >= FOR_EVER
     })
+}
+
+/// Whether a guest of one processor waits in its timer interrupt for ever for a change of the clock to
+/// end. The kernel changes it with interrupts disabled, so only an interrupt that was delivered
+/// nevertheless can have come in between. `said` is what [`SHOW_EXITS`] prints, `lives` what
+/// [`SHOW_LIVES`] does: a guest that got on for a while has found the clock whole at each of its ticks,
+/// so it did not arrive with half of a change.
+pub fn waits_for_its_own_clock(said: &str, lives: &str) -> bool {
+    let mut lines = said.lines();
+    let start = lines.find(|line| line.ends_with(" ktime_get_update_offsets_now"));
+    let (Some(start), Some(end)) = (start.and_then(address), lines.next().and_then(address)) else {
+        return false;
+    };
+    let lived = |task: &str| {
+        let own = events(lives).into_iter();
+        let exits = own.filter(|(of, event)| *of == task && event.is_exit());
+        exits.count() >= EXITS_OF_A_LIFE
+    };
+    let mut there: HashMap<&str, usize> = HashMap::new();
+    for (task, event) in events(said) {
+        let waits = match event {
+            Event::Exit { reason, rip, .. } => reason == "interrupt" && (start..end).contains(&rip),
+            Event::Injected(_) => false,
+        };
+        let count = there.entry(task).or_default();
+        *count = if waits { *count + 1 } else { 0 };
+    }
+    // A second processor may be the one that changes the clock.
+    let is_alone = !said.contains(" CPU 1/KVM");
+    is_alone
+        && there
+            .into_iter()
+            .any(|(task, count)| count >= FOR_EVER && lived(task))
 }
 
 /// The last triple fault and the events before it, for a report.

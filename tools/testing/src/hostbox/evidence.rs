@@ -28,6 +28,7 @@ const SCRIPT: &str = "\
     done 2>/dev/null; \
     (cd /sys/kernel/debug/dlr_vfio_pci && head -n 50 */*) > /results/driver.txt 2>&1; \
     tail -n 2000 /sys/kernel/tracing/instances/kvm/trace > /results/kvm.trace 2>/dev/null; \
+    tail -n 1000 /sys/kernel/tracing/instances/life/trace > /results/life.trace 2>/dev/null; \
     ps axww -o pid,ppid,stat,wchan:32,time,args > /results/processes.txt; \
     for p in $(pidof qemu-system-x86_64); do \
         for t in /proc/$p/task/*; do echo $t $(cat $t/comm $t/wchan); cat $t/stack; done; \

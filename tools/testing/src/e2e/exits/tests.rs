@@ -121,6 +121,39 @@ fn only_a_guest_that_stays_behind_vmrun_is_where_the_box_was() {
     ));
 }
 
+/// What was seen of a guest in pre-copy, in its source: 1991 exits at one place, behind the `pause` of
+/// a reader of the clock, and a few at its neighbours.
+#[test]
+fn only_a_guest_that_lived_and_spins_waits_for_its_own_clock() {
+    let symbols = "ffffffff81186b30 T ktime_get_update_offsets_now\n\
+                   ffffffff81186ca0 T do_adjtimex\n";
+    let spin = |rip| exit("150", "interrupt", rip, QUIET);
+    let stuck = |count: usize| {
+        symbols.to_owned()
+            + &life(3)
+            + &spin("ffffffff81186c1f").repeat(count - 1)
+            + &spin("ffffffff81186b4d")
+    };
+    let said = stuck(100);
+    assert!(waits_for_its_own_clock(&said, &life(500)));
+    // It had just come; another one had lived.
+    assert!(!waits_for_its_own_clock(&said, &life(499)));
+    let other = life(500).replace("KVM-150", "KVM-151");
+    assert!(!waits_for_its_own_clock(&said, &other));
+    // It happened not often enough; elsewhere; it got on; it got an interrupt; it has a second
+    // processor; the trace has no place of the reader.
+    assert!(!waits_for_its_own_clock(&stuck(99), &life(500)));
+    let elsewhere = said.replace("81186c1f", "81186ca0");
+    assert!(!waits_for_its_own_clock(&elsewhere, &life(500)));
+    for end in [life(1), injected("ec")] {
+        assert!(!waits_for_its_own_clock(&(said.clone() + &end), &life(500)));
+    }
+    let second = said.clone() + &life(1).replace("CPU 0/KVM-150", "CPU 1/KVM-152");
+    assert!(!waits_for_its_own_clock(&second, &life(500)));
+    let unknown = said.replace(" ktime_get", " ktime");
+    assert!(!waits_for_its_own_clock(&unknown, &life(500)));
+}
+
 #[test]
 fn the_last_words_are_those_before_the_shutdown() {
     let said = unfetched(500) + &exit("9", "npf", "1", QUIET);
