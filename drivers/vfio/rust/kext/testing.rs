@@ -41,8 +41,8 @@ use kernel::{
 };
 
 /// Returns `EINVAL` unless `condition` is true, and prints which line has asked. For helpers of
-/// tests: outside of a `#[kunit_tests]` module `assert!` is that of the core library, which panics
-/// the kernel.
+/// tests: outside of a `#[kunit_tests]` module, and before its first test, `assert!` is that of the
+/// core library, which panics the kernel.
 #[track_caller]
 pub(crate) fn holds(condition: bool) -> Result {
     if condition {

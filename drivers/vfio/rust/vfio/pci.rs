@@ -220,7 +220,7 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     }
 
     /// Called when the last user closes the device, after logging was stopped and the migration
-    /// sessions ended. `open` is dropped after this.
+    /// sessions ended. `open` is dropped after this. Does nothing unless a driver implements it.
     fn close(this: Pin<&Self>, pdev: PciFunction<'_>, open: Pin<&Self::OpenData>) {
         let _ = (this, pdev, open);
     }

@@ -35,8 +35,8 @@ pub(crate) fn compare(report: &Value, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The report as the tool prints it, without what differs between two runs: the address, times, and
-/// notes. Of skipped cases it has the reasons and how many there are of each.
+/// The cases as the tool prints them, without its first line, notes and known deviations. Of skipped
+/// cases it has the reasons and how many there are of each.
 fn render(report: &Value) -> Result<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let results = report["results"].as_array().context("no results")?;

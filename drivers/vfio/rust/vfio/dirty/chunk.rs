@@ -12,7 +12,7 @@
 //!
 //! The length of a list stands beside the pointer and not in the memory that it points to. So a
 //! mark in a list knows where to store without waiting for memory that is not in a cache. Bits are
-//! not counted: a count would be read and written for every mark, and only debugfs would want it.
+//! not counted, because a count would be read and written for every mark: `clear` looks for a bit.
 
 use super::{
     memory::Budget,

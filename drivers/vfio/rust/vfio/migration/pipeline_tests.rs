@@ -21,29 +21,6 @@ mod tests {
 
     const CAPACITY: usize = 100;
 
-    fn begun(buffers: u32, stopped: bool) -> Result<Test> {
-        let mut all = KVec::new();
-        for buffer in 0..buffers {
-            all.push(buffer, GFP_KERNEL)?;
-        }
-        let mut pipeline = Test::new(all, CAPACITY)?;
-        assert!(pipeline.wants_read().is_none());
-        assert_eq!(pipeline.readiness(), Readiness::Dead);
-        pipeline.begin(&Pending::default(), stopped);
-        Ok(pipeline)
-    }
-
-    /// Starts all reads that are wanted and returns their number.
-    fn start(pipeline: &mut Test) -> u32 {
-        let mut count = 0;
-        while let Some((_, fin)) = pipeline.wants_read() {
-            assert_eq!(fin, pipeline.is_stopped());
-            pipeline.started(count);
-            count += 1;
-        }
-        count
-    }
-
     fn delivered(bytes: usize, last: bool) -> Result<Delivered> {
         Ok(Delivered { bytes, last })
     }
@@ -185,5 +162,30 @@ mod tests {
         assert_eq!(start(&mut pipeline), 0);
         assert_eq!(pipeline.readiness(), Readiness::Dead);
         Ok(())
+    }
+
+    // `assert!` is that of KUnit from the first test on.
+
+    fn begun(buffers: u32, stopped: bool) -> Result<Test> {
+        let mut all = KVec::new();
+        for buffer in 0..buffers {
+            all.push(buffer, GFP_KERNEL)?;
+        }
+        let mut pipeline = Test::new(all, CAPACITY)?;
+        assert!(pipeline.wants_read().is_none());
+        assert_eq!(pipeline.readiness(), Readiness::Dead);
+        pipeline.begin(&Pending::default(), stopped);
+        Ok(pipeline)
+    }
+
+    /// Starts all reads that are wanted and returns their number.
+    fn start(pipeline: &mut Test) -> u32 {
+        let mut count = 0;
+        while let Some((_, fin)) = pipeline.wants_read() {
+            assert_eq!(fin, pipeline.is_stopped());
+            pipeline.started(count);
+            count += 1;
+        }
+        count
     }
 }

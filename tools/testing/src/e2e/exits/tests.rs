@@ -127,6 +127,7 @@ fn only_a_guest_that_stays_behind_vmrun_is_where_the_box_was() {
 fn only_a_guest_that_lived_and_spins_waits_for_its_own_clock() {
     let symbols = "ffffffff81186b30 T ktime_get_update_offsets_now\n\
                    ffffffff81186ca0 T do_adjtimex\n";
+    let ticks = |exits| exit("150", "msr", "ffffffff810d7279", QUIET).repeat(exits);
     let spin = |rip| exit("150", "interrupt", rip, QUIET);
     let stuck = |count: usize| {
         symbols.to_owned()
@@ -135,23 +136,27 @@ fn only_a_guest_that_lived_and_spins_waits_for_its_own_clock() {
             + &spin("ffffffff81186b4d")
     };
     let said = stuck(100);
-    assert!(waits_for_its_own_clock(&said, &life(500)));
-    // It had just come; another one had lived.
-    assert!(!waits_for_its_own_clock(&said, &life(499)));
-    let other = life(500).replace("KVM-150", "KVM-151");
+    assert!(waits_for_its_own_clock(&said, &ticks(500)));
+    // It had just come; it had only been given memory; another one had lived.
+    assert!(!waits_for_its_own_clock(&said, &ticks(499)));
+    assert!(!waits_for_its_own_clock(&said, &life(500)));
+    let other = ticks(500).replace("KVM-150", "KVM-151");
     assert!(!waits_for_its_own_clock(&said, &other));
     // It happened not often enough; elsewhere; it got on; it got an interrupt; it has a second
     // processor; the trace has no place of the reader.
-    assert!(!waits_for_its_own_clock(&stuck(99), &life(500)));
+    assert!(!waits_for_its_own_clock(&stuck(99), &ticks(500)));
     let elsewhere = said.replace("81186c1f", "81186ca0");
-    assert!(!waits_for_its_own_clock(&elsewhere, &life(500)));
+    assert!(!waits_for_its_own_clock(&elsewhere, &ticks(500)));
     for end in [life(1), injected("ec")] {
-        assert!(!waits_for_its_own_clock(&(said.clone() + &end), &life(500)));
+        assert!(!waits_for_its_own_clock(
+            &(said.clone() + &end),
+            &ticks(500)
+        ));
     }
     let second = said.clone() + &life(1).replace("CPU 0/KVM-150", "CPU 1/KVM-152");
-    assert!(!waits_for_its_own_clock(&second, &life(500)));
+    assert!(!waits_for_its_own_clock(&second, &ticks(500)));
     let unknown = said.replace(" ktime_get", " ktime");
-    assert!(!waits_for_its_own_clock(&unknown, &life(500)));
+    assert!(!waits_for_its_own_clock(&unknown, &ticks(500)));
 }
 
 #[test]
