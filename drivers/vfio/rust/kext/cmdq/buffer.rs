@@ -18,7 +18,8 @@ use kernel::{
     dma::Coherent,
     io::{
         io_project,
-        Io, //
+        Io,
+        IoBase, //
     },
     iov::IovIterSource,
     prelude::*,
@@ -31,17 +32,21 @@ use kernel::{
     },
 };
 
+/// The accesses are to the view of the processor's address only. That of [`Coherent`] itself has the
+/// DMA address, too, which would be computed, and checked, for each word.
 impl Words for Coherent<[u64]> {
     #[inline]
     fn get(&self, index: usize) -> Option<u64> {
-        let word = || -> Result<u64> { Ok(io_project!(self, [try: index]).read_val()) };
+        let memory = self.as_view().as_sys_mem();
+        let word = || -> Result<u64> { Ok(io_project!(memory, [try: index]).read_val()) };
         word().ok()
     }
 
     #[inline]
     fn set(&self, index: usize, value: u64) -> bool {
+        let memory = self.as_view().as_sys_mem();
         let write = || -> Result {
-            io_project!(self, [try: index]).write_val(value);
+            io_project!(memory, [try: index]).write_val(value);
             Ok(())
         };
         write().is_ok()

@@ -54,6 +54,11 @@ impl State {
         matches!(self, State::PreCopy | State::PreCopyP2p)
     }
 
+    /// Returns whether the device has a save session.
+    pub(crate) const fn has_save(self) -> bool {
+        self.is_precopy() || matches!(self, State::StopCopy)
+    }
+
     /// Returns the name for logs and debugfs.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -42,7 +42,7 @@ use kernel::{
 /// Returns the session that a device in `state` has.
 fn session(state: State) -> Session {
     match state {
-        State::StopCopy | State::PreCopy | State::PreCopyP2p => Session::Save,
+        state if state.has_save() => Session::Save,
         State::Resuming => Session::Load,
         _ => Session::None,
     }
