@@ -109,7 +109,7 @@ const SABOTAGES: &[(SabotageKind, Scenario)] = &[
     (SabotageKind::LostNotPosted, Scenario::full(14)),
     (SabotageKind::PostedNotFlushed, Scenario::UNMAPPED),
     (SabotageKind::NotRearmed, Scenario::FULLER),
-    (SabotageKind::ResetEndsLog, Scenario::SPOILT),
+    (SabotageKind::ResetEndsLog, Scenario::RESET),
     (SabotageKind::AddNotTracked, Scenario::UNTRACKED),
     (SabotageKind::StartTooEarly, Scenario::PLAIN),
     (SabotageKind::RunTooShort, Scenario::RUNS),
@@ -169,6 +169,7 @@ fn without_a_bug_nothing_is_found() {
     bugs::set("");
     for scenario in [
         Scenario::PARTS,
+        Scenario::SPOILT,
         Scenario::untracked(14),
         Scenario::FULL_CUT_STARVED,
         Scenario::FULL_RUNS,

@@ -213,6 +213,11 @@ impl Scenario {
         late: 1,
         ..Self::TWO
     };
+    /// Resets of the function.
+    pub(crate) const RESET: Self = Self {
+        resets: 1,
+        ..Self::TWO
+    };
     /// Resets of the function, and entries of an unknown type.
     pub(crate) const SPOILT: Self = Self {
         spoils: 1,
