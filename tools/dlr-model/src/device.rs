@@ -126,7 +126,8 @@ impl Device {
         if self.tracked_late != 0 {
             actions.push(Action::LateStart);
         }
-        if self.running && self.resets_left > 0 {
+        // One of a suspended function, too: nothing is written after it, as the guest does not run.
+        if self.resets_left > 0 {
             actions.push(Action::Reset);
         }
         if self.spoils_left > 0 && self.ring.iter().any(|e| matches!(e, Entry::Write(_))) {
