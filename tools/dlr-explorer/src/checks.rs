@@ -135,3 +135,32 @@ fn resets_bad_entries_and_logs_that_end() {
     loses_nothing("spoilt", Scenario::SPOILT, &[Event::Reset, Event::Spoilt]);
     loses_nothing("ended", Scenario::ENDED, &[Event::Ended, Event::Fault]);
 }
+
+/// What does not need a running function also happens after SUSPEND, while the last REPORT is under
+/// way.
+#[test]
+fn a_suspend_ends_nothing_but_the_writes() {
+    let ends = [Event::Ended, Event::Fault];
+    for (scenario, wanted) in [
+        (Scenario::INTERRUPTS, &[Event::Interrupt][..]),
+        (Scenario::RESET, &[Event::Reset]),
+        (Scenario::SPOILT, &[Event::Spoilt]),
+        (Scenario::ENDED, &ends),
+    ] {
+        for wanted in wanted {
+            let sought = explore(|| match run(scenario) {
+                Ok(events) if happens_in_the_last_report(*wanted, &events) => Err(()),
+                _ => Ok(()),
+            });
+            assert_eq!(sought, Err(()), "{wanted:?} is nowhere after SUSPEND");
+        }
+    }
+}
+
+fn happens_in_the_last_report(event: Event, events: &[Event]) -> bool {
+    let mut events = events.iter();
+    events.any(|other| *other == Event::Suspended)
+        && events.any(|other| matches!(other, Event::Report(_)))
+        && events.any(|other| matches!(other, Event::Posted(_)))
+        && events.any(|other| *other == event)
+}

@@ -23,7 +23,8 @@
 //! steps: a DMA write to one of two or three pages, the two halves of one, a write that was held
 //! back asks again or finds its time up, many writes at once, the execution of a SYNC, a reset of
 //! the function, an entry of an unknown type, a ring that cannot be written, the loss of the
-//! management function. So does the thread of the interrupt, once the vector was raised.
+//! management function. So does the thread of the interrupt, once the vector was raised. SUSPEND
+//! ends the writes, and none of the other steps.
 //!
 //! The search (`explore.rs`) is depth first, keeps no states, and repeats the run with each sequence
 //! of answers. `world/scenario.rs` has the bounds: up to four writes, two or three REPORTs before

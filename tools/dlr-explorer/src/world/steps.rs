@@ -64,7 +64,7 @@ impl World {
                 return;
             }
         }
-        while self.is_running() {
+        loop {
             let steps = steps(self);
             match choose(1 + steps.len()).checked_sub(1) {
                 None => return,
@@ -73,7 +73,8 @@ impl World {
         }
     }
 
-    /// The steps that are possible now.
+    /// The steps that are possible now. A suspended function does not write, and all others are
+    /// left.
     fn steps(&self) -> Vec<Step> {
         let mut steps = self.writes();
         let device = self.device.lock();
@@ -83,7 +84,7 @@ impl World {
         if device.left.interrupts > 0 && self.vector.is_raised() {
             steps.push(Step::Interrupt);
         }
-        if device.left.beside && device.reporting {
+        if device.left.beside && device.running && device.reporting {
             steps.push(Step::Suspend);
         }
         if device.left.resets > 0 {
@@ -104,7 +105,7 @@ impl World {
     fn writes(&self) -> Vec<Step> {
         let device = self.device.lock();
         let mut steps = Vec::new();
-        if device.writing {
+        if device.writing || !device.running {
             return steps;
         }
         if device.begun.is_some() {
