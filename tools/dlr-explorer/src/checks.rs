@@ -64,6 +64,8 @@ fn writes_at_any_moment() {
     refines("plain", Scenario::PLAIN, &events);
     loses_nothing("runs", Scenario::RUNS, &events);
     refines("used rings", Scenario::of(Purpose::UsedRing), &events);
+    refines("control", Scenario::of(Purpose::Control), &events);
+    refines("events", Scenario::of(Purpose::Event), &events);
     loses_nothing("wide", Scenario::WIDE, &events);
     refines("split", Scenario::SPLIT, &[Event::WriteBegins(0)]);
     refines("unmapped", Scenario::UNMAPPED, &events);

@@ -43,8 +43,7 @@
 //!   (`tools/dlr-model`), step by step: `refine.rs`.
 //!
 //! `tests/bugs.rs` explores a second copy of the files, which has a switch at the place of each bug
-//! of `build/bugs.rs`. Each of them, and each switch of the NIC that breaks a rule of the log, has
-//! to be found.
+//! of `build/bugs.rs`. Each of them, and each switch of the NIC's log engine, has to be found.
 //!
 //! # What is not covered
 //!
