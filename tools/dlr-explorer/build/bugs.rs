@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Bugs of one line in the files, each of which the explorer has to find (`src/bugs`).
+//! Bugs of one line in the files, each of which the explorer has to find (`src/bug_checks.rs`).
 
 /// A bug.
 pub(super) struct Bug {

@@ -66,7 +66,7 @@ pub struct Device {
     pub ring: Vec<Entry>,
     /// Slots that the driver has taken and not given back (`DLR_REG_LOG_HEAD`).
     pub kept: u8,
-    /// Granules that nobody can write any more.
+    /// Granules that the device cannot write any more.
     pub unmapped: Set,
     /// SYNCs submitted and not executed, with their cookies, oldest first.
     pub syncs: Vec<(SyncRange, u8)>,

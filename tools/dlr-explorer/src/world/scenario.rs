@@ -224,7 +224,7 @@ impl Scenario {
         resets: 1,
         ..Self::TWO
     };
-    /// Both with a ring that is nearly full.
+    /// The mishaps of [`Self::STARVED`] with a ring that is nearly full.
     pub(crate) const FULL_CUT_STARVED: Self = Self {
         starved: 1,
         cuts: 1,
