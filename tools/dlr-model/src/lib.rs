@@ -21,7 +21,7 @@
 //! the tests demand for each that one of the properties fails.
 //!
 //! `tools/dlr-explorer` requires that what the driver and the reference NIC do are steps of this
-//! protocol.
+//! protocol, in the scenarios of which it has all steps.
 //!
 //! Not modelled: phases and the wrap of counts (an entry is there or not), runs of several
 //! granules, hold-back (it delays writes, and writes come at any time here), several logs.
