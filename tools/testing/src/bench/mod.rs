@@ -28,8 +28,8 @@ pub use part::Part;
 ///
 /// # Errors
 ///
-/// Something could not be built or run, or `base` without the native part. A target that is missed is no
-/// error.
+/// Something could not be built or run, or `base` without the native part. If that is a part in host
+/// boxes, the figures of the others are printed and written before. A target that is missed is no error.
 pub fn run(
     workshop: &Workshop,
     base: Option<&str>,
@@ -48,14 +48,18 @@ pub fn run(
         Some(commit) => Some(native::measure_commit(workshop, commit, extent)?),
         None => None,
     };
-    ours.extend(boxed::measure(parts, extent)?);
+    let (figures, mut failed) = boxed::measure(parts, extent)?;
+    ours.extend(figures);
     report::print(&ours, before.as_deref());
     let path = workshop.products().join("bench.json");
     report::write(&path, &ours, before.as_deref())?;
     if let Some(picture) = plot::svg(&ours) {
         fs::write(path.with_extension("svg"), picture)?;
     }
-    Ok(path)
+    match failed.pop() {
+        Some((part, e)) => Err(e.context(format!("{} lacks the part {part:?}", path.display()))),
+        None => Ok(path),
+    }
 }
 
 /// The figures of a few passes.

@@ -32,8 +32,8 @@ use kernel::{
     },
 };
 
-/// The accesses are to the view of the processor's address only. That of [`Coherent`] itself has the
-/// DMA address, too, which would be computed, and checked, for each word.
+/// The accesses are to the view of the processor's address only. That of [`Coherent`] itself has
+/// the DMA address, too, which would be computed, and checked, for each word.
 impl Words for Coherent<[u64]> {
     #[inline]
     fn get(&self, index: usize) -> Option<u64> {

@@ -174,8 +174,9 @@ impl<E: Engine> Machine<E> {
     /// Those of [`Engine::pending`].
     pub(crate) fn data_size(&self, cx: &E::Context<'_>) -> Result<u64> {
         let pending = self.engine.pending(cx)?;
-        // VMMs ask thousands of times a second, mostly without a session. The state says so without a
-        // lock. It is the one after the last arc: the user has no file of a session that an arc begins.
+        // VMMs ask thousands of times a second, mostly without a session. The state says so without
+        // a lock. It is the one after the last arc: the user has no file of a session that an arc
+        // begins.
         let mut unread = 0;
         if self.view.state().has_save() {
             unread = self.view.current().save.map_or(0, |s| s.unread());

@@ -5,15 +5,19 @@
 
 use anyhow::{ensure, Result};
 
-use super::{bed::Bench, guests::MOST_LOST};
+use super::bed::Bench;
 use crate::{
-    bench::figures::{median, Figure},
+    bench::figures::Figure,
     e2e::{blame::EmulatorFault, lab::GUEST_MIB, traffic::Load, Backend, Journey, Lab, Plan},
     BoxConfig, NicConfig,
 };
 
 /// Log2 of the entries of the two rings.
 const ORDERS: [u32; 2] = [4, 16];
+
+/// Guests that may be lost to the emulated processor. Under this load it kills about one in three that
+/// move.
+const MOST_LOST: u32 = 15;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let pairs = bench.extent(5, 1);
@@ -41,7 +45,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Nanoseconds that a guest stood still, the median of the moves in one box.
+/// Nanoseconds that a guest stood still when it moved.
 fn stopped(bench: &Bench, order: u32) -> Result<f64> {
     let config = BoxConfig::new(format!("bench-overflow-{order}"))
         .nic(NicConfig::new(2))
@@ -59,15 +63,11 @@ fn stopped(bench: &Bench, order: u32) -> Result<f64> {
         ..Load::light()
     };
     let mut journey = Journey::start(lab, &[0], load)?;
-    let mut ns = Vec::new();
-    for to in [1, 0, 1].into_iter().take(bench.extent(3, 1)) {
-        let migration = journey.hop(&[to], &Plan::default())?;
-        let Some((from, until)) = migration.stopped else {
-            anyhow::bail!("the guest did not stop: {migration:?}");
-        };
-        ns.push(until.saturating_sub(from) as f64 * 1e6);
-    }
+    let migration = journey.hop(&[1], &Plan::default())?;
+    let Some((from, until)) = migration.stopped else {
+        anyhow::bail!("the guest did not stop: {migration:?}");
+    };
     let verdict = journey.judge()?;
     ensure!(verdict.passed(), "{}", verdict.problems());
-    Ok(median(&ns))
+    Ok(until.saturating_sub(from) as f64 * 1e6)
 }
