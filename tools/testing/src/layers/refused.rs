@@ -32,10 +32,9 @@ const WRONG: &[Wrong] = &[
     // A driver keeps the function for longer than the callback.
     Wrong {
         file: "samples/vfio/edu.rs",
-        find: "fn close(_this: Pin<&Self>, _pdev: PciFunction<'_>, _open: Pin<&()>) {}",
-        with: "fn close(_this: Pin<&Self>, pdev: PciFunction<'_>, _open: Pin<&()>) {
-            let _kept: PciFunction<'static> = pdev;
-        }",
+        find: "fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {",
+        with: "fn open(_this: Pin<&Self>, pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
+            let _kept: PciFunction<'static> = pdev;",
         error: "error: lifetime may not live long enough",
     },
 ];
