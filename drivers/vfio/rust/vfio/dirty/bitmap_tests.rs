@@ -84,6 +84,7 @@ mod tests {
         assert!(b.any(span(50, 51)?));
         assert_eq!(taken(&mut b, span(0, 300)?)?, (101, 2));
         assert!(!b.any(span(0, 300)?));
+        assert_eq!(b.memory(), 0);
         Ok(())
     }
 
