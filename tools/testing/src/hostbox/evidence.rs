@@ -4,7 +4,7 @@
 //! in any state.
 
 use std::{
-    fs,
+    fmt, fs,
     path::Path,
     process::Child,
     thread,
@@ -14,7 +14,7 @@ use std::{
 use serde_json::json;
 
 use super::nic::Nic;
-use crate::{agent::Agent, e2e::blame};
+use crate::{agent::Agent, splat};
 
 /// How long the box may take to hand over its logs.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -28,7 +28,6 @@ const SCRIPT: &str = "\
     done 2>/dev/null; \
     (cd /sys/kernel/debug/dlr_vfio_pci && head -n 50 */*) > /results/driver.txt 2>&1; \
     tail -n 2000 /sys/kernel/tracing/instances/kvm/trace > /results/kvm.trace 2>/dev/null; \
-    tail -n 1000 /sys/kernel/tracing/instances/life/trace > /results/life.trace 2>/dev/null; \
     ps axww -o pid,ppid,stat,wchan:32,time,args > /results/processes.txt; \
     for p in $(pidof qemu-system-x86_64); do \
         for t in /proc/$p/task/*; do echo $t $(cat $t/comm $t/wchan); cat $t/stack; done; \
@@ -41,8 +40,8 @@ const LAST_LINES: usize = 40;
 const ENDING: Duration = Duration::from_secs(2);
 
 /// Prints what a box said last that does not answer. Where tests run for others, this is all that is
-/// seen of it. Returns whether the emulated processor killed it.
-pub(super) fn last_words(results: &Path, qemu: &mut Child) -> bool {
+/// seen of it.
+pub(super) fn last_words(results: &Path, qemu: &mut Child) {
     let end = Instant::now() + ENDING;
     let ended = loop {
         match qemu.try_wait() {
@@ -54,7 +53,6 @@ pub(super) fn last_words(results: &Path, qemu: &mut Child) -> bool {
         Some(status) => eprintln!("the QEMU of the box ended: {status}"),
         None => eprintln!("the box does not answer"),
     }
-    let mut killed = false;
     for name in ["qemu.log", "console.log"] {
         // A log that was not begun says nothing.
         let bytes = fs::read(results.join(name)).unwrap_or_default();
@@ -64,31 +62,41 @@ pub(super) fn last_words(results: &Path, qemu: &mut Child) -> bool {
         for line in lines.into_iter().skip(skipped) {
             eprintln!("{name}: {line}");
         }
-        if blame::box_was_killed(&text) {
-            // The layer of the tests without guests knows a box to try again by this.
-            eprintln!("{}", blame::EmulatorFault);
-            killed = true;
-        }
     }
-    killed
 }
 
-/// Says so if a box has not come up because its kernel stood still: it is tried again, as one that the
-/// emulated processor killed. QEMU and the NICs still run. Returns whether it was so.
-pub(super) fn explain_boot(results: &Path, qemu: &mut Child, nics: &mut [Nic]) -> bool {
+/// Marks the error of a box that is started once more: its kernel stood still while it booted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoodStill;
+
+impl fmt::Display for StoodStill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the kernel of the box stood still (Documentation/testing.rst)")
+    }
+}
+
+/// Whether the kernel of a box that has not come up stood still, before any program ran and the driver was
+/// there. QEMU and the NICs still run.
+pub(super) fn stood_still(results: &Path, qemu: &mut Child, nics: &mut [Nic]) -> bool {
     let alive =
         matches!(qemu.try_wait(), Ok(None)) && nics.iter_mut().all(|nic| nic.check().is_ok());
     let read = |name: &str| fs::read(results.join(name)).unwrap_or_default();
     let (console, qemu) = (read("console.log"), read("qemu.log"));
-    let (console, qemu) = (
-        String::from_utf8_lossy(&console),
-        String::from_utf8_lossy(&qemu),
-    );
-    let stood_still = alive && blame::boot_stood_still(&console, &qemu);
-    if stood_still {
-        eprintln!("{}", blame::EmulatorFault);
-    }
-    stood_still
+    alive
+        && boot_stood_still(
+            &String::from_utf8_lossy(&console),
+            &String::from_utf8_lossy(&qemu),
+        )
+}
+
+/// Whether a kernel stood still while it booted, without a word of complaint, and no NIC is to blame: QEMU,
+/// which waits a minute for the answer of one and then says so, has only warned. `console` and `qemu` are
+/// all that both said.
+fn boot_stood_still(console: &str, qemu: &str) -> bool {
+    console.contains("Linux version ")
+        && !console.contains("Run /init as init process")
+        && splat::complaints(console, &[]).is_empty()
+        && qemu.lines().all(|line| line.contains(": warning: "))
 }
 
 /// Puts it beside the results; whether the box answered.
@@ -100,4 +108,26 @@ pub(super) fn gather(agent: &Agent, nics: &[Nic], results: &Path) -> bool {
         }
     }
     agent.run(&["sh", "-c", SCRIPT], &[], LIMIT).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_that_stands_still_is_known() {
+        let console = "Linux version 7.3.4\npci 0000:01:00.0: [1af4:10f0] type 00\n\
+            PCI: pci_cache_line_size set to 64 bytes\n";
+        let warned = "qemu: -device vfio-user-pci: warning: Could not enable error recovery\n";
+        assert!(boot_stood_still(console, ""));
+        assert!(boot_stood_still(console, warned));
+        let silent = format!("{warned}qemu: vfio-user: timed out waiting for reply\n");
+        assert!(!boot_stood_still(console, &silent));
+        let later = format!("{console}Run /init as init process\n");
+        assert!(!boot_stood_still(&later, warned));
+        let complained = format!("{console}WARNING: kernel/smp.c:1 at f+0x1/0x2, CPU#0: init/1\n");
+        assert!(!boot_stood_still(&complained, warned));
+        // A machine that did not get as far as Linux.
+        assert!(!boot_stood_still("", ""));
+    }
 }

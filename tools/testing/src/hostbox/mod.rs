@@ -46,7 +46,7 @@ pub use config::{BoxConfig, Cable, NicConfig, Placement};
 pub use nic::Nic;
 pub use qemu::{emulator, Location, Plug};
 
-use crate::{agent::Agent, artefacts::Artefacts, e2e::blame::EmulatorFault, splat};
+use crate::{agent::Agent, artefacts::Artefacts, splat};
 
 /// How long the box may take to switch itself off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
@@ -83,6 +83,16 @@ impl HostBox {
     ///
     /// Names what is missing or did not start.
     pub fn start_with(config: BoxConfig, artefacts: Artefacts) -> Result<Self> {
+        match Self::boot_once(config.clone(), artefacts.clone()) {
+            Err(e) if e.is::<evidence::StoodStill>() => {
+                eprintln!("once more: {e:#}");
+                Self::boot_once(config, artefacts)
+            }
+            result => result,
+        }
+    }
+
+    fn boot_once(config: BoxConfig, artefacts: Artefacts) -> Result<Self> {
         let results = results::results_folder(&artefacts.results, &config.name)?;
         let started = Self::boot(config, artefacts, &results);
         if started.is_err() {
@@ -125,14 +135,14 @@ impl HostBox {
         let agent = match greeted {
             Ok(agent) => agent,
             Err(e) => {
-                let killed = evidence::last_words(results, &mut qemu);
-                let stood_still = evidence::explain_boot(results, &mut qemu, &mut nics);
+                evidence::last_words(results, &mut qemu);
+                let stood_still = evidence::stood_still(results, &mut qemu, &mut nics);
                 // The first error is the one to tell.
                 let _ = qemu.kill();
                 let _ = qemu.wait();
                 let e = e.context("the host box did not come up (see console.log, qemu.log)");
-                return Err(if killed || stood_still {
-                    e.context(EmulatorFault)
+                return Err(if stood_still {
+                    e.context(evidence::StoodStill)
                 } else {
                     e
                 });

@@ -19,7 +19,6 @@ use super::{
     results::{count, NO_BACKTRACE},
     tally::Tally,
 };
-use crate::e2e::blame::{EmulatorFault, ATTEMPTS};
 
 /// A test program that cargo has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +38,6 @@ struct Test {
 /// How a test ended.
 struct Done {
     test: Test,
-    /// How often it was tried before: the emulated processor killed its box.
-    again: u32,
     output: String,
     good: bool,
     time: Duration,
@@ -114,7 +111,7 @@ impl Run<'_> {
         abreast::each(
             tests,
             width,
-            |test| self.survive(&test),
+            |test| self.one(&test),
             |_, done| {
                 let done = done?;
                 let text = report(&done);
@@ -154,19 +151,6 @@ impl Run<'_> {
             .collect())
     }
 
-    /// Runs a test, and again if the emulated processor has killed its box.
-    fn survive(&self, test: &Test) -> Result<Done> {
-        let killed = EmulatorFault.to_string();
-        let mut again = 0;
-        loop {
-            let done = self.one(test)?;
-            if done.good || again + 1 == ATTEMPTS || !done.output.contains(&killed) {
-                return Ok(Done { again, ..done });
-            }
-            again += 1;
-        }
-    }
-
     fn one(&self, test: &Test) -> Result<Done> {
         let start = Instant::now();
         // Both streams into one file, in the order of what is said.
@@ -181,7 +165,6 @@ impl Run<'_> {
         file.read_to_end(&mut output)?;
         Ok(Done {
             test: test.clone(),
-            again: 0,
             output: String::from_utf8_lossy(&output).into_owned(),
             good: status.success(),
             time: start.elapsed(),
@@ -222,11 +205,7 @@ fn report(done: &Done) -> String {
     };
     let (file, name) = (&done.test.program.name, &done.test.name);
     let seconds = done.time.as_secs_f64();
-    let again = match done.again {
-        0 => String::new(),
-        n => format!(", after {n} boxes were {EmulatorFault}"),
-    };
-    let mut text = format!("test {file}: {name} ... {ending} ({seconds:.1} s{again})\n");
+    let mut text = format!("test {file}: {name} ... {ending} ({seconds:.1} s)\n");
     if tally.failed > 0 {
         text += &done.output;
     }
@@ -236,8 +215,6 @@ fn report(done: &Done) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
 
     fn done(output: &str, good: bool) -> Done {
@@ -250,7 +227,6 @@ mod tests {
                 program,
                 name: "a::b".into(),
             },
-            again: 0,
             output: output.into(),
             good,
             time: Duration::from_millis(1250),
@@ -305,32 +281,5 @@ mod tests {
             "test file: a::b ... ok (1.2 s)\n"
         );
         assert!(report(&done("why", false)).ends_with("FAILED (1.2 s)\nwhy"));
-    }
-
-    #[test]
-    fn only_a_box_that_the_emulated_processor_killed_is_tried_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = |script: &str| {
-            let path = folder.path().join("program");
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            let run = Run {
-                folder: folder.path(),
-                environment: Vec::new(),
-                only: None,
-                alone: &[],
-                log: Path::new("/dev/null"),
-                width: 1,
-            };
-            let mut test = done("", true).test;
-            test.program.path = path;
-            let done = run.survive(&test).unwrap();
-            (done.good, done.again)
-        };
-        let killed = format!("echo '{EmulatorFault}'; false");
-        assert_eq!(run("true"), (true, 0));
-        assert_eq!(run("echo anything else; false"), (false, 0));
-        assert_eq!(run(&killed), (false, ATTEMPTS - 1));
-        assert_eq!(run(&format!("mkdir once || exit 0; {killed}")), (true, 1));
     }
 }
