@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! `make precopies`: how many guests the emulated processor of a box kills while they are migrated. Each
-//! pre-copy is cancelled after some four seconds, and the guest has to go on.
+//! `make precopies`: how many guests die while they are migrated. Each pre-copy is cancelled after some four
+//! seconds, and the guest has to go on.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
-use dlr_testing::e2e::{blame::EmulatorFault, traffic::Load, Backend, Journey, Lab, Plan};
+use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab, Plan};
 
 /// Pre-copies of one box: the backlog of its guest has room for so many.
 const OF_A_BOX: u32 = 25;
 /// Time in pre-copy, before the backlog grows.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// Starts pre-copies of a guest under traffic and cancels them, and counts the guests that the emulated
-/// processor kills
+/// Vendor and device id of a data function, at the beginning of its configuration space, as printf(1) has
+/// them: they are read-only, and the command register follows.
+const IDS: &str = r"\364\032\360\020";
+
+/// Starts pre-copies of a guest under traffic and cancels them, and counts the guests that die
 #[derive(Parser)]
 #[command(name = "dlr-precopies")]
 struct Args {
@@ -23,13 +26,18 @@ struct Args {
     #[arg(long, default_value_t = 200)]
     count: u32,
 
-    /// Processors of the box
+    /// Processors of the box on which programs and guests run; there is one more
     #[arg(long, default_value_t = 2)]
     cpus: u8,
 
     /// Model of the box's processors, as QEMU's -cpu has it
     #[arg(long, default_value = "max")]
     cpu: String,
+
+    /// Change the memory map of the box all the while, with a function that is not in use: QEMU then
+    /// delivers interrupts twice
+    #[arg(long)]
+    kicks: bool,
 
     /// Further word of the command line of the box's kernel, such as kvm_amd.vgif=0
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
@@ -41,9 +49,7 @@ struct Args {
 struct Counts {
     precopies: u32,
     boxes: u32,
-    /// Guests and boxes that the emulated processor killed, and boxes that did not come up because of it.
-    killed: u32,
-    /// Errors of any other kind.
+    /// Boxes whose guest died, or with which anything else went wrong.
     failed: u32,
 }
 
@@ -51,7 +57,7 @@ fn main() -> ExitCode {
     env_logger::init();
     let args = Args::parse();
     let mut counts = Counts::default();
-    while counts.precopies < args.count && counts.killed + counts.failed < args.count {
+    while counts.precopies < args.count && counts.failed < args.count {
         counts.boxes += 1;
         let before = counts.precopies;
         let outcome = one_box(&args, &mut counts);
@@ -60,10 +66,6 @@ fn main() -> ExitCode {
         // Progress only: a closed pipe ends nothing.
         let _ = match outcome {
             Ok(()) => writeln!(out, "box {}: {done} pre-copies", counts.boxes),
-            Err(e) if e.is::<EmulatorFault>() => {
-                counts.killed += 1;
-                writeln!(out, "box {}: {done} pre-copies, then {e:#}", counts.boxes)
-            }
             Err(e) => {
                 counts.failed += 1;
                 writeln!(
@@ -75,8 +77,8 @@ fn main() -> ExitCode {
         };
     }
     println!(
-        "{} pre-copies in {} boxes: {} killed by the emulated processor, {} failed otherwise",
-        counts.precopies, counts.boxes, counts.killed, counts.failed
+        "{} pre-copies in {} boxes: {} boxes failed",
+        counts.precopies, counts.boxes, counts.failed
     );
     ExitCode::from(u8::from(counts.failed > 0))
 }
@@ -84,13 +86,21 @@ fn main() -> ExitCode {
 /// Runs pre-copies in a box of their own, until it has had its share or something breaks.
 fn one_box(args: &Args, counts: &mut Counts) -> Result<()> {
     let name = format!("precopies-{}", counts.boxes);
-    let lab = Lab::start_with(&name, 2, Backend::Iommufd, &[], |mut config| {
+    let lab = Lab::start_with(&name, 3, Backend::Iommufd, &[], |mut config| {
         config.cpus = args.cpus;
         config.cpu.clone_from(&args.cpu);
         config.kernel_args.extend(args.kernel_arg.iter().cloned());
         config
     })?;
     let mut journey = Journey::start(lab, &[0], Load::light())?;
+    if args.kicks {
+        let lab = journey.lab();
+        let unused = lab.functions().last().context("no function")?;
+        lab.host().spawn(&format!(
+            "config=/sys/bus/pci/devices/{unused}/config; \
+             while printf '{IDS}\\0\\0' > $config && printf '{IDS}\\2\\0' > $config; do :; done"
+        ))?;
+    }
     let plan = Plan {
         rounds: 2,
         hold: HOLD,
@@ -99,7 +109,7 @@ fn one_box(args: &Args, counts: &mut Counts) -> Result<()> {
     let share = OF_A_BOX.min(args.count - counts.precopies);
     for _ in 0..share {
         let outcome = precopy(&mut journey, &plan);
-        journey.lab().blame(outcome)?;
+        journey.lab().explain(outcome)?;
         counts.precopies += 1;
     }
     journey.arrive().map(drop)

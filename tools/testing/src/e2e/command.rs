@@ -8,7 +8,7 @@ use dlr_guest::protocol::{LINE, PORT_NAME};
 
 use crate::artefacts::distro_kernel::FIRST_PROGRAM;
 
-use super::config::{folder, Backend, VmConfig};
+use super::config::{folder, Backend, VmConfig, NMI};
 
 /// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
 /// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
@@ -59,9 +59,9 @@ pub(super) fn command_line(config: &VmConfig) -> String {
          -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
          -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
          -kernel {kernel} -initrd {initrd} \
-         -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check{first}{line}' \
+         -append 'console=ttyS0 quiet panic=-1 oops=panic unknown_nmi_panic nohz=off no_timer_check{first}{line}' \
          -chardev socket,id=guest,path={folder}/guest,server=on,wait=off {port} \
-         -qmp unix:{folder}/qmp,server=on,wait=off \
+         -qmp unix:{folder}/qmp,server=on,wait=off -qmp unix:{folder}/{NMI},server=on,wait=off \
          -msg timestamp=on -D {folder}/trace -trace events={folder}/events",
         config.name,
     );

@@ -49,6 +49,9 @@ pub struct Unusual {
     pub boot: Option<String>,
 }
 
+/// Socket of a QMP in the folder of a VM, beside the one that its test uses: for an NMI to a guest that spins.
+pub(super) const NMI: &str = "nmi";
+
 pub(super) fn folder(name: &str) -> String {
     format!("/run/vm/{name}")
 }

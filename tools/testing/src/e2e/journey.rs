@@ -98,7 +98,7 @@ impl Journey {
         unusual: &Unusual,
     ) -> Result<Self> {
         let result = begin(&mut lab, functions, load, unusual);
-        let (vm, traffic) = lab.blame(result)?;
+        let (vm, traffic) = lab.explain(result)?;
         Ok(Self {
             lab,
             vm,
@@ -150,11 +150,10 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// QEMU does not get to an end. [`EmulatorFault`](super::blame::EmulatorFault) marks what the
-    /// emulated processor is to blame for, here and in what follows.
+    /// QEMU does not get to an end.
     pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let result = self.try_attempt(to, plan, cancel);
-        self.lab.blame(result)
+        self.lab.explain(result)
     }
 
     fn try_attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
@@ -194,7 +193,7 @@ impl Journey {
         let migration = self.attempt(to, plan, false)?;
         let result = self.expect_arrival(&migration);
         let result = result.with_context(|| format!("migration to {to:?}"));
-        self.lab.blame(result)?;
+        self.lab.explain(result)?;
         Ok(migration)
     }
 
@@ -222,18 +221,6 @@ impl Journey {
         self.traffic.check_alive(&self.lab, &mut self.vm)
     }
 
-    /// Judges what the peer has of a guest that cannot be asked any more, and ends the box.
-    ///
-    /// # Errors
-    ///
-    /// A message of the guest was damaged or came twice, or the NIC does not answer.
-    pub fn judge_wire(self) -> Result<()> {
-        let stats = self.lab.wire(json!({"cmd": "stats"}))?;
-        let problems = oracle::judge_sinks(&stats);
-        ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        Ok(())
-    }
-
     /// Ends the box of a guest that was killed on purpose.
     ///
     /// # Errors
@@ -252,7 +239,7 @@ impl Journey {
     /// The guest or the NIC does not answer, or the box's kernel complained.
     pub fn judge(mut self) -> Result<Verdict> {
         let finished = self.traffic.finish(&self.lab, &mut self.vm);
-        let accounts = self.lab.blame(finished)?;
+        let accounts = self.lab.explain(finished)?;
         let verdict = oracle::judge(&accounts, &self.stopped);
         self.vm.quit(self.lab.host())?;
         if !verdict.passed() {

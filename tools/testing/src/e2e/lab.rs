@@ -2,6 +2,7 @@
 
 //! A host box with a NIC, the driver bound to it, and VMs.
 
+mod exits;
 mod last_words;
 
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use serde_json::{json, Value};
 
 use super::{
     config::{Backend, Unusual, VmConfig},
-    exits, unix_ms,
+    unix_ms,
     vm::Vm,
 };
 use crate::{artefacts::Artefacts, BoxConfig, HostBox, NicConfig};
@@ -39,8 +40,6 @@ pub struct Lab {
     /// [`Lab::clock_ms`] at the start.
     clock_ms: i64,
     started: u32,
-    /// Memory of the largest guest so far.
-    largest_mib: u32,
 }
 
 impl Lab {
@@ -73,7 +72,13 @@ impl Lab {
     }
 
     /// A lab in a box of its own kind: the driver is loaded with `parameters`, and gets all functions of
-    /// the first NIC. Guests need huge pages.
+    /// the first NIC. Guests need huge pages. The box gets one processor more than `config` says, the first
+    /// one, on which no program runs, and so no guest.
+    ///
+    /// With QEMU's TCG each FXRSTOR and XRSTOR, on any processor, reads the SVM state of the first one
+    /// (`env->hflags2`), changes it and writes it back (`cpu_clear_ignne()` in
+    /// `target/i386/tcg/system/fpu_helper.c`). If the first processor executes VMRUN or a VMEXIT meanwhile, it
+    /// loses what that has changed: whether nested paging is on, and whether the global interrupt flag is set.
     ///
     /// # Errors
     ///
@@ -85,10 +90,17 @@ impl Lab {
         backend: Backend,
     ) -> Result<Self> {
         // The tests of the driver's parts would run at each insmod.
-        let config = config
+        let mut config = config
             .kernel_arg("kunit.enable=0")
             .kernel_arg(TSC_TOLERANCE);
+        let processors = config.cpus;
+        config.cpus += 1;
         let host = HostBox::start_with(config, artefacts)?;
+        host.run(&format!(
+            "taskset -acp 1-{processors} $PPID > /dev/null && taskset -acp 1-{processors} $$ && \
+             [ $(nproc) = {processors} ]"
+        ))
+        .context("programs off the first processor")?;
         host.load_driver(parameters)?;
         let functions = host.bind_dlr(0)?;
         host.run(KEEPER)
@@ -101,7 +113,6 @@ impl Lab {
             backend,
             clock_ms,
             started: 0,
-            largest_mib: 0,
         })
     }
 
@@ -177,7 +188,6 @@ impl Lab {
             unusual: unusual.clone(),
         };
         self.started += 1;
-        self.largest_mib = self.largest_mib.max(config.memory_mib);
         Vm::start(&self.host, &config)
     }
 

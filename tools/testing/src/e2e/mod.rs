@@ -10,14 +10,12 @@
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
 //!   the time is made of for which the guest stands still;
 //! * [`journey`] puts these together: a guest that moves, again and again;
-//! * [`oracle`] judges: memory and wire; [`blame`] and [`exits`] tell whose fault a dead guest is;
+//! * [`oracle`] judges: memory and wire;
 //! * [`report`] and [`picture`] tell people.
 
 pub mod attempt;
-pub mod blame;
 mod command;
 pub mod config;
-pub mod exits;
 mod growth;
 pub mod guest;
 pub mod journey;

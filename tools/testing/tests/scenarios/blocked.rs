@@ -53,13 +53,8 @@ impl Bench for Blocked {
         );
     }
 
-    fn blame(&self, result: Result<()>) -> Result<()> {
-        self.lab.blame(result)
-    }
-
-    /// Its guests have no traffic: there is nothing that the peer could be asked.
-    fn salvage(self) -> Result<()> {
-        Ok(())
+    fn explain(&self, result: Result<()>) -> Result<()> {
+        self.lab.explain(result)
     }
 
     fn close(self) -> Result<()> {

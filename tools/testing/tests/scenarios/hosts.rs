@@ -14,7 +14,6 @@ use dlr_testing::{
     },
     Cable,
 };
-use serde_json::json;
 use tempfile::TempDir;
 
 use crate::group::{Bench, Group, Listed};
@@ -53,7 +52,7 @@ fn start(group: &str) -> Result<Hosts> {
     let second = lab(1, &nic)?;
     let mut labs = [first, second];
     let begun = begin(&mut labs[0]);
-    let (vm, traffic) = blame(&labs, begun)?;
+    let (vm, traffic) = explain(&labs, begun)?;
     Ok(Hosts {
         labs,
         here: 0,
@@ -80,9 +79,9 @@ fn begin(first: &mut Lab) -> Result<(Vm, Traffic)> {
     Ok((vm, traffic))
 }
 
-/// Whose fault it is: see [`Lab::blame`].
-fn blame<T>(labs: &[Lab], result: Result<T>) -> Result<T> {
-    labs.iter().fold(result, |result, lab| lab.blame(result))
+/// [`Lab::explain`] of both boxes.
+fn explain<T>(labs: &[Lab], result: Result<T>) -> Result<T> {
+    labs.iter().fold(result, |result, lab| lab.explain(result))
 }
 
 /// All of them.
@@ -155,15 +154,8 @@ impl Bench for Hosts {
         self.labs.iter_mut().for_each(Lab::keep_results);
     }
 
-    fn blame(&self, result: Result<()>) -> Result<()> {
-        blame(&self.labs, result)
-    }
-
-    /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.
-    fn salvage(self) -> Result<()> {
-        let problems = oracle::judge_sinks(&self.labs[0].wire(json!({"cmd": "stats"}))?);
-        ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        Ok(())
+    fn explain(&self, result: Result<()>) -> Result<()> {
+        explain(&self.labs, result)
     }
 
     /// Both oracles are content with all that happened.

@@ -36,7 +36,7 @@ pub(crate) struct Rough {
 fn start(group: &str) -> Result<Rough> {
     let mut lab = Lab::start(group, 2, Backend::Iommufd, &[])?;
     let begun = begin(&mut lab);
-    let vm = lab.blame(begun)?;
+    let vm = lab.explain(begun)?;
     Ok(Rough {
         lab,
         vm,
@@ -64,13 +64,8 @@ impl Bench for Rough {
         self.lab.keep_results();
     }
 
-    fn blame(&self, result: Result<()>) -> Result<()> {
-        self.lab.blame(result)
-    }
-
-    /// Its guests have no traffic: there is nothing that the peer could be asked.
-    fn salvage(self) -> Result<()> {
-        Ok(())
+    fn explain(&self, result: Result<()>) -> Result<()> {
+        self.lab.explain(result)
     }
 
     fn close(self) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::{
     bed::Bench,
-    guests::{lab, Mover, MOST_LOST, PHASES},
+    guests::{lab, Mover, PHASES},
 };
 use crate::{
     bench::figures::{median, Figure},
@@ -20,21 +20,11 @@ type Pair = (Stop, Stop);
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let wanted = bench.extent(10, 1);
     let mut pairs = Vec::new();
-    let mut lost = 0;
-    while pairs.len() < wanted {
-        let mut lab = lab(bench, "bench-downtime", 2, 3)?;
-        match collect(&mut lab, &mut pairs, wanted) {
-            Err(e) if lab.emulator_is_to_blame() && lost < MOST_LOST => {
-                eprintln!("bench: a guest was lost to the emulated processor: {e:#}");
-                lost += 1;
-            }
-            result => {
-                result?;
-                lab.finish()?;
-            }
-        }
-    }
-    figures(&pairs, lost)
+    let mut lab = lab(bench, "bench-downtime", 2, 3)?;
+    let collected = collect(&mut lab, &mut pairs, wanted);
+    lab.explain(collected)?;
+    lab.finish()?;
+    figures(&pairs)
 }
 
 fn collect(lab: &mut crate::e2e::Lab, pairs: &mut Vec<Pair>, wanted: usize) -> Result<()> {
@@ -53,7 +43,7 @@ fn collect(lab: &mut crate::e2e::Lab, pairs: &mut Vec<Pair>, wanted: usize) -> R
     base.end(lab)
 }
 
-fn figures(pairs: &[Pair], lost: u32) -> Result<Vec<Figure>> {
+fn figures(pairs: &[Pair]) -> Result<Vec<Figure>> {
     let us = |us: u64| us as f64 * 1000.0;
     let passes: Vec<[f64; 3]> = pairs
         .iter()
@@ -71,7 +61,6 @@ fn figures(pairs: &[Pair], lost: u32) -> Result<Vec<Figure>> {
             Some(both),
         ));
     }
-    figures.push(Figure::new("downtime.driver.lost", &[lost.into()], None));
     Ok(figures)
 }
 
@@ -93,13 +82,12 @@ mod tests {
             total: 1000,
             ..Stop::default()
         };
-        let figures = figures(&[(ours, base)], 1).unwrap();
+        let figures = figures(&[(ours, base)]).unwrap();
         assert_eq!(figures[0].value, 2.0);
         let suspend = figures
             .iter()
             .find(|f| f.name.ends_with(".suspend"))
             .unwrap();
         assert_eq!((suspend.value, suspend.ns), (0.5, Some([500_000.0, 0.0])));
-        assert_eq!(figures.last().unwrap().value, 1.0);
     }
 }

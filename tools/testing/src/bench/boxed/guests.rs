@@ -97,6 +97,3 @@ pub(super) const PHASES: [Phase; 10] = [
     ("resume", |s| s.resume),
     ("resume.before_run", |s| s.before_run),
 ];
-
-/// Most guests that the emulated processor may kill (see `Documentation/testing.rst`) in a series.
-pub(super) const MOST_LOST: u32 = 5;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     bed::Bench,
-    guests::{lab, Mover, MOST_LOST, PHASES},
+    guests::{lab, Mover, PHASES},
 };
 use crate::{
     bench::figures::{median, Figure},
@@ -20,25 +20,14 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let rounds = bench.extent(5, 1);
     // Moves of the guest with one function more than the index says.
     let mut moves = vec![Vec::new(); MOST];
-    let mut lost = 0;
-    while moves.iter().any(|m| m.len() < rounds) {
-        let mut lab = lab(bench, "bench-per-nic", 2 * MOST as u16, 2)?;
-        match collect(&mut lab, &mut moves, rounds) {
-            Err(e) if lab.emulator_is_to_blame() && lost < MOST_LOST => {
-                eprintln!("bench: a guest was lost to the emulated processor: {e:#}");
-                lost += 1;
-            }
-            result => {
-                result?;
-                lab.finish()?;
-            }
-        }
-    }
+    let mut lab = lab(bench, "bench-per-nic", 2 * MOST as u16, 2)?;
+    let collected = collect(&mut lab, &mut moves, rounds);
+    lab.explain(collected)?;
+    lab.finish()?;
     let mut figures = vec![growth("downtime.per_nic", &moves, Stop::without_memory)];
     for (name, phase) in PHASES {
         figures.push(growth(&format!("downtime.per_nic.{name}"), &moves, phase));
     }
-    figures.push(Figure::new("downtime.per_nic.lost", &[lost.into()], None));
     Ok(figures)
 }
 
