@@ -37,7 +37,7 @@ help:
 	@echo 'make fuzz-driver     make random calls on the driver, natively, and compare with what VFIO says'
 	@echo '                     (STEPS=$(STEPS); SEED= repeats one; DEBUG=1 on the kernel that checks itself; one'
 	@echo '                     that was interrupted goes on)'
-	@echo 'make precopies       count the guests that die while they are migrated: 200 pre-copies, each cancelled'
+	@echo 'make precopies       count the boxes in which a guest dies in one of 200 pre-copies, each cancelled'
 	@echo '                     (ARGS=--help lists what can be varied)'
 	@echo 'make test-upstream   run the tests of the driver natively on a kernel with our patches for it'
 	@echo 'make bench           measure what the driver costs beside C drivers (BASE=commit: that one too;'

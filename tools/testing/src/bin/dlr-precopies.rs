@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! `make precopies`: how many guests die while they are migrated. Each pre-copy is cancelled after some four
-//! seconds, and the guest has to go on.
+//! `make precopies`: in how many boxes a guest dies, or anything else fails, while it is migrated. Each
+//! pre-copy is cancelled after some four seconds, and the guest has to go on.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -18,7 +18,8 @@ const HOLD: Duration = Duration::from_secs(2);
 /// them: they are read-only, and the command register follows.
 const IDS: &str = r"\364\032\360\020";
 
-/// Starts pre-copies of a guest under traffic and cancels them, and counts the guests that die
+/// Starts pre-copies of a guest under traffic and cancels them, and counts the boxes in which a guest dies or
+/// anything else fails
 #[derive(Parser)]
 #[command(name = "dlr-precopies")]
 struct Args {
@@ -27,7 +28,7 @@ struct Args {
     count: u32,
 
     /// Processors of the box on which programs and guests run; there is one more
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=7))]
     cpus: u8,
 
     /// Model of the box's processors, as QEMU's -cpu has it
@@ -44,6 +45,9 @@ struct Args {
     kernel_arg: Vec<String>,
 }
 
+/// After so many boxes that failed it ends.
+const MOST_FAILED: u32 = 10;
+
 /// What came of the pre-copies so far.
 #[derive(Default)]
 struct Counts {
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
     env_logger::init();
     let args = Args::parse();
     let mut counts = Counts::default();
-    while counts.precopies < args.count && counts.failed < args.count {
+    while counts.precopies < args.count && counts.failed < MOST_FAILED {
         counts.boxes += 1;
         let before = counts.precopies;
         let outcome = one_box(&args, &mut counts);

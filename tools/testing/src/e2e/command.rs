@@ -13,10 +13,15 @@ use super::config::{folder, Backend, VmConfig, NMI};
 /// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
 /// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
 /// any exit request in between (another VM opens a function, a BAR moves: every vCPU is asked to
-/// take the new memory map) delivers it again, whatever the guest's IF says. A guest whose timer
-/// interrupt comes twice deadlocks on its own lock. Writing the EOI register is a VMEXIT, and
-/// Linux does it before its handlers take a lock.
+/// take the new memory map) delivers it again, whatever the guest's IF says. Writing the EOI register
+/// is a VMEXIT, and handlers of the local APIC do it before they take a lock.
 const CPU: &str = "host,kvm-pv-eoi=off";
+
+/// Words for the guest's kernel: it restarts if it panics, and it panics if it gets an NMI, which a guest
+/// that spins does. It does not stop its tick: it would advance its clock at the entry of an interrupt,
+/// before the EOI, and a second delivery there deadlocks.
+const KERNEL: &str =
+    "console=ttyS0 quiet panic=-1 oops=panic unknown_nmi_panic nohz=off no_timer_check";
 
 /// The command line, for a shell. Source and destination differ in nothing but
 /// the functions, the files and `-incoming`.
@@ -59,7 +64,7 @@ pub(super) fn command_line(config: &VmConfig) -> String {
          -object memory-backend-memfd,id=ram,size={memory}M,share=on,hugetlb=on,hugetlbsize=2M \
          -nodefaults -nographic -no-reboot -serial file:{folder}/serial \
          -kernel {kernel} -initrd {initrd} \
-         -append 'console=ttyS0 quiet panic=-1 oops=panic unknown_nmi_panic nohz=off no_timer_check{first}{line}' \
+         -append '{KERNEL}{first}{line}' \
          -chardev socket,id=guest,path={folder}/guest,server=on,wait=off {port} \
          -qmp unix:{folder}/qmp,server=on,wait=off -qmp unix:{folder}/{NMI},server=on,wait=off \
          -msg timestamp=on -D {folder}/trace -trace events={folder}/events",
@@ -120,6 +125,8 @@ mod tests {
         let source = command_line(&config(Backend::Iommufd, false));
         let destination = command_line(&config(Backend::Iommufd, true));
         assert_eq!(destination.replace(" -incoming defer", ""), source);
+        // Without these the emulated processor kills guests.
+        assert!(source.contains("-cpu host,kvm-pv-eoi=off ") && source.contains(" nohz=off "));
     }
 
     #[test]

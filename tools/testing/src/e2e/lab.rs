@@ -27,8 +27,9 @@ const TSC_TOLERANCE: &str = "kvm.tsc_tolerance_ppm=20000";
 
 /// Starts a VM that never runs, for the life of the box. Its vCPU holds KVM's static branches
 /// (`apic_sw_disabled`, `preempt_notifier_key`) in one position. Otherwise the first and the last
-/// vCPU of the others have them patched while code there runs on the other processor, and under
+/// vCPU of the others have them patched while code there runs on another processor, and under
 /// TCG that processor now and then meets the breakpoint of a patch that is complete: "Oops: int3".
+/// The kernel of the boxes has no jump labels, that of Debian has.
 const KEEPER: &str = "qemu-system-x86_64 -name keeper -machine q35 -accel kvm -cpu host -m 16M -S \
                       -nodefaults -display none -daemonize";
 
@@ -73,7 +74,7 @@ impl Lab {
 
     /// A lab in a box of its own kind: the driver is loaded with `parameters`, and gets all functions of
     /// the first NIC. Guests need huge pages. The box gets one processor more than `config` says, the first
-    /// one, on which no program runs, and so no guest.
+    /// one, on which nothing runs that the agent starts, and so no guest.
     ///
     /// With QEMU's TCG each FXRSTOR and XRSTOR, on any processor, reads the SVM state of the first one
     /// (`env->hflags2`), changes it and writes it back (`cpu_clear_ignne()` in

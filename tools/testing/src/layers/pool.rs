@@ -19,6 +19,7 @@ use super::{
     results::{count, NO_BACKTRACE},
     tally::Tally,
 };
+use crate::hostbox::STARTED_AGAIN;
 
 /// A test program that cargo has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +206,12 @@ fn report(done: &Done) -> String {
     };
     let (file, name) = (&done.test.program.name, &done.test.name);
     let seconds = done.time.as_secs_f64();
-    let mut text = format!("test {file}: {name} ... {ending} ({seconds:.1} s)\n");
+    let again = if done.output.contains(STARTED_AGAIN) {
+        format!(", {STARTED_AGAIN}")
+    } else {
+        String::new()
+    };
+    let mut text = format!("test {file}: {name} ... {ending} ({seconds:.1} s{again})\n");
     if tally.failed > 0 {
         text += &done.output;
     }
@@ -281,5 +287,7 @@ mod tests {
             "test file: a::b ... ok (1.2 s)\n"
         );
         assert!(report(&done("why", false)).ends_with("FAILED (1.2 s)\nwhy"));
+        let again = format!("{STARTED_AGAIN}: why\n{GOOD}");
+        assert!(report(&done(&again, true)).ends_with("ok (1.2 s, a box is started again)\n"));
     }
 }

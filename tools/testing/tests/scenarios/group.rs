@@ -124,16 +124,17 @@ impl<B: Bench> Group<B> {
         let result = run(&mut bench);
         let after = bench.check().context("afterwards");
         say(name, start);
-        if result.is_err() {
+        for e in [result.as_ref().err(), after.as_ref().err()]
+            .into_iter()
+            .flatten()
+        {
+            say(&format!("{name}: {e:#}"), start);
+        }
+        let (failed, usable) = (result.is_err(), after.is_ok());
+        let result = bench.explain(both(result, after));
+        if failed {
             bench.failed();
         }
-        match (&result, &after) {
-            (Err(e), _) => say(&format!("{name}: {e:#}"), start),
-            (_, Err(e)) => say(&format!("{name}: {e:#}"), start),
-            _ => (),
-        }
-        let usable = after.is_ok();
-        let result = bench.explain(result.and(after));
         // One that is of no use any more is dropped, with all its logs.
         if usable {
             *place = Some(bench);
@@ -155,6 +156,14 @@ impl<B: Bench> Close for Group<B> {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         bench.map_or(Ok(()), Bench::close)
+    }
+}
+
+/// The error of either, and that of the second one too if both have failed.
+fn both(result: Result<()>, after: Result<()>) -> Result<()> {
+    match (result, after) {
+        (Err(e), Err(later)) => Err(e.context(format!("{later:#}, and before that"))),
+        (result, after) => result.and(after),
     }
 }
 

@@ -161,7 +161,8 @@ impl Bench for Hosts {
     /// Both oracles are content with all that happened.
     fn close(mut self) -> Result<()> {
         let mut vm = self.vm.take().context("no guest")?;
-        let accounts = self.traffic.finish(&self.labs[0], &mut vm)?;
+        let finished = self.traffic.finish(&self.labs[0], &mut vm);
+        let accounts = explain(&self.labs, finished)?;
         let verdict = oracle::judge(&accounts, &self.stopped);
         vm.quit(self.labs[self.here].host())?;
         if !verdict.passed() {

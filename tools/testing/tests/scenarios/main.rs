@@ -20,7 +20,7 @@ use libtest_mimic::{run, Arguments};
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Each box wants both processors, and the scenarios of a group their order.
+    // Each box wants the machine for itself, and the scenarios of a group their order.
     arguments.test_threads = Some(1);
     let mut listed = vec![
         source::group(),

@@ -69,7 +69,8 @@ impl Bench for Rough {
     }
 
     fn close(self) -> Result<()> {
-        self.vm.quit(self.lab.host())?;
+        let ended = self.vm.quit(self.lab.host());
+        self.lab.explain(ended)?;
         self.lab.finish()
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 use serde_json::Value;
 
 use super::{exits, Lab};
@@ -20,10 +20,12 @@ const PANIC: Duration = Duration::from_secs(20);
 
 /// Prints the last lines of what each QEMU and each guest has said, with their names.
 /// That BARs are not mapped for DMA each QEMU says.
-/// Of a guest that panicked also why, and which places were interrupted.
+/// Of a guest that panicked also why, and which places were interrupted: after an NMI, if there was one.
 const LAST_LINES: &str = "\
     cd /run/vm && for file in */qemu.log */serial; do \
-        { grep -a -e 'Kernel panic' -e ' asm_' -e 'RIP: 0010' -e EFLAGS $file | head -n 12; \
+        { first=$(grep -a -n -m 1 'NMI received' $file | cut -d : -f 1); \
+          tail -n +${first:-1} $file | \
+          grep -a -e 'Kernel panic' -e ' asm_' -e 'RIP: 0010' -e EFLAGS | head -n 12; \
           grep -a -v -e vfio_container_dma_map -e 'PCI peer-to-peer' $file | tail -n 2; } | \
         tr -d '\\r' | sed \"s|^|$file: |\"; done";
 
@@ -63,7 +65,7 @@ impl Lab {
             let exits = self.host.run(exits::SHOW_EXITS).unwrap_or_default();
             for thread in exits::spinning(&exits) {
                 if let Err(e) = self.wake(thread) {
-                    eprintln!("a guest that spins gets no NMI: {e:#}");
+                    eprintln!("an NMI to a guest that spins: {e:#}");
                 }
             }
             let words = self.last_words();
@@ -77,12 +79,17 @@ impl Lab {
         let name = self.host.run(&format!(
             "tr '\\0' '\\n' < /proc/{thread}/cmdline | sed -n '/^-name$/{{n;p}}'"
         ))?;
+        if name.trim().is_empty() {
+            // It has ended since.
+            return Ok(());
+        }
         let folder = folder(name.trim());
         let mut qmp = self.host.qmp(&format!("{folder}/{NMI}"), PANIC)?;
         qmp.execute("inject-nmi", Value::Null)?;
         let end = Instant::now() + PANIC;
         // It restarts, which ends its QEMU.
-        while Instant::now() < end && self.host.run(&format!("test -d /proc/{thread}")).is_ok() {
+        while self.host.run(&format!("test -d /proc/{thread}")).is_ok() {
+            ensure!(Instant::now() < end, "it has not panicked");
             sleep(Duration::from_millis(200));
         }
         Ok(())
