@@ -4,10 +4,26 @@
 //! and every byte is checked. Numbers in brackets are those of the scenarios in
 //! `Documentation/scenarios.rst`; those that share a box are in `scenarios/`.
 
-use std::fs;
+use std::{fs, io::Write};
 
 use anyhow::{bail, ensure, Context, Result};
-use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab, Migration, Plan};
+use dlr_testing::e2e::{
+    blame::{EmulatorFault, ATTEMPTS},
+    traffic::Load,
+    Backend, Journey, Lab, Migration, Plan,
+};
+
+/// Runs a test, and again if the emulated processor has killed its guest.
+fn survive(test: impl Fn() -> Result<()>) -> Result<()> {
+    for _ in 1..ATTEMPTS {
+        match test() {
+            // Past the framework, which keeps what passing tests print.
+            Err(e) if e.is::<EmulatorFault>() => writeln!(std::io::stderr(), "again: {e:#}")?,
+            result => return result,
+        }
+    }
+    test()
+}
 
 /// What every completed migration of a DLR function has to show.
 fn check_phases(migration: &Migration) -> Result<()> {
@@ -64,18 +80,22 @@ fn one_hop(backend: Backend) -> Result<()> {
 /// [1, 3, 4] over `/dev/iommu`.
 #[test]
 fn a_guest_moves_with_iommufd() -> Result<()> {
-    one_hop(Backend::Iommufd)
+    survive(|| one_hop(Backend::Iommufd))
 }
 
 /// [2] over groups and containers.
 #[test]
 fn a_guest_moves_with_the_legacy_container() -> Result<()> {
-    one_hop(Backend::Legacy)
+    survive(|| one_hop(Backend::Legacy))
 }
 
 /// [16] there and back again: nothing is left behind that disturbs the next one.
 #[test]
 fn a_guest_moves_there_and_back_five_times() -> Result<()> {
+    survive(there_and_back)
+}
+
+fn there_and_back() -> Result<()> {
     let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
     let mut journey = Journey::start(lab, &[0], Load::light())?;
     for _ in 0..5 {
@@ -88,6 +108,10 @@ fn a_guest_moves_there_and_back_five_times() -> Result<()> {
 /// [13] two functions in one guest move together: both stop with P2P first.
 #[test]
 fn a_guest_moves_with_two_nics() -> Result<()> {
+    survive(two_nics)
+}
+
+fn two_nics() -> Result<()> {
     let lab = Lab::for_test(4, Backend::Iommufd, &[])?;
     let mut journey = Journey::start(lab, &[0, 1], Load::light())?;
     let migration = journey.hop(&[2, 3], &Plan::default())?;
@@ -135,13 +159,13 @@ fn noticed(sabotage: &str) -> Result<()> {
 /// Sabotage `drop-log-entry`: every third entry is not posted.
 #[test]
 fn dropped_log_entries_turn_the_oracle_red() -> Result<()> {
-    noticed("drop-log-entry=3")
+    survive(|| noticed("drop-log-entry=3"))
 }
 
 /// Sabotage `filter-not-cleared`: what was logged once is never logged again.
 #[test]
 fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
-    noticed("filter-not-cleared=1")
+    survive(|| noticed("filter-not-cleared=1"))
 }
 
 /// Where the page table lies in a guest's memory through which its kernel is mapped: the guest has the
@@ -157,22 +181,31 @@ fn page_table_of_the_kernel(lab: &Lab) -> Result<u64> {
     Ok(address & 0x7fff_ffff)
 }
 
-/// Sabotage `stray-write`: at the resume the NIC writes rubbish over a page table of the guest, which ends
-/// with a triple fault.
+/// Negative control of the excuses for the emulated processor. At the resume the NIC writes rubbish over
+/// a page table of the guest, which ends with a triple fault, as many do that the processor kills:
+/// the move is red, and nothing excuses it.
 #[test]
-fn a_guest_that_a_stray_write_kills_is_noticed() -> Result<()> {
+fn a_guest_that_a_stray_write_kills_is_not_excused() -> Result<()> {
+    survive(stray_write)
+}
+
+fn stray_write() -> Result<()> {
     let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
     let at = page_table_of_the_kernel(&lab)?;
     let mut journey = Journey::start(lab, &[0], Load::light())?;
     journey.lab().sabotage("stray-write", at)?;
+    // What the emulated processor does before that is another matter.
     let migration = journey.attempt(&[1], &Plan::quick(), false)?;
     ensure!(migration.completed(), "{migration:?}");
     let alive = journey.check_alive();
-    let Err(error) = journey.lab().explain(alive) else {
-        bail!("the guest lives without its page table");
-    };
-    let error = format!("{error:#}");
-    ensure!(error.contains(" reason shutdown "), "{error}");
-    println!("noticed: {error}");
+    match journey.lab().blame(alive) {
+        Ok(()) => bail!("the guest lives without its page table"),
+        Err(e) if e.is::<EmulatorFault>() => bail!("excused: {e:#}"),
+        Err(e) => {
+            let error = format!("{e:#}");
+            ensure!(error.contains(" reason shutdown "), "{error}");
+            println!("noticed: {error}");
+        }
+    }
     journey.give_up()
 }

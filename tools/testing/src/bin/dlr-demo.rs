@@ -74,7 +74,7 @@ fn run(args: &Args) -> Result<bool> {
         lab.functions().join(" and ")
     ));
     let migrated = migrate_once(args, &steps, &mut lab);
-    let passed = lab.explain(migrated)?;
+    let passed = lab.blame(migrated)?;
     lab.keep_results();
     let results = lab.host().results().to_path_buf();
     let ended = lab.finish();

@@ -113,7 +113,7 @@ fn one_box(args: &Args, counts: &mut Counts) -> Result<()> {
     let share = OF_A_BOX.min(args.count - counts.precopies);
     for _ in 0..share {
         let outcome = precopy(&mut journey, &plan);
-        journey.lab().explain(outcome)?;
+        journey.lab().blame(outcome)?;
         counts.precopies += 1;
     }
     journey.arrive().map(drop)

@@ -98,7 +98,7 @@ impl Journey {
         unusual: &Unusual,
     ) -> Result<Self> {
         let result = begin(&mut lab, functions, load, unusual);
-        let (vm, traffic) = lab.explain(result)?;
+        let (vm, traffic) = lab.blame(result)?;
         Ok(Self {
             lab,
             vm,
@@ -150,10 +150,11 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// QEMU does not get to an end.
+    /// QEMU does not get to an end. [`EmulatorFault`](super::blame::EmulatorFault) marks what the
+    /// emulated processor is to blame for, here and in what follows.
     pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let result = self.try_attempt(to, plan, cancel);
-        self.lab.explain(result)
+        self.lab.blame(result)
     }
 
     fn try_attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
@@ -193,7 +194,7 @@ impl Journey {
         let migration = self.attempt(to, plan, false)?;
         let result = self.expect_arrival(&migration);
         let result = result.with_context(|| format!("migration to {to:?}"));
-        self.lab.explain(result)?;
+        self.lab.blame(result)?;
         Ok(migration)
     }
 
@@ -221,6 +222,18 @@ impl Journey {
         self.traffic.check_alive(&self.lab, &mut self.vm)
     }
 
+    /// Judges what the peer has of a guest that cannot be asked any more, and ends the box.
+    ///
+    /// # Errors
+    ///
+    /// A message of the guest was damaged or came twice, or the NIC does not answer.
+    pub fn judge_wire(self) -> Result<()> {
+        let stats = self.lab.wire(json!({"cmd": "stats"}))?;
+        let problems = oracle::judge_sinks(&stats);
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
+    }
+
     /// Ends the box of a guest that was killed on purpose.
     ///
     /// # Errors
@@ -239,7 +252,7 @@ impl Journey {
     /// The guest or the NIC does not answer, or the box's kernel complained.
     pub fn judge(mut self) -> Result<Verdict> {
         let finished = self.traffic.finish(&self.lab, &mut self.vm);
-        let accounts = self.lab.explain(finished)?;
+        let accounts = self.lab.blame(finished)?;
         let verdict = oracle::judge(&accounts, &self.stopped);
         self.vm.quit(self.lab.host())?;
         if !verdict.passed() {

@@ -27,7 +27,8 @@ const SCRIPT: &str = "\
         tail -c 4000000 $vm/trace > /results/$name.trace; \
     done 2>/dev/null; \
     (cd /sys/kernel/debug/dlr_vfio_pci && head -n 50 */*) > /results/driver.txt 2>&1; \
-    tail -n 2000 /sys/kernel/tracing/instances/kvm/trace > /results/kvm.trace 2>/dev/null; \
+    (cd /sys/kernel/tracing/instances/kvm && echo 0 > tracing_on && tail -n 4000 trace && \
+        echo 1 > tracing_on) > /results/kvm.trace 2>/dev/null; \
     ps axww -o pid,ppid,stat,wchan:32,time,args > /results/processes.txt; \
     for p in $(pidof qemu-system-x86_64); do \
         for t in /proc/$p/task/*; do echo $t $(cat $t/comm $t/wchan); cat $t/stack; done; \

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     artefacts::{programs::members, Artefacts},
+    e2e::blame::EmulatorFault,
     progress,
 };
 
@@ -34,6 +36,9 @@ const LONGEST: &[&str] = &["check", "faults", "mirror", "check_pair", "removal"]
 /// Those that ask how fast a box is, and therefore have the machine for themselves: a log whose drain is
 /// late overflows.
 const ALONE: &[&str] = &["mirror_sees_no_overflow_while_dma_is_held_back"];
+
+/// Of some hundred guests of these tests so many may be killed by the emulated processor: three in a hundred.
+const MOST_AGAIN: usize = 3;
 
 fn command(context: &Context<'_>) -> Result<Command> {
     let mut command = context.workshop.cargo()?;
@@ -150,7 +155,29 @@ fn with_guests(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) 
         .args(context.only)
         .env(NO_BACKTRACE.0, NO_BACKTRACE.1)
         .envs(artefacts.environment());
-    run_cargo(context, tally, "tests with guests", &mut command)
+    run_cargo(context, tally, "tests with guests", &mut command)?;
+    let log = fs::read_to_string(log_of(context, "tests with guests"))?;
+    let again = tried_again(&log);
+    println!("tried again: {again} ({EmulatorFault})");
+    if again > MOST_AGAIN {
+        tally.fail(format!(
+            "{again} guests were {EmulatorFault}: at most {MOST_AGAIN} are to be expected"
+        ));
+    }
+    Ok(())
+}
+
+/// How many tests were begun again because the emulated processor had killed their guest.
+fn tried_again(log: &str) -> usize {
+    let killed = EmulatorFault.to_string();
+    log.lines()
+        .filter(|line| line.contains("again: ") && line.contains(&killed))
+        .count()
+}
+
+/// Where [`run_cargo`] keeps what is printed.
+fn log_of(context: &Context<'_>, name: &str) -> PathBuf {
+    context.logs.join(format!("{}.log", name.replace(' ', "-")))
 }
 
 /// Runs a test command, shows what it prints and counts what it says.
@@ -160,7 +187,7 @@ fn run_cargo(
     name: &str,
     command: &mut Command,
 ) -> Result<()> {
-    let log = context.logs.join(format!("{}.log", name.replace(' ', "-")));
+    let log = log_of(context, name);
     let good = progress::tee(command, &log)?;
     let counted = count(&fs::read_to_string(&log)?);
     if !good && counted.failed == 0 {
@@ -184,4 +211,18 @@ fn tests(
     }
     tally.add(own);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_test_that_begins_again_counts() {
+        let log = format!(
+            "again: {EmulatorFault}: no answer\n     2.0 s  s01: killed by the emulated processor, again: \
+             {EmulatorFault}: Broken pipe\nError: {EmulatorFault}\nand back again: nothing\n"
+        );
+        assert_eq!(tried_again(&log), 2);
+    }
 }

@@ -53,8 +53,13 @@ impl Bench for Blocked {
         );
     }
 
-    fn explain(&self, result: Result<()>) -> Result<()> {
-        self.lab.explain(result)
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        self.lab.blame(result)
+    }
+
+    /// Its guests have no traffic: there is nothing that the peer could be asked.
+    fn salvage(self) -> Result<()> {
+        Ok(())
     }
 
     fn close(self) -> Result<()> {

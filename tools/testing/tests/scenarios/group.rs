@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{ensure, Context, Result};
-use dlr_testing::e2e::{traffic::Load, Backend, Journey, Lab};
+use dlr_testing::e2e::{
+    blame::{EmulatorFault, ATTEMPTS},
+    traffic::Load,
+    Backend, Journey, Lab,
+};
 use libtest_mimic::Trial;
 
 /// What the scenarios of a group work with.
@@ -18,8 +22,10 @@ pub(crate) trait Bench: Sized + Send + 'static {
     fn check(&mut self) -> Result<()>;
     /// A scenario failed on it: its logs are to be kept.
     fn failed(&mut self);
-    /// Adds what was heard last to an error: see [`Lab::explain`].
-    fn explain(&self, result: Result<()>) -> Result<()>;
+    /// Says whose fault a failure is: see [`Lab::blame`](dlr_testing::e2e::Lab::blame).
+    fn blame(&self, result: Result<()>) -> Result<()>;
+    /// Judges what can be judged of one whose guest the emulated processor killed.
+    fn salvage(self) -> Result<()>;
     /// Ends it; what has to hold at last.
     fn close(self) -> Result<()>;
 }
@@ -30,11 +36,18 @@ pub(crate) fn start_journey(group: &str) -> Result<Journey> {
     Journey::start(lab, &[0], Load::light())
 }
 
+/// How a scenario ended that did not fail.
+enum Outcome {
+    Ended,
+    /// It failed, but the emulated processor is to blame.
+    Excused(anyhow::Error),
+}
+
 /// A group of scenarios.
 pub(crate) struct Group<B> {
     name: &'static str,
-    /// Starts what they work with, in a box of this name. An error has what was heard last, as one that
-    /// [`Bench::explain`] returns.
+    /// Starts what they work with, in a box of this name. An error says whose fault it is, as one that
+    /// [`Bench::blame`] returns.
     open: fn(&str) -> Result<B>,
     bench: Mutex<Option<B>>,
     /// Scenarios after which a bench was of no use any more: its guest is judged by nobody.
@@ -100,7 +113,26 @@ impl<B: Bench> Group<B> {
         bench.close()
     }
 
+    /// Runs it; again in a fresh box if the first one was killed by its emulated processor.
     fn run(&self, name: &str, run: fn(&mut B) -> Result<()>) -> Result<()> {
+        for _ in 1..ATTEMPTS {
+            match self.try_run(name, run)? {
+                Outcome::Ended => return Ok(()),
+                Outcome::Excused(e) => {
+                    let text = format!("{name}: killed by the emulated processor, again: {e:#}");
+                    say(&text, Instant::now());
+                }
+            }
+        }
+        match self.try_run(name, run)? {
+            Outcome::Ended => Ok(()),
+            Outcome::Excused(e) => {
+                Err(e.context("killed by the emulated processor, again and again"))
+            }
+        }
+    }
+
+    fn try_run(&self, name: &str, run: fn(&mut B) -> Result<()>) -> Result<Outcome> {
         let mut place = self.bench.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bench = match place.take() {
             Some(bench) => bench,
@@ -113,6 +145,7 @@ impl<B: Bench> Group<B> {
                         say(&format!("{} is ready", self.name), start);
                         bench
                     }
+                    Err(e) if e.is::<EmulatorFault>() => return Ok(Outcome::Excused(e)),
                     Err(e) => {
                         say(&format!("{name}: {e:#}"), start);
                         return Err(e);
@@ -131,20 +164,31 @@ impl<B: Bench> Group<B> {
             say(&format!("{name}: {e:#}"), start);
         }
         let (failed, usable) = (result.is_err(), after.is_ok());
-        let result = bench.explain(both(result, after));
+        let result = bench.blame(both(result, after));
         if failed {
             bench.failed();
         }
-        // One that is of no use any more is dropped, with all its logs.
-        if usable {
-            *place = Some(bench);
-        } else {
-            self.unjudged
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(name.to_owned());
+        match result {
+            // With its box, in which nobody else is to be excused by the same.
+            Err(e) if e.is::<EmulatorFault>() => {
+                bench
+                    .salvage()
+                    .context("before the emulated processor killed the guest")?;
+                Ok(Outcome::Excused(e))
+            }
+            result => {
+                // One that is of no use any more is dropped, with all its logs.
+                if usable {
+                    *place = Some(bench);
+                } else {
+                    self.unjudged
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(name.to_owned());
+                }
+                result.map(|()| Outcome::Ended)
+            }
         }
-        result
     }
 }
 
@@ -197,8 +241,13 @@ impl Bench for Journey {
         self.parts().0.keep_results();
     }
 
-    fn explain(&self, result: Result<()>) -> Result<()> {
-        self.lab().explain(result)
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        self.lab().blame(result)
+    }
+
+    /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.
+    fn salvage(self) -> Result<()> {
+        self.judge_wire()
     }
 
     /// Both oracles are content with all that happened.

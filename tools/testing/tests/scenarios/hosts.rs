@@ -14,6 +14,7 @@ use dlr_testing::{
     },
     Cable,
 };
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::group::{Bench, Group, Listed};
@@ -52,7 +53,7 @@ fn start(group: &str) -> Result<Hosts> {
     let second = lab(1, &nic)?;
     let mut labs = [first, second];
     let begun = begin(&mut labs[0]);
-    let (vm, traffic) = explain(&labs, begun)?;
+    let (vm, traffic) = blame(&labs, begun)?;
     Ok(Hosts {
         labs,
         here: 0,
@@ -79,9 +80,9 @@ fn begin(first: &mut Lab) -> Result<(Vm, Traffic)> {
     Ok((vm, traffic))
 }
 
-/// [`Lab::explain`] of both boxes.
-fn explain<T>(labs: &[Lab], result: Result<T>) -> Result<T> {
-    labs.iter().fold(result, |result, lab| lab.explain(result))
+/// Whose fault it is: see [`Lab::blame`].
+fn blame<T>(labs: &[Lab], result: Result<T>) -> Result<T> {
+    labs.iter().fold(result, |result, lab| lab.blame(result))
 }
 
 /// All of them.
@@ -154,15 +155,22 @@ impl Bench for Hosts {
         self.labs.iter_mut().for_each(Lab::keep_results);
     }
 
-    fn explain(&self, result: Result<()>) -> Result<()> {
-        explain(&self.labs, result)
+    fn blame(&self, result: Result<()>) -> Result<()> {
+        blame(&self.labs, result)
+    }
+
+    /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.
+    fn salvage(self) -> Result<()> {
+        let problems = oracle::judge_sinks(&self.labs[0].wire(json!({"cmd": "stats"}))?);
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
     }
 
     /// Both oracles are content with all that happened.
     fn close(mut self) -> Result<()> {
         let mut vm = self.vm.take().context("no guest")?;
         let finished = self.traffic.finish(&self.labs[0], &mut vm);
-        let accounts = explain(&self.labs, finished)?;
+        let accounts = blame(&self.labs, finished)?;
         let verdict = oracle::judge(&accounts, &self.stopped);
         vm.quit(self.labs[self.here].host())?;
         if !verdict.passed() {

@@ -22,7 +22,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let mut pairs = Vec::new();
     let mut lab = lab(bench, "bench-downtime", 2, 3)?;
     let collected = collect(&mut lab, &mut pairs, wanted);
-    lab.explain(collected)?;
+    lab.blame(collected)?;
     lab.finish()?;
     figures(&pairs)
 }

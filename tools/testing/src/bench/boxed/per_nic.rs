@@ -22,7 +22,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let mut moves = vec![Vec::new(); MOST];
     let mut lab = lab(bench, "bench-per-nic", 2 * MOST as u16, 2)?;
     let collected = collect(&mut lab, &mut moves, rounds);
-    lab.explain(collected)?;
+    lab.blame(collected)?;
     lab.finish()?;
     let mut figures = vec![growth("downtime.per_nic", &moves, Stop::without_memory)];
     for (name, phase) in PHASES {

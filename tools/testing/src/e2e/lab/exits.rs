@@ -16,8 +16,9 @@ pub(super) const SHOW_SHUTDOWN: &str = "\
     grep -B3 ' reason shutdown ' /sys/kernel/tracing/instances/kvm/trace | tail -n 4 | \
     sed 's/^.*: kvm_/kvm_/'";
 
-/// Prints what was noted last.
-pub(super) const SHOW_EXITS: &str = "tail -n 4000 /sys/kernel/tracing/instances/kvm/trace";
+/// Prints what was noted last. What is noted meanwhile would overwrite what is being read.
+pub(super) const SHOW_EXITS: &str = "\
+    cd /sys/kernel/tracing/instances/kvm && echo 0 > tracing_on && tail -n 4000 trace && echo 1 > tracing_on";
 
 /// A guest of which KVM noted nothing but so many interrupts of the box does not get on: at each tick of
 /// its own it writes to its local APIC, and it stops when it is idle.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Why a lab's test has failed: what its guests and QEMUs said last.
+//! Why a lab's test has failed: what its guests and QEMUs said last, and whether the emulated processor
+//! is to blame.
 
 use std::{
     fmt,
@@ -13,7 +14,10 @@ use anyhow::{ensure, Result};
 use serde_json::Value;
 
 use super::{exits, Lab};
-use crate::e2e::config::{folder, NMI};
+use crate::e2e::{
+    blame::{self, EmulatorFault},
+    config::{folder, NMI},
+};
 
 /// How long a guest may take to panic when an NMI comes.
 const PANIC: Duration = Duration::from_secs(20);
@@ -47,16 +51,20 @@ impl fmt::Display for LastWords {
 }
 
 impl Lab {
-    /// Adds to an error what KVM noted of a guest that ended with a triple fault, and what guests and QEMUs
-    /// said last: where tests run for others, their error is all that is seen of them. A guest that spins
-    /// gets an NMI, so that it prints where, and ends.
+    /// Marks an error with [`EmulatorFault`] if the emulated processor is to blame for it: see
+    /// [`blame`]. Adds what KVM noted of a triple fault, and what guests and QEMUs said last, if not: where
+    /// tests run for others, their error is all that is seen of them. A guest that spins gets an NMI, so that
+    /// it prints where, and ends.
     ///
     /// # Errors
     ///
     /// The same.
-    pub fn explain<T>(&self, result: Result<T>) -> Result<T> {
+    pub fn blame<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| {
             // A caller that passes an error on may have asked already.
+            if e.is::<EmulatorFault>() {
+                return e;
+            }
             let of = self.host.results().to_path_buf();
             if e.downcast_ref::<LastWords>().is_some_and(|w| w.of == of) {
                 return e;
@@ -68,10 +76,22 @@ impl Lab {
                     eprintln!("an NMI to a guest that spins: {e:#}");
                 }
             }
+            if self.emulator_is_to_blame() {
+                return e.context(EmulatorFault);
+            }
             let words = self.last_words();
             let error = format!("{e:#}");
             e.context(LastWords { of, error, words })
         })
+    }
+
+    /// Not if the kernel of the box has complained about anything.
+    fn emulator_is_to_blame(&self) -> bool {
+        self.host.check_log().is_ok()
+            && self
+                .host
+                .run("cat /run/vm/*/serial")
+                .is_ok_and(|text| blame::interrupt_came_with_interrupts_disabled(&text))
     }
 
     /// Sends an NMI to the guest of which this is a virtual processor, and waits until it has panicked.

@@ -92,6 +92,24 @@ fn broken(break_it: impl FnOnce(&mut Accounts)) -> String {
 }
 
 #[test]
+fn a_dead_guest_is_judged_by_what_it_sent() {
+    let peer = accounts().peer;
+    assert!(judge_sinks(&peer).is_empty(), "{:?}", judge_sinks(&peer));
+    for key in ["corrupt", "duplicates"] {
+        let mut peer = peer.clone();
+        peer["backend"]["sinks"]["streams"][0]["report"][key] = 1.into();
+        assert_eq!(judge_sinks(&peer).len(), 1);
+    }
+    let mut peer = peer.clone();
+    peer["backend"]["sinks"]["unknown"] = 2.into();
+    assert_eq!(judge_sinks(&peer).len(), 1);
+    assert!(
+        !judge_sinks(&json!({})).is_empty(),
+        "no answer is no verdict"
+    );
+}
+
+#[test]
 fn every_kind_of_damage_is_named() {
     let backlog =
         |a: &mut Accounts, f: fn(&mut Report)| f(a.backlog.streams.get_mut(&BACKLOG).unwrap());
