@@ -29,7 +29,8 @@ const IF: u64 = 1 << 9;
 
 /// Whether a guest's console shows, in the trace of a stack, an interrupt that was taken where interrupts
 /// were disabled: the entry of an interrupt, and below it the interrupted place with IF clear. No processor
-/// does that, and the processor itself has written these registers there when the interrupt came. An
+/// does that, and the processor itself has written these registers there when the interrupt came. (A page of
+/// the stack that was lost on its way would show older ones, which the processor has written as well.) An
 /// exception or an NMI may interrupt such a place.
 pub fn interrupt_came_with_interrupts_disabled(console: &str) -> bool {
     let lines: Vec<&str> = console.lines().collect();

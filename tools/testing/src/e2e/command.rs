@@ -13,8 +13,9 @@ use super::config::{folder, Backend, VmConfig, NMI};
 /// Without paravirtual EOI, for the sake of the emulated host processor: QEMU's TCG keeps the
 /// vector of an interrupt that VMRUN injected in `exception_index` until the next VMEXIT, and
 /// any exit request in between (another VM opens a function, a BAR moves: every vCPU is asked to
-/// take the new memory map) delivers it again, whatever the guest's IF says. Writing the EOI register
-/// is a VMEXIT, and handlers of the local APIC do it before they take a lock.
+/// take the new memory map) delivers it again, whatever the guest's IF says. A guest that writes the EOI
+/// register leaves to KVM, and that VMEXIT clears the vector; Linux's handlers of the local APIC write it
+/// before they take a lock.
 const CPU: &str = "host,kvm-pv-eoi=off";
 
 /// Words for the guest's kernel: it restarts if it panics, and it panics if it gets an NMI, which a guest

@@ -90,9 +90,9 @@ pub(super) fn stood_still(results: &Path, qemu: &mut Child, nics: &mut [Nic]) ->
         )
 }
 
-/// Whether a kernel stood still while it booted, without a word of complaint, and nothing says that a NIC is to
-/// blame: QEMU, which waits a minute for the answer of one and then says so, has only warned. `console` and `qemu` are
-/// all that both said.
+/// Whether a kernel stood still while it booted, without a word of complaint, and nothing says that a NIC is
+/// to blame: QEMU, which waits a minute for the answer of one and then says so, has only warned. `console` and
+/// `qemu` are all that both said.
 fn boot_stood_still(console: &str, qemu: &str) -> bool {
     console.contains("Linux version ")
         && !console.contains("Run /init as init process")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 //! `overflow.downtime`: how long a guest under receive traffic stands still when the ring of its log is
-//! the smallest one, beside the usual one. What overflows then, overflows by itself.
+//! the smallest one, beside the usual one. Nothing is injected; whether the small ring overflows is a figure.
 
 use anyhow::{ensure, Context, Result};
 
