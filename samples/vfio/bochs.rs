@@ -9,7 +9,7 @@
 mod state;
 
 use crate::{
-    kext::gfp::USER,
+    ext::gfp::USER,
     vfio::prelude::*, //
 };
 use kernel::prelude::*;

@@ -19,9 +19,9 @@ use kernel::{
 #[path = "../../drivers/vfio/rust/bindings/mod.rs"]
 #[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
 mod bindings;
-#[path = "../../drivers/vfio/rust/kext/mod.rs"]
+#[path = "../../drivers/vfio/rust/ext/mod.rs"]
 #[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
-mod kext;
+mod ext;
 #[path = "../../drivers/vfio/rust/vfio/mod.rs"]
 #[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
 mod vfio;

@@ -84,7 +84,7 @@ const SOURCES: &[Source] = &[
         ],
     },
     Source {
-        path: "kext/lease/users.rs",
+        path: "ext/bound_cell/users.rs",
         name: "users",
         bugs: &[
             (
@@ -115,7 +115,7 @@ const SOURCES: &[Source] = &[
         ],
     },
     Source {
-        path: "kext/event.rs",
+        path: "ext/event.rs",
         name: "event",
         bugs: &[
             (

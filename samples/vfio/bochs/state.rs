@@ -3,7 +3,7 @@
 //! State of the device, in the order of the image: registers, byte order, picture.
 
 use crate::{
-    kext::crc32c::crc32c,
+    ext::crc32c::crc32c,
     vfio::prelude::*, //
 };
 use core::ops::Range;

@@ -7,8 +7,8 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     // The driver's layer.
     ("drivers/vfio/rust/vfio/dirty", "dirty"),
     ("drivers/vfio/rust/vfio/iova_bitmap.rs", "iova_bitmap.rs"),
-    ("drivers/vfio/rust/kext/lookup.rs", "lookup.rs"),
-    ("drivers/vfio/rust/kext/cmdq/ring.rs", "cmdq_ring.rs"),
+    ("drivers/vfio/rust/ext/lookup.rs", "lookup.rs"),
+    ("drivers/vfio/rust/ext/cmdq/ring.rs", "cmdq_ring.rs"),
     // The vendor driver's format of an entry.
     ("drivers/vfio/pci/dlr/proto/log.rs", "proto_log.rs"),
     // The NIC's log engine.

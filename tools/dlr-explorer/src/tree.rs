@@ -25,8 +25,8 @@ pub(crate) mod vfio {
     }
 }
 
-pub(crate) mod kext {
-    pub(crate) use crate::stub::kext::*;
+pub(crate) mod ext {
+    pub(crate) use crate::stub::ext::*;
     #[allow(dead_code, unused, clippy::all)]
     pub(crate) mod lookup {
         copied!("lookup.rs");

@@ -9,8 +9,8 @@
 //! | --- | --- |
 //! | `vfio/dirty/lock.rs` | every request for a drain is followed by one |
 //! | `vfio/state_lock.rs` | every reset of the function resets the state, under the lock |
-//! | `kext/lease/users.rs` | no user is at the hardware after a revocation or during a pause |
-//! | `kext/event.rs` | no change that was announced is missed |
+//! | `ext/bound_cell/users.rs` | no user is at the hardware after a revocation or during a pause |
+//! | `ext/event.rs` | no change that was announced is missed |
 //!
 //! The files are the driver's, not copies of their ideas: `build.rs` takes their code as it is.
 //! Each check also runs on copies of its file with one bug, and has to fail there. What the files
@@ -50,13 +50,13 @@ macro_rules! layer {
     };
 }
 
-pub(crate) mod kext {
+pub(crate) mod ext {
     pub(crate) use crate::stub::{completion, killable};
     layer!(event);
     layer!(event_signalled_by_load_and_store);
     layer!(event_cleared_without_a_barrier);
 
-    pub(crate) mod lease {
+    pub(crate) mod bound_cell {
         layer!(users);
         layer!(users_counted_by_load_and_store);
         layer!(users_revoked_without_waiting);

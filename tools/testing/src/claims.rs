@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The driver's own file, which the kernel builds.
-const FILE: &str = "../../drivers/vfio/rust/kext/assert_not_impl.rs";
+const FILE: &str = "../../drivers/vfio/rust/ext/assert_not_impl.rs";
 
 /// Compiles the assertion that `Thing` does not implement `bound`, where `has` is what `Thing` has.
 fn compile(bound: &str, has: &str) -> Output {

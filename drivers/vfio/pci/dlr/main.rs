@@ -26,14 +26,14 @@ use kernel::{
     reason = "the layer offers more than one driver needs"
 )]
 mod bindings;
-#[path = "../../rust/kext/mod.rs"]
+#[path = "../../rust/ext/mod.rs"]
 #[allow(unsafe_code, reason = "safe wrappers of kernel interfaces")]
 #[allow(
     dead_code,
     unused_imports,
     reason = "the layer offers more than one driver needs"
 )]
-mod kext;
+mod ext;
 #[path = "../../rust/vfio/mod.rs"]
 #[allow(unsafe_code, reason = "safe wrappers of VFIO")]
 #[allow(
@@ -88,9 +88,9 @@ struct Dlr {
     #[pin]
     _vf: driver::Registration<vfio::Adapter<vf::Vf>>,
     #[pin]
-    _mgmt: driver::Registration<kext::pci_driver::Adapter<mgmt::Driver>>,
+    _mgmt: driver::Registration<ext::pci_driver::Adapter<mgmt::Driver>>,
     /// Dropped last: the drivers above have files in this directory.
-    _debugfs: kext::debugfs::Root,
+    _debugfs: ext::debugfs::Root,
 }
 
 impl InPlaceModule for Dlr {
@@ -101,7 +101,7 @@ impl InPlaceModule for Dlr {
             params::Config::load()?;
             mgmt::init()?;
             Ok(try_pin_init!(Self {
-                _debugfs: kext::debugfs::Root::new(c"dlr_vfio_pci")?,
+                _debugfs: ext::debugfs::Root::new(c"dlr_vfio_pci")?,
                 _mgmt <- driver::Registration::new(c"dlr-mgmt", module),
                 _leaving: mgmt::Leaving,
                 _vf <- driver::Registration::new(c"dlr_vfio_pci", module),

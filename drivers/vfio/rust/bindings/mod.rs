@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Raw bindings of VFIO and of the other kernel interfaces that `kernel::bindings` lacks. Only
-//! `kext` and `vfio` use them.
+//! `ext` and `vfio` use them.
 
 #[allow(warnings, clippy::all, unsafe_op_in_unsafe_fn)]
 mod vfio {

@@ -10,7 +10,7 @@
 use super::function::PciFunction;
 use crate::{
     bindings,
-    kext::pm::Awake, //
+    ext::pm::Awake, //
 };
 use core::marker::PhantomData;
 use kernel::{

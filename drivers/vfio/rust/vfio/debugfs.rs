@@ -19,7 +19,7 @@ use super::{
         view::View, //
     },
 };
-use crate::kext;
+use crate::ext;
 use kernel::{
     debugfs::Scope,
     fmt, new_mutex,
@@ -70,7 +70,7 @@ fn make<E: Engine, D: LogDevice + Send + Sync + 'static>(
     name: &CStr,
     shared: Arc<Shared<E, D>>,
 ) -> Option<Directory<E, D>> {
-    let root = kext::debugfs::root()?;
+    let root = ext::debugfs::root()?;
     let scope = root.scope(shared, name, |shared, dir| {
         dir.read_callback_file(c"state", shared, &show_state::<E, D>);
         dir.read_callback_file(c"session", shared, &show_session::<E, D>);

@@ -3,7 +3,7 @@
 //! The PCI driver of an [`Operations`]: probe, remove, and the error handlers of the PCI core
 //! (Documentation/contract.rst, items P1 to P3, P9 to P11, P13).
 //!
-//! [`pci_driver::Driver`](crate::kext::pci_driver::Driver) cannot be used: it stores its own data
+//! [`pci_driver::Driver`](crate::ext::pci_driver::Driver) cannot be used: it stores its own data
 //! in drvdata, where vfio-pci-core expects its device.
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bindings,
-    kext::{
+    ext::{
         self,
         pci_driver::{
             drvdata,
@@ -163,7 +163,7 @@ impl<T: Operations> Driver<T> {
         // the function here: the next driver must not find it as the user left it.
         //
         // SAFETY: `pdev` is valid, and remove runs with its device lock held.
-        if reset && unsafe { kext::pci::reset_locked(pdev) }.is_err() {
+        if reset && unsafe { ext::pci::reset_locked(pdev) }.is_err() {
             dev_warn!(bound, "cannot be reset\n");
         }
         T::unbind(device.data(), bound);
@@ -282,7 +282,7 @@ impl<T: Operations> Driver<T> {
 ///     }
 /// }
 /// ```
-pub(crate) type Adapter<T> = crate::kext::pci_driver::Registered<Driver<T>>;
+pub(crate) type Adapter<T> = crate::ext::pci_driver::Registered<Driver<T>>;
 
 #[kunit_tests(vfio_driver)]
 mod tests {

@@ -9,7 +9,7 @@
 
 use crate::{
     bindings,
-    kext::{
+    ext::{
         self,
         pm::Awake, //
     },
@@ -68,14 +68,14 @@ impl<'a> PciFunction<'a> {
     /// may also be a value.
     pub(crate) fn config_read32(&self, offset: u16) -> Result<u32> {
         let _awake = self.awake()?;
-        kext::pci::read_config_dword(self.0, offset)
+        ext::pci::read_config_dword(self.0, offset)
     }
 
     /// Returns the PF and the number of a VF, or `None` for a function that is not a VF.
     pub(crate) fn virtual_function(&self) -> Option<VirtualFunction<'a>> {
-        let physical = kext::pci::physfn(self.0)?;
+        let physical = ext::pci::physfn(self.0)?;
         // SAFETY: The device is valid.
-        let number = unsafe { bindings::pci_iov_vf_id(kext::pci::as_raw(self.0)) };
+        let number = unsafe { bindings::pci_iov_vf_id(ext::pci::as_raw(self.0)) };
         Some(VirtualFunction {
             number: u32::try_from(number).ok()?,
             physical,
@@ -94,7 +94,7 @@ impl Deref for PciFunction<'_> {
 /// Fails the build if a [`PciFunction`] converts to a device for which DMA memory could be mapped.
 const _: () = {
     use kernel::device::Device;
-    crate::kext::assert_not_impl!(PciFunction<'static>: AsRef<Device<Bound>>);
-    crate::kext::assert_not_impl!(PciFunction<'static>: AsRef<pci::Device<Bound>>);
-    crate::kext::assert_not_impl!(PciFunction<'static>: Deref<Target = pci::Device<Bound>>);
+    crate::ext::assert_not_impl!(PciFunction<'static>: AsRef<Device<Bound>>);
+    crate::ext::assert_not_impl!(PciFunction<'static>: AsRef<pci::Device<Bound>>);
+    crate::ext::assert_not_impl!(PciFunction<'static>: Deref<Target = pci::Device<Bound>>);
 };

@@ -7,7 +7,7 @@
 use super::iova_bitmap::IovaRange;
 use crate::{
     bindings,
-    kext::gfp, //
+    ext::gfp, //
 };
 use kernel::{
     bindings as kbindings,

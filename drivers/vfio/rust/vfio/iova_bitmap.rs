@@ -6,7 +6,7 @@
 
 use crate::{
     bindings,
-    kext::signal, //
+    ext::signal, //
 };
 use kernel::{
     error::to_result,
@@ -201,7 +201,7 @@ pub(crate) fn tells_errors() -> bool {
 mod tests {
     use super::*;
     use crate::{
-        kext::testing::UserMemory,
+        ext::testing::UserMemory,
         vfio::user_bitmap::UserBitmap, //
     };
     use kernel::page::PAGE_SIZE;

@@ -83,7 +83,7 @@ use kernel::{
     sync::Arc, //
 };
 
-crate::kext::assert_not_impl!(Failure: From<Error>);
+crate::ext::assert_not_impl!(Failure: From<Error>);
 
 /// Migration of a device. The layer owns the state machine; the driver carries out its arcs.
 pub(crate) trait Migration: Operations {

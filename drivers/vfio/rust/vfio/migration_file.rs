@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bindings,
-    kext::{
+    ext::{
         anon_file::{
             self,
             AnonFile,

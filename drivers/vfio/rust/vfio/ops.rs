@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     bindings,
-    kext::gfp::USER, //
+    ext::gfp::USER, //
 };
 use core::{
     cell::UnsafeCell,

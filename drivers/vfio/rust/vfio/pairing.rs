@@ -10,7 +10,7 @@
 mod access;
 
 use super::function::PciFunction;
-use crate::kext::{
+use crate::ext::{
     self,
     killable::lock_killable, //
 };
@@ -35,7 +35,7 @@ pub(crate) use access::Missing;
 /// 6.6.2), and a function that leaves D3cold may read as all ones for a second (section 2.3.1).
 const PATIENCE_AT_PROBE: Delta = Delta::from_millis(1200);
 /// The same for a call of a user, which may hold other locks of VFIO. Any search ends after one
-/// [`Budget`](crate::kext::budget::Budget), even if no candidate answers.
+/// [`Budget`](crate::ext::budget::Budget), even if no candidate answers.
 const PATIENCE_LATER: Delta = Delta::from_millis(200);
 /// Time for which calls do not search again after a search that asked management functions in vain.
 const BACKOFF: Delta = Delta::from_millis(1000);
@@ -92,7 +92,7 @@ pub(crate) trait Pair: Send + Sized + Unpin {
 
     /// Searches for the management function of `pdev` and claims the function there. Begins no new
     /// round after `patience`, and takes no longer than one
-    /// [`Budget`](crate::kext::budget::Budget).
+    /// [`Budget`](crate::ext::budget::Budget).
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ pub(crate) trait Pair: Send + Sized + Unpin {
     fn can_continue(&self, registered: &Self::Abilities) -> bool;
 
     /// The last user begins to close the function: until [`Self::end_closing`] all clean-up shares
-    /// one [`Budget`](crate::kext::budget::Budget).
+    /// one [`Budget`](crate::ext::budget::Budget).
     fn begin_closing(&self);
 
     /// Ends what [`Self::begin_closing`] began.
@@ -160,7 +160,7 @@ impl<P: Pair> Pairing<P> {
             Ok(pair) => pair,
             Err(missing) => {
                 let error = missing.at_probe();
-                kext::probe::say_why(pdev.as_ref(), error, missing.text());
+                ext::probe::say_why(pdev.as_ref(), error, missing.text());
                 return Err(error);
             }
         };
@@ -245,7 +245,7 @@ impl<P: Pair> Pairing<P> {
     }
 
     /// Notes that the last user begins to close the device. Until [`Self::end_closing`] no call
-    /// searches, and all clean-up shares one [`Budget`](crate::kext::budget::Budget). Sleeps
+    /// searches, and all clean-up shares one [`Budget`](crate::ext::budget::Budget). Sleeps
     /// while another thread searches.
     pub(crate) fn begin_closing(&self) {
         let mut current = self.current.lock();

@@ -8,7 +8,7 @@
 //! away. So what the function holds counts as lost from the error until the first reset of the
 //! function that begins after the end of the recovery.
 
-use crate::kext::pci_driver::ChannelState;
+use crate::ext::pci_driver::ChannelState;
 use kernel::{
     prelude::*,
     sync::atomic::{

@@ -13,7 +13,7 @@ use super::config_space::{
 };
 use crate::{
     bindings,
-    kext::user, //
+    ext::user, //
 };
 use kernel::{
     ffi::c_void,
@@ -83,8 +83,8 @@ pub(crate) struct Read<'a>(Place<'a>);
 pub(crate) struct Write<'a>(Place<'a>);
 
 // With a second one a hook could take the data and forward them, too.
-crate::kext::assert_not_impl!(Read<'static>: Clone);
-crate::kext::assert_not_impl!(Write<'static>: Clone);
+crate::ext::assert_not_impl!(Read<'static>: Clone);
+crate::ext::assert_not_impl!(Write<'static>: Clone);
 
 macro_rules! place {
     ($($name:ident)*) => {$(

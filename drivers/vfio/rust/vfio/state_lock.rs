@@ -9,7 +9,7 @@
 //! and releasing the lock, so that no reset is lost.
 
 use super::migration::state::State;
-use crate::kext::killable::lock_killable;
+use crate::ext::killable::lock_killable;
 use core::{
     mem::ManuallyDrop,
     ops::{

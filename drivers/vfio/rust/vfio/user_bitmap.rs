@@ -9,7 +9,7 @@ use super::iova_bitmap::{
 };
 use crate::{
     bindings,
-    kext::testing::UserMemory, //
+    ext::testing::UserMemory, //
 };
 use core::ptr::NonNull;
 use kernel::{

@@ -11,7 +11,7 @@ pub(crate) mod error;
 #[macro_use]
 pub(crate) mod init;
 pub(crate) mod io;
-pub(crate) mod kext;
+pub(crate) mod ext;
 pub(crate) mod prelude;
 pub(crate) mod rbtree;
 pub(crate) mod sync;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     explore::choose,
-    kext::dma_pool::Slice,
+    ext::dma_pool::Slice,
     nic::{LogParams, IOVA_BITS, MAX_RANGES, PAGE_SHIFTS},
     proto::dlr,
     stub::{

@@ -3,7 +3,7 @@
 //! What the driver of the management function keeps for each data function.
 
 use super::log::Log;
-use crate::kext::cmdq::channel;
+use crate::ext::cmdq::channel;
 use kernel::{
     new_mutex,
     prelude::*,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Classes of commands, each of which has a share of the slots of the admin queue of its own
-//! ([`Shares`](crate::kext::cmdq::shares::Shares)).
+//! ([`Shares`](crate::ext::cmdq::shares::Shares)).
 //!
 //! So SAVE_READs and state changes never keep a log command waiting, and SAVE_READs keep no state
 //! change waiting. LOG_STOP has a share of its own, because it ends a LOG_SYNC that waits for room
@@ -52,7 +52,7 @@ impl From<Class> for usize {
 mod tests {
     use super::*;
     use crate::{
-        kext::cmdq::shares::Shares,
+        ext::cmdq::shares::Shares,
         proto::SyncScope, //
     };
 

@@ -5,7 +5,7 @@
 
 use super::service::Service;
 use crate::{
-    kext,
+    ext,
     proto::identify::text, //
 };
 use kernel::{
@@ -20,7 +20,7 @@ pub(super) type Directory = Pin<KBox<Scope<Arc<Service>>>>;
 
 /// Creates the directory. Returns `None` without debugfs, which is no error.
 pub(super) fn make(name: &CStr, service: Arc<Service>) -> Option<Directory> {
-    let root = kext::debugfs::root()?;
+    let root = ext::debugfs::root()?;
     let scope = root.scope(service, name, |service, dir| {
         dir.read_callback_file(c"nic", service, &show_nic);
         dir.read_callback_file(c"stats", service, &show_stats);

@@ -19,7 +19,7 @@ use super::{
     stats::Stats, //
 };
 use crate::{
-    kext::cmdq::{
+    ext::cmdq::{
         device::{
             self,
             Completed,
@@ -120,7 +120,7 @@ impl device::Device for Management {
     type Reply = Reply;
     type Answer = Completion;
     type Function = FunctionData;
-    type Lease = Hardware;
+    type Cell = Hardware;
     type Ring = Coherent<[u64]>;
 
     fn submissions(hw: &Mapped) -> &Coherent<[u64]> {
@@ -250,7 +250,7 @@ impl device::Device for Management {
     }
 
     /// Forgets the ring of a log that the device does not write any more. Its memory was freed with
-    /// the lease.
+    /// the bound cell.
     fn free(function: &FunctionData) {
         let mut log = function.log.lock();
         log.active = false;
@@ -261,7 +261,7 @@ impl device::Device for Management {
 #[kunit_tests(dlr_mgmt_device)]
 mod tests {
     use super::*;
-    use crate::kext::cmdq::device::Device;
+    use crate::ext::cmdq::device::Device;
 
     /// Otherwise the bytes that a page had before a reset would be taken for those of now.
     #[test]

@@ -20,8 +20,9 @@ use super::{
     stats::Stats, //
 };
 use crate::{
-    kext::{
+    ext::{
         self,
+        bound_cell::BoundCell,
         cmdq::{
             device::with_margin,
             interrupt, //
@@ -31,7 +32,6 @@ use crate::{
             Unallocated, //
         },
         irq::Vectors,
-        lease::Lease,
         pci_driver::{
             self,
             policy::{
@@ -93,7 +93,7 @@ kernel::pci_device_table!(
     TABLE,
     (),
     [(
-        kext::pci::device_id(proto::PCI_VENDOR_ID, proto::PCI_DEVICE_ID_MF),
+        ext::pci::device_id(proto::PCI_VENDOR_ID, proto::PCI_DEVICE_ID_MF),
         ()
     )]
 );
@@ -165,7 +165,7 @@ impl pci_driver::Driver for Driver {
     }
 
     fn slot_reset(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Verdict {
-        kext::pci::restore_state(pdev);
+        ext::pci::restore_state(pdev);
         // The saved state may be one with bus mastering on; the device has not been reset yet.
         dma::clear_master(pdev);
         // The error may have left this function alone: the driver of another function below the
@@ -211,13 +211,13 @@ fn change_vfs(
 impl Driver {
     fn bring_up(new: Unallocated<'_>) -> Result<Self> {
         let pdev = new.set_mask(DmaMask::new::<64>())?;
-        kext::pci::enable_mem(pdev)?;
+        ext::pci::enable_mem(pdev)?;
         // Bus mastering may be on because another kernel left it so (kdump).
         dma::clear_master(pdev);
         // `slot_reset` restores this state. Bus mastering is off in it: the driver turns it on
         // after the reset of the device.
-        kext::pci::save_state(pdev)?;
-        let hw = Lease::new(pdev, regs::BAR, c"dlr-mgmt", Shared::new)?;
+        ext::pci::save_state(pdev)?;
+        let hw = BoundCell::new(pdev, regs::BAR, c"dlr-mgmt", Shared::new)?;
         let limits = {
             let hw = hw.enter().ok_or(ENOTCONN)?;
             let limits = hw.data().limits;

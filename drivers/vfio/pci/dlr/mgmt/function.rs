@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         budget::Budget,
         cmdq::{
             buffer::Buffer,

@@ -14,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         cmdq::buffer::Buffer,
         gfp::USER,
         patience::Patience, //
@@ -174,7 +174,7 @@ impl Function {
     }
 
     /// Stops the log and frees the ring; succeeds also if no log is active. Ignores signals and
-    /// takes no longer than one [`Budget`](crate::kext::budget::Budget).
+    /// takes no longer than one [`Budget`](crate::ext::budget::Budget).
     pub(crate) fn log_stop(&self) -> Result {
         self.channel.log.lock().active = false;
         self.clean_up(Command::log_stop(self.channel.number), &self.budget())?;

@@ -4,7 +4,7 @@
 
 use super::function::Function;
 use crate::{
-    kext::cmdq::ring::Words,
+    ext::cmdq::ring::Words,
     proto::{
         identify::Cap,
         status_page,

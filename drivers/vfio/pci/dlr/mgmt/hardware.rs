@@ -3,12 +3,12 @@
 //! Registers and shared memory of a bound management function.
 
 use crate::{
-    kext::{
-        cmdq::device,
-        lease::{
+    ext::{
+        bound_cell::{
             self,
-            Lease, //
+            BoundCell, //
         },
+        cmdq::device,
     },
     proto::{
         admin::{
@@ -34,13 +34,13 @@ use kernel::{
 };
 
 /// Access to the hardware while the function is bound.
-pub(super) type Hardware = Lease<Shared, { regs::BAR_SIZE }>;
+pub(super) type Hardware = BoundCell<Shared, { regs::BAR_SIZE }>;
 /// An access to the hardware, while it exists.
-pub(super) type Guard<'a> = lease::Guard<'a, Shared, { regs::BAR_SIZE }>;
+pub(super) type Guard<'a> = bound_cell::Guard<'a, Shared, { regs::BAR_SIZE }>;
 /// The hardware itself.
-pub(super) type Mapped = lease::Hardware<Shared, { regs::BAR_SIZE }>;
+pub(super) type Mapped = bound_cell::Hardware<Shared, { regs::BAR_SIZE }>;
 /// The device and its BAR alone.
-pub(super) type Registers = lease::Mapped<{ regs::BAR_SIZE }>;
+pub(super) type Registers = bound_cell::Mapped<{ regs::BAR_SIZE }>;
 
 /// Order of the rings of the admin queue that the driver asks for.
 const WANTED_ORDER: u32 = 10;

@@ -6,8 +6,8 @@
 //! # Parts
 //!
 //! * [`driver`]: callbacks of the PCI core, with the decisions of
-//!   [`policy`](crate::kext::pci_driver::policy).
-//! * [`device`]: the admin queue, as the layer's [`cmdq`](crate::kext::cmdq) sees it, which has
+//!   [`policy`](crate::ext::pci_driver::policy).
+//! * [`device`]: the admin queue, as the layer's [`cmdq`](crate::ext::cmdq) sees it, which has
 //!   the queue itself with its recovery. [`class`]: which command gets a slot. [`channel`]: state
 //!   of a data function.
 //! * [`service`]: the service of a bound management function, and the registry of services.
@@ -24,7 +24,7 @@
 //!
 //! 1. The service leaves the registry. From then on every call fails with `ENOTCONN`. Sleeping
 //!    threads are woken, and clients are told.
-//! 2. The lease is revoked. This waits for the threads that access the hardware, so that none
+//! 2. The bound cell is revoked. This waits for the threads that access the hardware, so that none
 //!    touches a device that is being reset.
 //! 3. The device is reset by `DLR_CONTROL_RESET`, or by an FLR if it does not answer and no VF is
 //!    enabled. Then bus mastering is turned off, and the device does no DMA in any state.
@@ -32,18 +32,18 @@
 //!
 //! An outage ends logs, sessions and status pages, and so does a reset of the whole management
 //! function by a recovery of the queue: clients are told by
-//! [`Client::ended`](crate::kext::cmdq::channel::Client::ended), and status pages are set up again.
+//! [`Client::ended`](crate::ext::cmdq::channel::Client::ended), and status pages are set up again.
 //!
 //! # Locks
 //!
-//! Those of [`cmdq`](crate::kext::cmdq), in its order. The locks of the clients are those of state,
+//! Those of [`cmdq`](crate::ext::cmdq), in its order. The locks of the clients are those of state,
 //! log and migration file. `Channel::log`, a mutex, has the place of `Channel::client`; it is held
 //! during a drain, and so during the calls to its sink. The registry of services is locked with
 //! none of these held.
 //!
 //! [`Function::posted`](function::Function::posted), the hot path of a report,
 //! [`Prepared::submit`] and [`Function::try_status`](function::Function::try_status) do not sleep:
-//! they take the spin lock of the queue and enter the lease.
+//! they take the spin lock of the queue and enter the bound cell.
 //! [`Function::status`](function::Function::status) sleeps for up to a second while the
 //! device is updating the page, and so must not be called with a lock that a reset takes.
 //!

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Commands of sessions, which are allocated first and submitted later without sleeping
-//! ([`prepared`](crate::kext::cmdq::prepared)).
+//! ([`prepared`](crate::ext::cmdq::prepared)).
 
 use super::{
     device::Prepared,
     function::Function, //
 };
 use crate::{
-    kext::{
+    ext::{
         budget::Budget,
         cmdq::{
             buffer::Buffer,

@@ -8,7 +8,7 @@ use super::{
     hardware::Limits, //
 };
 use crate::{
-    kext::{
+    ext::{
         self,
         cmdq::{
             buffer::Buffer,
@@ -190,7 +190,7 @@ impl Service {
     pub(crate) fn is_of(&self, pdev: &pci::Device) -> Result<bool> {
         let hw = self.queue.hw.enter().ok_or(ENOTCONN)?;
         let own: &pci::Device = hw.device().try_into()?;
-        Ok(kext::pci::is_same(own, pdev))
+        Ok(ext::pci::is_same(own, pdev))
     }
 
     /// Returns whether a data function is in the IOMMU group of its management function. VFIO could
@@ -201,7 +201,7 @@ impl Service {
     /// `ENOTCONN` if the management function is gone.
     pub(crate) fn shares_group_with(&self, function: &Device) -> Result<bool> {
         let hw = self.queue.hw.enter().ok_or(ENOTCONN)?;
-        Ok(kext::iommu::share_group(hw.device(), function))
+        Ok(ext::iommu::share_group(hw.device(), function))
     }
 
     /// Returns the number of data functions.

@@ -2,7 +2,7 @@
 
 //! Counters of the logs of one management function. debugfs shows them, behind those of its queue.
 
-use crate::kext::counters::counters;
+use crate::ext::counters::counters;
 
 counters! {
     /// Counters since the management function was bound. The driver's decisions do not depend on

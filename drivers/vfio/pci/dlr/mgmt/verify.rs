@@ -17,7 +17,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         budget::Budget,
         cmdq::buffer::Buffer,
         patience::Patience,
@@ -80,7 +80,7 @@ impl Service {
         Ok(Pass::Checked(doubt))
     }
 
-    /// Ends an outage, see [`Queue::restore`](crate::kext::cmdq::queue::Queue::restore).
+    /// Ends an outage, see [`Queue::restore`](crate::ext::cmdq::queue::Queue::restore).
     pub(super) fn restore(&self, pdev: &pci::Device<Core<'_>>) -> Result {
         let verify = |budget: &Budget| {
             // A signal to the task that wrote to sysfs must not fail the restore.

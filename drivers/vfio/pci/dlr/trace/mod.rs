@@ -4,7 +4,7 @@
 //!
 //! C header: `drivers/vfio/pci/dlr/trace/dlr_trace.h`, which documents the fields of the events.
 
-use crate::kext::trace::declare_trace;
+use crate::ext::trace::declare_trace;
 use kernel::prelude::*;
 
 #[cfg(CONFIG_TRACEPOINTS)]

@@ -158,7 +158,7 @@ impl Operations for Vf {
 
     /// Begins the close by the last user. Until the next open, all clean-up (the stop of the log,
     /// the end of the session, the recovery after a reset) shares one
-    /// [`Budget`](crate::kext::budget::Budget).
+    /// [`Budget`](crate::ext::budget::Budget).
     fn closing(this: Pin<&Self>) {
         this.get_ref().pairing.begin_closing();
     }

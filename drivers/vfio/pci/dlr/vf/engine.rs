@@ -12,7 +12,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         budget::Budget,
         lookup::Lookup, //
     },

@@ -3,7 +3,7 @@
 //! Identity of a data function, from its DVSEC, and the part of it that is hidden from users.
 
 use crate::{
-    kext,
+    ext,
     proto::dlr,
     vfio::{
         config_space::ConfigRange,
@@ -58,7 +58,7 @@ impl Identity {
         find_dvsec(pdev)
             .and_then(|dvsec| u32::from(dvsec).checked_add(dlr::DLR_DVSEC_FUNCTION))
             .and_then(|at| u16::try_from(at).ok())
-            .and_then(|at| kext::pci::read_config_any(pdev, at))
+            .and_then(|at| ext::pci::read_config_any(pdev, at))
             .is_some_and(|word| word != u32::MAX && word & dlr::DLR_DVSEC_FUNCTION_ROLE_MF != 0)
     }
 
@@ -66,7 +66,7 @@ impl Identity {
     pub(super) fn nonce(&self, pdev: PciFunction<'_>) -> Look {
         let word = |offset: u32| {
             let at = u32::from(self.dvsec).checked_add(offset)?;
-            kext::pci::read_config_any(&*pdev, u16::try_from(at).ok()?)
+            ext::pci::read_config_any(&*pdev, u16::try_from(at).ok()?)
         };
         let low = word(dlr::DLR_DVSEC_NONCE_LO);
         let high = word(dlr::DLR_DVSEC_NONCE_HI);
@@ -91,7 +91,7 @@ impl Identity {
         };
         let word = |offset: u32| {
             let at = u32::from(dvsec).checked_add(offset).ok_or(EINVAL)?;
-            kext::pci::read_config_dword(&*pdev, u16::try_from(at)?)
+            ext::pci::read_config_dword(&*pdev, u16::try_from(at)?)
         };
         let major = word(dlr::DLR_DVSEC_HEADER2)? >> 16;
         let length = word(dlr::DLR_DVSEC_HEADER1)? >> 20;
@@ -112,7 +112,7 @@ impl Identity {
             serial: u64::from(high) << 32 | u64::from(low),
             number: function & dlr::DLR_DVSEC_FUNCTION_NUMBER_MASK,
             dvsec,
-            dsn: kext::pci::find_ext_capability(&*pdev, EXT_CAP_DSN),
+            dsn: ext::pci::find_ext_capability(&*pdev, EXT_CAP_DSN),
         })
     }
 
@@ -139,7 +139,7 @@ impl Identity {
 }
 
 fn find_dvsec<C: DeviceContext>(pdev: &pci::Device<C>) -> Option<u16> {
-    kext::pci::find_dvsec(
+    ext::pci::find_dvsec(
         pdev,
         dlr::DLR_DVSEC_VENDOR_ID as u16,
         dlr::DLR_DVSEC_ID as u16,

@@ -14,7 +14,7 @@ use super::stream::{
     Room, //
 };
 use crate::{
-    kext::{
+    ext::{
         budget::Budget,
         cmdq::buffer::Buffer,
         crc32c::Crc32c,

@@ -18,7 +18,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         self,
         budget::Budget,
         device_link::DeviceLink, //
@@ -164,9 +164,9 @@ impl Pair {
             Err(error) => return Err(error),
         };
         let before = identity.nonce(pdev);
-        let mut nonce = kext::random::random_u64();
+        let mut nonce = ext::random::random_u64();
         while !can_be_nonce(nonce, before) {
-            nonce = kext::random::random_u64();
+            nonce = ext::random::random_u64();
         }
         function.attest(nonce, budget)?;
         let verdict = judge(before, nonce, identity.nonce(pdev));

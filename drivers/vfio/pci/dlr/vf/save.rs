@@ -4,7 +4,7 @@
 
 use super::framing::Framing;
 use crate::{
-    kext::{
+    ext::{
         cmdq::{
             buffer::Buffer,
             channel::Reader, //

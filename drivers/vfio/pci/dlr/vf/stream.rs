@@ -10,7 +10,7 @@
 //! Without side effects: the room copies from user space and passes sections to the device.
 
 use crate::{
-    kext::crc32c::{
+    ext::crc32c::{
         crc32c,
         Crc32c, //
     },

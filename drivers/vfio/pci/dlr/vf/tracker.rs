@@ -7,7 +7,7 @@
 //! what a full ring costs. This file connects it to the commands of the function.
 
 use crate::{
-    kext::{
+    ext::{
         cmdq::channel::Client,
         gfp, //
     },

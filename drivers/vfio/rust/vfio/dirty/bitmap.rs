@@ -28,7 +28,7 @@ use super::{
     },
     tree::Tree, //
 };
-use crate::kext::memcg::Charge;
+use crate::ext::memcg::Charge;
 use kernel::prelude::*;
 
 /// Whether the first of `runs` has more than one granule: then most of the others do, too.

@@ -14,7 +14,7 @@ use super::{
     run::Run,
     span::Span,
 };
-use crate::kext::memcg::Charge;
+use crate::ext::memcg::Charge;
 use kernel::prelude::*;
 
 #[kunit_tests(vfio_dirty_bitmap)]

@@ -7,7 +7,7 @@ use super::{
     memory::Budget,
     span::Span, //
 };
-use crate::kext::memcg::Charge;
+use crate::ext::memcg::Charge;
 use kernel::prelude::*;
 
 #[kunit_tests(vfio_dirty_coarse)]

@@ -20,7 +20,7 @@
 //! `tools/dlr-loom` runs this file with three threads under loom, and finds a lost drain when one
 //! of the barriers is removed.
 
-use crate::kext::killable::lock_killable;
+use crate::ext::killable::lock_killable;
 use kernel::{
     new_mutex,
     prelude::*,

@@ -95,7 +95,7 @@ impl<'a> Dirty<'a> {
 #[kunit_tests(vfio_dirty_marks)]
 mod tests {
     use super::*;
-    use crate::kext::memcg::Charge;
+    use crate::ext::memcg::Charge;
 
     /// Runs `f` on a log that tracks pages 0x10 to 0x1f and 0x30 to 0x3f; returns the dirty pages.
     fn dirty(f: impl FnOnce(&mut Dirty<'_>) -> Result) -> Result<KVec<u64>> {

@@ -4,7 +4,7 @@
 //!
 //! The caller holds the log lock.
 
-use crate::kext::{gfp, memcg::Charge};
+use crate::ext::{gfp, memcg::Charge};
 use kernel::{alloc::Flags, prelude::*};
 
 /// Bytes in use and their limit. Every allocation of the bitmap goes through here, and a refusal is

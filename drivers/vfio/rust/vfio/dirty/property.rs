@@ -20,7 +20,7 @@ use super::{
     run::Run,
     span::Span, //
 };
-use crate::kext::{
+use crate::ext::{
     memcg::Charge,
     testing::holds, //
 };

@@ -12,7 +12,7 @@ use super::{
     run::Run,
     span::{Merger, Span, MAX_GRANULE},
 };
-use crate::kext::{
+use crate::ext::{
     memcg::Charge,
     testing::holds, //
 };

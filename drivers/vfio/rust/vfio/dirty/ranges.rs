@@ -48,7 +48,7 @@ impl Tracked {
     /// Called before the device gets a new range, so that the range can be inserted once the device
     /// has accepted it.
     pub(crate) fn reserve(&mut self) -> Result {
-        Ok(self.spans.reserve(1, crate::kext::gfp::USER)?)
+        Ok(self.spans.reserve(1, crate::ext::gfp::USER)?)
     }
 
     /// Adds `span` and joins it with the spans that it touches. The caller has called

@@ -26,7 +26,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         gfp,
         memcg::Charge, //
     },

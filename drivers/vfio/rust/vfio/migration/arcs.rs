@@ -25,7 +25,7 @@ use super::{
         Transition, //
     },
 };
-use crate::kext::budget::Budget;
+use crate::ext::budget::Budget;
 use kernel::prelude::*;
 
 impl<E: Engine> Machine<E> {

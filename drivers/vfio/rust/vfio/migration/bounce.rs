@@ -3,7 +3,7 @@
 //! The buffer through which device state is copied to the user.
 
 use super::save::StreamCheck;
-use crate::kext::gfp::USER;
+use crate::ext::gfp::USER;
 use kernel::prelude::*;
 
 /// Size of the buffer in bytes.

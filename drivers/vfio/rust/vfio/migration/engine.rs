@@ -18,7 +18,7 @@ use super::{
         State, //
     },
 };
-use crate::kext::budget::Budget;
+use crate::ext::budget::Budget;
 use kernel::{
     fmt,
     prelude::*, //

@@ -19,7 +19,7 @@ use super::{
         SaveStart, //
     },
 };
-use crate::kext::{
+use crate::ext::{
     crc32c::crc32c,
     gfp::USER, //
 };

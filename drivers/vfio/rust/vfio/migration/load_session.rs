@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    kext::{
+    ext::{
         gfp::USER,
         killable::lock_interruptible, //
     },

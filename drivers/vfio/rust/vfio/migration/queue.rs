@@ -7,7 +7,7 @@
 //! flight. The buffers are allocated at the start of a session, and the queue allocates nothing
 //! later, when the guest is stopped.
 
-use crate::kext::gfp::USER;
+use crate::ext::gfp::USER;
 use kernel::prelude::*;
 
 /// The head of the queue.

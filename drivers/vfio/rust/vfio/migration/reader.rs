@@ -11,7 +11,7 @@ use super::{
     save_session::SaveSession, //
 };
 use crate::{
-    kext::killable::lock_interruptible,
+    ext::killable::lock_interruptible,
     vfio::migration_file::{
         PrecopyInfo,
         Readiness,

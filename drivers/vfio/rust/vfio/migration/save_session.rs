@@ -34,7 +34,7 @@ use super::{
         Sleepers, //
     },
 };
-use crate::kext::gfp::USER;
+use crate::ext::gfp::USER;
 use kernel::{
     new_mutex,
     prelude::*,

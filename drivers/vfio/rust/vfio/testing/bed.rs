@@ -18,7 +18,7 @@ use super::{
     },
 };
 use crate::{
-    kext::testing::holds,
+    ext::testing::holds,
     vfio::{
         migration::{
             files::Files,

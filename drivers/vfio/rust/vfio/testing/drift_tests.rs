@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::{
-    kext::testing::holds,
+    ext::testing::holds,
     vfio::migration::{
         machine::Machine,
         state::{

@@ -22,7 +22,7 @@ use super::{
     user::write,
 };
 use crate::{
-    kext::testing::holds,
+    ext::testing::holds,
     vfio::migration::{
         machine::Machine,
         state::{

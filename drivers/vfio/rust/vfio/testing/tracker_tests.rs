@@ -10,7 +10,7 @@ use super::tracker::{
     PAGES, //
 };
 use crate::{
-    kext::testing::holds,
+    ext::testing::holds,
     vfio::{
         dirty::{
             log,

@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::{
-    kext::testing::{
+    ext::testing::{
         holds,
         UserMemory, //
     },

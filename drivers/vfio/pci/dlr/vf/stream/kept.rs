@@ -3,7 +3,7 @@
 //! A [`Room`] for tests of the parser.
 
 use super::Room;
-use crate::kext::crc32c::Crc32c;
+use crate::ext::crc32c::Crc32c;
 use kernel::prelude::*;
 
 /// A room that keeps the sections in a vector.

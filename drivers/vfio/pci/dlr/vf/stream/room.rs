@@ -2,7 +2,7 @@
 
 //! The trait between the parser of a stream and what it parses.
 
-use crate::kext::crc32c::Crc32c;
+use crate::ext::crc32c::Crc32c;
 use kernel::prelude::*;
 
 /// The stream as it comes, and the place where its sections are kept for the device.

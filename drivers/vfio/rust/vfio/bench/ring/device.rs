@@ -3,7 +3,7 @@
 //! A device that has posted all its entries.
 
 use crate::{
-    kext::bench::DmaDevice,
+    ext::bench::DmaDevice,
     vfio::{
         dirty::{
             ring::{

@@ -7,7 +7,7 @@ use super::{
     pages::whole, //
 };
 use crate::{
-    kext::bench::DmaDevice,
+    ext::bench::DmaDevice,
     vfio::{
         bench::User,
         dirty::{

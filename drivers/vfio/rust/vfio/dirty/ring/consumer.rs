@@ -7,7 +7,7 @@ mod tests_of_consumers;
 
 use super::format::Format;
 use crate::{
-    kext::cmdq::ring::{
+    ext::cmdq::ring::{
         phase_of,
         slot, //
     },

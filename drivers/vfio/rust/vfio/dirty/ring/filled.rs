@@ -13,7 +13,7 @@ use super::{
     },
     memory::LogRing,
 };
-use crate::kext::bench::DmaDevice;
+use crate::ext::bench::DmaDevice;
 use kernel::{
     dma::Coherent,
     io::{

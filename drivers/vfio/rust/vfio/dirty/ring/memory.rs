@@ -15,7 +15,7 @@ use super::{
         Writes, //
     },
 };
-use crate::kext::dma_pool::Slice;
+use crate::ext::dma_pool::Slice;
 use core::marker::PhantomData;
 use kernel::{
     dma::Coherent,

@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::{
-    kext::testing::holds,
+    ext::testing::holds,
     vfio::{
         dirty::{
             chunk::CHUNK_GRANULES,

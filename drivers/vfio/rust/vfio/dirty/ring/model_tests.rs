@@ -21,7 +21,7 @@ use super::{
     },
 };
 use crate::{
-    kext::testing::holds,
+    ext::testing::holds,
     vfio::{
         dirty::{
             session::{

@@ -16,7 +16,7 @@ use super::{
     stats::RingStats, //
 };
 use crate::{
-    kext::lookup::Lookup,
+    ext::lookup::Lookup,
     vfio::{
         dirty::{
             marks::Dirty,

@@ -12,7 +12,7 @@ mod tests {
     };
     use super::super::*;
     use crate::{
-        kext::testing::DmaDevice,
+        ext::testing::DmaDevice,
         vfio::dirty::run::Run, //
     };
     use core::cell::Cell;
