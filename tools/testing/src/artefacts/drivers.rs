@@ -71,6 +71,7 @@ impl Workshop {
         let kernel = module::Kernel::Box {
             rootfs: &rootfs,
             build: &build,
+            arguments: self.checks.arguments(),
         };
         module::build(
             &self.cache,

@@ -34,11 +34,28 @@ pub(super) const TOOLS: &[&str] = &[
 /// so it must be the same for the kernel and all modules.
 pub(super) const MOUNTED_AT: &str = "/kernel";
 
-/// Finds or builds the kernel from a configuration fragment. Returns the
-/// entry: `src` and `build`.
-pub(super) fn ensure_kernel(cache: &Cache, rootfs: &Rootfs, fragment: &str) -> Result<PathBuf> {
-    let key = key(RECIPE, fragment, rootfs, TOOLS);
-    cache.entry("kernel", &key, 5, |aside| build(aside, rootfs, fragment))
+/// What builds with clang need besides [`TOOLS`].
+pub(super) const CLANG_TOOLS: &[&str] = &["clang-19", "lld-19", "llvm-19"];
+
+/// Argument of every `make` in a build tree that clang builds.
+pub(super) const BY_CLANG: &str = "LLVM=1";
+
+/// Finds or builds the kernel from a configuration fragment; `arguments` is empty or [`BY_CLANG`].
+/// Returns the entry: `src` and `build`.
+pub(super) fn ensure_kernel(
+    cache: &Cache,
+    rootfs: &Rootfs,
+    fragment: &str,
+    arguments: &str,
+) -> Result<PathBuf> {
+    let clang: &[_] = match arguments {
+        "" => &[],
+        _ => CLANG_TOOLS,
+    };
+    let key = key(RECIPE, fragment, rootfs, &[TOOLS, clang].concat());
+    cache.entry("kernel", &key, 5, |aside| {
+        build(aside, rootfs, fragment, arguments)
+    })
 }
 
 /// The key of a kernel's entry. Comments of the fragment decide nothing.
@@ -54,7 +71,7 @@ pub(super) fn key(recipe: &str, fragment: &str, rootfs: &Rootfs, tools: &[&str])
     cache::key(inputs)
 }
 
-fn build(aside: &Path, rootfs: &Rootfs, fragment: &str) -> Result<()> {
+fn build(aside: &Path, rootfs: &Rootfs, fragment: &str, arguments: &str) -> Result<()> {
     let sandbox = Sandbox::new(&rootfs.tree).mount(aside, MOUNTED_AT, true);
     let mut unpack = sandbox.command(&format!(
         "mkdir {MOUNTED_AT}/src && tar --extract --xz --no-same-owner --strip-components=1 \
@@ -68,7 +85,7 @@ fn build(aside: &Path, rootfs: &Rootfs, fragment: &str) -> Result<()> {
     let recipe = Recipe {
         name: "the kernel",
         mounted_at: MOUNTED_AT,
-        arguments: "",
+        arguments,
         targets: "bzImage modules",
         image: "arch/x86/boot/bzImage",
     };

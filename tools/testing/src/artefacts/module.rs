@@ -79,6 +79,8 @@ pub enum Kernel<'a> {
         rootfs: &'a Path,
         /// The kernel's build tree, `build` beside `src`.
         build: &'a Path,
+        /// Arguments that the kernel was built with.
+        arguments: &'static str,
     },
     /// A native one, in its sandbox.
     Native {
@@ -122,7 +124,11 @@ pub fn build(
     fs::create_dir_all(&source)?;
     copy_sources(project, &folder, &source)?;
     let mut command = match kernel {
-        Kernel::Box { rootfs, build } => {
+        Kernel::Box {
+            rootfs,
+            build,
+            arguments: kernel_arguments,
+        } => {
             let sandbox = Sandbox::new(rootfs).mount(&source, TREE_AT, true);
             // A tree that was built inside the root file system stays there,
             // since build trees hold absolute paths.
@@ -136,7 +142,7 @@ pub fn build(
                 }
             };
             sandbox.command(&format!(
-                "make -C {} M={TREE_AT} {arguments} modules",
+                "make -C {} M={TREE_AT} {kernel_arguments} {arguments} modules",
                 kdir.display()
             ))
         }

@@ -12,7 +12,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::{
     cache::Cache,
-    kernel::{self, Recipe, MOUNTED_AT, TOOLS},
+    kernel::{self, Recipe, CLANG_TOOLS, MOUNTED_AT, TOOLS},
     rootfs::Rootfs,
     sandbox::Sandbox,
 };
@@ -64,7 +64,7 @@ impl Flavour {
     pub(super) fn tools(self) -> Vec<&'static str> {
         let clang: &[_] = match self {
             Self::Plain | Self::Upstream | Self::Bench => &[],
-            Self::Debug => &["clang-19", "lld-19", "llvm-19"],
+            Self::Debug => CLANG_TOOLS,
         };
         [TOOLS, clang].concat()
     }

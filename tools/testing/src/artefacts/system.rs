@@ -74,9 +74,11 @@ impl Workshop {
         let mut fragment = read("hostbox.config")?;
         match self.checks {
             Checks::Usual => (),
-            Checks::Many => fragment += &read("debug.config")?,
+            Checks::Many => fragment = kernel::overlaid(&fragment, &read("debug.config")?),
             Checks::None => fragment = kernel::overlaid(&fragment, &read("release.config")?),
         }
-        Ok(kernel::ensure_kernel(&self.cache, &rootfs, &fragment)?.join("build"))
+        let entry =
+            kernel::ensure_kernel(&self.cache, &rootfs, &fragment, self.checks.arguments())?;
+        Ok(entry.join("build"))
     }
 }

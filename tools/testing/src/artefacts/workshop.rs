@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::cache::{self, Cache};
+use super::{
+    cache::{self, Cache},
+    kernel,
+};
 
 /// Builds artefacts for one work tree.
 pub struct Workshop {
@@ -28,6 +31,16 @@ pub(super) enum Checks {
     Many,
     /// Nothing: `configs/release.config` too.
     None,
+}
+
+impl Checks {
+    /// What every `make` in the kernel's build tree needs: with Rust, KASAN requires clang.
+    pub(super) fn arguments(self) -> &'static str {
+        match self {
+            Self::Usual | Self::None => "",
+            Self::Many => kernel::BY_CLANG,
+        }
+    }
 }
 
 impl Workshop {

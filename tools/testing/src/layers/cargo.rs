@@ -101,7 +101,9 @@ pub(super) fn box_tests(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
     let artefacts = context.artefacts()?;
     ensure!(artefacts.module.is_some(), "there is no driver to test");
     let start = Instant::now();
-    guestless(context, &artefacts, tally)?;
+    let which = context.only.map_or(pool::Which::All, pool::Which::Named);
+    let environment = artefacts.environment();
+    guestless(context, environment, which, "tests-without-guests", tally)?;
     println!("without guests: {} s", start.elapsed().as_secs());
     if !context.workshop.is_debug() {
         let start = Instant::now();
@@ -117,7 +119,14 @@ pub(super) fn box_tests(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
     Ok(())
 }
 
-fn guestless(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) -> Result<()> {
+/// Runs tests without guests side by side; `log` names the file with what they print.
+pub(super) fn guestless(
+    context: &Context<'_>,
+    environment: Vec<(&'static str, PathBuf)>,
+    which: pool::Which<'_>,
+    log: &str,
+    tally: &mut Tally,
+) -> Result<()> {
     let mut build = command(context)?;
     build.args(["test", "--no-run", "--package", BOX_TESTS, "--test", "*"]);
     build.args(["--message-format", "json-render-diagnostics"]);
@@ -137,10 +146,10 @@ fn guestless(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) ->
     programs.sort_by_key(|program| (rank(&program.name), program.name.clone()));
     let run = pool::Run {
         folder: &context.workshop.tree().join("tools/testing"),
-        environment: artefacts.environment(),
-        only: context.only,
+        environment,
+        which,
         alone: ALONE,
-        log: &context.logs.join("tests-without-guests.log"),
+        log: &context.logs.join(format!("{log}.log")),
         width: width::boxes(),
     };
     run.all(&programs, tally)

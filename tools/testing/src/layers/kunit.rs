@@ -22,16 +22,16 @@ use crate::{
 /// How long the suites may take.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Loads the driver in a box without a NIC and counts its test cases.
-pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
+/// Loads the driver in a box without a NIC and counts its test cases; `name` is that of the run.
+pub(super) fn run(context: &Context<'_>, name: &str, tally: &mut Tally) -> Result<()> {
     let expected = suites_of(context)?;
-    let config = BoxConfig::new("kunit").expect_complaint("kunit");
+    let config = BoxConfig::new(name);
     let host = HostBox::start_with(config, context.artefacts()?)?;
     host.load_driver("")?;
     let suites = gather(&host, &expected)?;
     host.run("rmmod dlr_vfio_pci")?;
-    judge("kunit", &expected, &suites, tally);
-    tally.check("kernel log of the KUnit run", host.finish());
+    judge(name, &expected, &suites, tally);
+    tally.check(&format!("{name}: kernel log"), host.finish());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod abreast;
 mod asserts;
 mod bench;
 mod cargo;
+mod debug;
 mod examples;
 mod imports;
 mod kunit;
@@ -55,6 +56,8 @@ pub enum Layer {
     Upstream,
     /// The driver's own tests, in a host box.
     Kunit,
+    /// The driver's own tests and a part of those in host boxes, on a kernel that checks itself.
+    Debug,
     /// Tests that start host boxes: the tool and everything end to end.
     Boxes,
 }
@@ -87,6 +90,7 @@ impl fmt::Display for Layer {
             Self::NativeDebug => "native-debug",
             Self::Upstream => "upstream",
             Self::Kunit => "kunit",
+            Self::Debug => "debug",
             Self::Boxes => "boxes",
         })
     }
@@ -121,7 +125,8 @@ pub fn run(workshop: &Workshop, layers: &[Layer], only: Option<&str>) -> Result<
             Layer::NativeDebug => native::run_debug(&context, &mut tally)
                 .and_then(|()| whole::run_debug(&context, &mut tally)),
             Layer::Upstream => native::run_upstream(&context, &mut tally),
-            Layer::Kunit => kunit::run(&context, &mut tally),
+            Layer::Kunit => kunit::run(&context, "kunit", &mut tally),
+            Layer::Debug => debug::run(&context, &mut tally),
             Layer::Boxes => cargo::box_tests(&context, &mut tally),
         };
         if let Err(e) = ran {

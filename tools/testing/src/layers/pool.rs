@@ -67,14 +67,25 @@ pub(super) fn programs(messages: &str) -> Result<Vec<Program>> {
     Ok(found)
 }
 
+/// Which tests of the programs.
+#[derive(Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// All.
+    All,
+    /// Those whose name contains this.
+    Named(&'a str),
+    /// These, in this order. One that is in no program is a failure.
+    These(&'a [&'a str]),
+}
+
 /// How the tests are to be started.
 pub(super) struct Run<'a> {
     /// Their working folder, which is the package's, as `cargo test` has it.
     pub(super) folder: &'a Path,
     /// Variables.
     pub(super) environment: Vec<(&'static str, PathBuf)>,
-    /// Only tests whose name contains this.
-    pub(super) only: Option<&'a str>,
+    /// Which of them.
+    pub(super) which: Which<'a>,
     /// Those that run by themselves after all others.
     pub(super) alone: &'a [&'a str],
     /// Where all that they print is kept.
@@ -94,6 +105,7 @@ impl Run<'_> {
         for program in programs {
             tests.extend(self.tests_of(program)?);
         }
+        let tests = self.which.choose(tests, tally);
         let mut log = File::create(self.log)?;
         let (alone, together): (Vec<_>, Vec<_>) = tests
             .into_iter()
@@ -144,7 +156,6 @@ impl Run<'_> {
             bail!("{} lists no tests", program.path.display());
         }
         Ok(listed(&String::from_utf8_lossy(&output.stdout))
-            .filter(|name| self.only.is_none_or(|only| name.contains(only)))
             .map(|name| Test {
                 program: program.clone(),
                 name: name.to_owned(),
@@ -170,6 +181,27 @@ impl Run<'_> {
             good: status.success(),
             time: start.elapsed(),
         })
+    }
+}
+
+impl Which<'_> {
+    fn choose(self, tests: Vec<Test>, tally: &mut Tally) -> Vec<Test> {
+        let names = match self {
+            Self::All => return tests,
+            Self::Named(part) => {
+                let fits = |test: &Test| test.name.contains(part);
+                return tests.into_iter().filter(fits).collect();
+            }
+            Self::These(names) => names,
+        };
+        let mut chosen = Vec::new();
+        for name in names {
+            match tests.iter().find(|test| test.name == *name) {
+                Some(test) => chosen.push(test.clone()),
+                None => tally.fail(format!("there is no test `{name}`")),
+            }
+        }
+        chosen
     }
 }
 
@@ -257,6 +289,24 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].name, "check");
         assert_eq!(found[0].path, Path::new("/check-1"));
+    }
+
+    #[test]
+    fn a_chosen_test_that_does_not_exist_is_a_failure() {
+        let test = |name: &str| Test {
+            name: name.into(),
+            ..done("", true).test
+        };
+        let choose = |which: Which<'_>| {
+            let mut tally = Tally::default();
+            let chosen = which.choose(vec![test("a"), test("ab"), test("c")], &mut tally);
+            let names: Vec<_> = chosen.into_iter().map(|test| test.name).collect();
+            (names.join(" "), tally.failed)
+        };
+        assert_eq!(choose(Which::All), ("a ab c".into(), 0));
+        assert_eq!(choose(Which::Named("a")), ("a ab".into(), 0));
+        assert_eq!(choose(Which::These(&["c", "a"])), ("c a".into(), 0));
+        assert_eq!(choose(Which::These(&["c", "b"])), ("c".into(), 1));
     }
 
     #[test]

@@ -9,9 +9,12 @@ mod limits;
 mod operation;
 mod table;
 
-use std::sync::{
-    atomic::{AtomicUsize, Ordering},
-    Mutex, PoisonError,
+use std::{
+    env,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Mutex, PoisonError,
+    },
 };
 
 use anyhow::{anyhow, ensure, Context, Result};
@@ -26,6 +29,9 @@ use table::Observed;
 /// NICs that work beside each other, and one without P2P.
 const LANES: usize = 3;
 const WITHOUT_P2P: usize = LANES;
+
+/// Set by the layer `debug` to the number of cells that it has time for; see [`Case::chosen`].
+const CELLS: &str = "DLR_FAULT_CELLS";
 
 /// One fault of one operation.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +58,21 @@ impl Case {
         }
         all.extend((0..SPECIALS.len()).map(Self::Special));
         all
+    }
+
+    /// As many as the variable [`CELLS`] says, at equal distances, and all without it.
+    fn chosen() -> Result<Vec<Self>> {
+        let all = Self::all();
+        let Some(number) = env::var_os(CELLS) else {
+            return Ok(all);
+        };
+        let number = number.to_str().and_then(|n| n.parse().ok()).unwrap_or(0);
+        ensure!(
+            (1..=all.len()).contains(&number),
+            "{CELLS} has to be a number from 1 to {}",
+            all.len()
+        );
+        Ok((0..number).map(|n| all[n * all.len() / number]).collect())
     }
 
     fn is_without_p2p(self) -> bool {
@@ -153,6 +174,8 @@ fn work(
 
 #[test]
 fn every_fault_ends_as_documented() -> Result<()> {
+    let chosen = Case::chosen()?;
+    println!("{} cells of {}", chosen.len(), Case::all().len());
     let mut config = BoxConfig::for_test();
     for number in 0..=WITHOUT_P2P {
         let mut arguments = vec![format!("--cmd-timeout={TIMEOUT_MS}")];
@@ -162,8 +185,7 @@ fn every_fault_ends_as_documented() -> Result<()> {
         config = config.nic(NicConfig::new(1).args(arguments));
     }
     let host = HostBox::start(config)?;
-    let (direct, usual): (Vec<_>, Vec<_>) =
-        Case::all().into_iter().partition(|c| c.is_without_p2p());
+    let (direct, usual): (Vec<_>, Vec<_>) = chosen.iter().partition(|c| c.is_without_p2p());
     let (next, next_direct, seen) = (
         AtomicUsize::new(0),
         AtomicUsize::new(0),
@@ -196,5 +218,9 @@ fn every_fault_ends_as_documented() -> Result<()> {
     );
     host.run("rmmod dlr_vfio_pci")?;
     host.finish()?;
-    table::check(&seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if chosen.len() < Case::all().len() {
+        return table::check_some(&seen);
+    }
+    table::check(&seen)
 }

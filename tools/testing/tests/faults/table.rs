@@ -6,10 +6,13 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use anyhow::{bail, Context, Result};
 
-use crate::cases::{KINDS, ROWS, SPECIALS};
+use crate::cases::{Row, Special, KINDS, ROWS, SPECIALS};
 
 /// Set to rewrite the file in the tree.
 const REWRITE: &str = "DLR_REWRITE_FAULTS";
+
+/// The heading of the specials.
+const GARBAGE: &str = "Garbage and half truths";
 
 /// What was seen; empty where a fault does not apply.
 #[derive(Default)]
@@ -54,11 +57,7 @@ fn render(observed: &Observed) -> String {
     }
     page += "\nOne fault at a time\n===================\n";
     for (row, cells) in ROWS.iter().zip(&observed.matrix) {
-        let name = row.operation.name();
-        let title = match row.command {
-            Some(command) => format!("{name}: {}", command.to_uppercase().replace('-', "_")),
-            None => format!("{name}: no command"),
-        };
+        let title = title(row);
         let _ = writeln!(page, "\n{title}\n{}\n", "-".repeat(title.chars().count()));
         let seen = KINDS.iter().zip(cells).filter(|(_, cell)| !cell.is_empty());
         page += &match row.command {
@@ -66,13 +65,25 @@ fn render(observed: &Observed) -> String {
             None => seen.map(|(_, cell)| format!("{cell}\n")).collect(),
         };
     }
-    page += "\nGarbage and half truths\n=======================\n\n";
-    let names = SPECIALS
-        .iter()
-        .map(|s| format!("{}: {}", s.operation.name(), s.what));
+    let _ = writeln!(page, "\n{GARBAGE}\n{}\n", "=".repeat(GARBAGE.len()));
+    let names = SPECIALS.iter().map(name);
     let cells = observed.specials.iter().map(String::as_str);
     page += &simple_table(names.zip(cells).collect());
     page
+}
+
+/// The heading of the section with the cells of a row.
+fn title(row: &Row) -> String {
+    let name = row.operation.name();
+    match row.command {
+        Some(command) => format!("{name}: {}", command.to_uppercase().replace('-', "_")),
+        None => format!("{name}: no command"),
+    }
+}
+
+/// The first column of a special.
+fn name(special: &Special) -> String {
+    format!("{}: {}", special.operation.name(), special.what)
 }
 
 /// Rows with the same second column share a line.
@@ -103,10 +114,14 @@ fn simple_table(rows: Vec<(String, &str)>) -> String {
     text + &rule
 }
 
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../Documentation/faults.rst")
+}
+
 /// Compares the page with the tree's, or rewrites that.
 pub(crate) fn check(observed: &Observed) -> Result<()> {
     let page = render(observed);
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../Documentation/faults.rst");
+    let path = path();
     if std::env::var_os(REWRITE).is_some() {
         return fs::write(&path, page).with_context(|| format!("{}", path.display()));
     }
@@ -119,6 +134,59 @@ pub(crate) fn check(observed: &Observed) -> Result<()> {
         "Documentation/faults.rst does not say what was observed ({REWRITE}=1 rewrites it):\n{}",
         differences.join("\n")
     )
+}
+
+/// Compares only the cells that were observed with those of the tree's page.
+pub(crate) fn check_some(observed: &Observed) -> Result<()> {
+    let path = path();
+    let known = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    let wrong = contradictions(&known, observed);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "Documentation/faults.rst does not say what was observed:\n{}",
+        wrong.join("\n")
+    )
+}
+
+/// Observed cells that the page does not have.
+fn contradictions(page: &str, observed: &Observed) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut compare = |title: &str, name: &str, seen: &str| {
+        let known = cell(page, title, name);
+        if !seen.is_empty() && known != Some(seen) {
+            wrong.push(format!(
+                "[{title}] {name}: {seen}, not {}",
+                known.unwrap_or("a cell of the page")
+            ));
+        }
+    };
+    for (row, cells) in ROWS.iter().zip(&observed.matrix) {
+        for (kind, seen) in KINDS.iter().zip(cells) {
+            let name = row.command.map_or("", |_| kind.name);
+            compare(&title(row), name, seen);
+        }
+    }
+    for (special, seen) in SPECIALS.iter().zip(&observed.specials) {
+        compare(GARBAGE, &name(special), seen);
+    }
+    wrong
+}
+
+/// The second column of a page's table, by the heading above it and one of the names in the first
+/// column. A section without a table is found by the empty name.
+fn cell<'a>(page: &'a str, title: &str, name: &str) -> Option<&'a str> {
+    let (_, lines) = sections(page).into_iter().find(|(t, _)| *t == title)?;
+    lines
+        .into_iter()
+        .find_map(|line| match line.split_once("  ") {
+            _ if name.is_empty() => Some(line),
+            Some((first, second)) if first == name || first.split(", ").any(|n| n == name) => {
+                Some(second.trim_start())
+            }
+            _ => None,
+        })
 }
 
 /// Lines of one that the other does not have, with the heading above them.
@@ -176,4 +244,29 @@ fn a_page_that_says_otherwise_is_found_out() {
     let (one, other) = (render(&observed("EIO")), render(&observed("OK")));
     assert!(differences(&one, &one).is_empty());
     assert!(differences(&one, &other).len() >= 2 * ROWS.len());
+}
+
+#[test]
+fn an_observed_cell_is_compared_with_its_place_in_the_page() {
+    let observed = |odd: &str| Observed {
+        matrix: ROWS
+            .iter()
+            .map(|_| {
+                let cell = |k: usize| if k == 1 { odd } else { "EIO; and more" };
+                (0..KINDS.len()).map(|k| cell(k).to_owned()).collect()
+            })
+            .collect(),
+        specials: SPECIALS.iter().map(|_| odd.to_owned()).collect(),
+    };
+    let page = render(&observed("OK"));
+    assert_eq!(contradictions(&page, &observed("OK")), [""; 0]);
+    // Rows without a command have one cell, which is the same in both.
+    let commands = ROWS.iter().filter(|row| row.command.is_some()).count();
+    let other = contradictions(&page, &observed("ENODEV"));
+    assert_eq!(other.len(), commands + SPECIALS.len(), "{other:?}");
+    let none = Observed {
+        matrix: vec![vec![String::new(); KINDS.len()]; ROWS.len()],
+        specials: vec![String::new(); SPECIALS.len()],
+    };
+    assert_eq!(contradictions(&page, &none), [""; 0]);
 }

@@ -17,6 +17,8 @@ pub(crate) enum LayerName {
     NativeDebug,
     Upstream,
     Kunit,
+    /// A part of the tests on a kernel that checks itself
+    Debug,
     Boxes,
 }
 
@@ -32,6 +34,7 @@ impl From<LayerName> for Layer {
             LayerName::NativeDebug => Self::NativeDebug,
             LayerName::Upstream => Self::Upstream,
             LayerName::Kunit => Self::Kunit,
+            LayerName::Debug => Self::Debug,
             LayerName::Boxes => Self::Boxes,
         }
     }
