@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{anyhow, bail, ensure, Context, Result};
 
 use super::{
     cache::{self, Cache},
@@ -60,6 +60,9 @@ const PACKAGES: &[&str] = &[
 /// Packages that are taken from backports.
 const FROM_BACKPORTS: &[&str] = &[LINUX_SOURCE, "qemu-system-x86", "seabios"];
 
+/// Versions of the packages that decide what is built, a line each: `package version`.
+const PINNED: &str = include_str!("../../configs/packages.pinned");
+
 /// Debian's words for "the new QEMU and all that belongs to it".
 const PREFERENCES: &str = "Package: src:qemu src:seabios src:ipxe src:linux\n\
                            Pin: release n=trixie-backports\nPin-Priority: 600\n";
@@ -84,12 +87,51 @@ pub(super) struct Rootfs {
 
 /// Finds or builds the root file system.
 pub(super) fn ensure_rootfs(cache: &Cache) -> Result<Rootfs> {
-    let inputs = [PACKAGES, FROM_BACKPORTS, EXCLUDED, &[RECIPE, PREFERENCES]].concat();
+    let pins: Vec<String> = pins(PINNED).collect();
+    let pins: Vec<&str> = pins.iter().map(String::as_str).collect();
+    let own = [RECIPE, PREFERENCES];
+    let inputs = [PACKAGES, FROM_BACKPORTS, EXCLUDED, &own, &pins].concat();
     let entry = cache.entry("rootfs", &cache::key(inputs), 6, build)?;
     Ok(Rootfs {
         tree: entry.join("root"),
         manifest: fs::read_to_string(entry.join(MANIFEST))?,
     })
+}
+
+/// Lines of `package version` as apt has them.
+fn pins(list: &str) -> impl Iterator<Item = String> + '_ {
+    list.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(package, version)| format!("{package}={version}"))
+}
+
+/// All packages, with the versions of the pinned ones.
+fn wanted() -> Vec<String> {
+    let mut wanted: Vec<String> = pins(PINNED).collect();
+    let is_pinned = |wanted: &[String], name: &str| {
+        wanted
+            .iter()
+            .any(|w| w.split_once('=').is_some_and(|(n, _)| n == name))
+    };
+    for name in [PACKAGES, FROM_BACKPORTS].concat() {
+        if !is_pinned(&wanted, name) {
+            wanted.push(name.into());
+        }
+    }
+    wanted
+}
+
+/// Packages with their versions that apt could not find.
+fn gone(log: &str) -> Vec<String> {
+    let quoted = |line: &str| {
+        let (version, rest) = line.split_once("Version '")?.1.split_once('\'')?;
+        let package = rest.split_once('\'')?.1.split_once('\'')?.0;
+        line.ends_with("was not found")
+            .then(|| format!("{package} {version}"))
+    };
+    log.lines().filter_map(|line| quoted(line.trim())).collect()
 }
 
 fn build(aside: &Path) -> Result<()> {
@@ -120,10 +162,7 @@ fn build(aside: &Path) -> Result<()> {
              \"$1/etc/apt/preferences.d/backports\"",
             PREFERENCES.replace('\n', "\\n")
         ))
-        .arg(format!(
-            "--include={}",
-            [PACKAGES, FROM_BACKPORTS].concat().join(",")
-        ))
+        .arg(format!("--include={}", wanted().join(",")))
         .args(
             EXCLUDED
                 .iter()
@@ -140,12 +179,20 @@ fn build(aside: &Path) -> Result<()> {
         .arg(SUITE)
         .arg(&target)
         .arg(&sources);
-    progress::step(
-        "root file system",
-        &mut command,
-        &aside.join("mmdebstrap.log"),
-    )
-    .context("is the network there? The mirror is the one that apt is configured with")?;
+    let log = aside.join("mmdebstrap.log");
+    progress::step("root file system", &mut command, &log).map_err(|e| {
+        let gone = gone(&fs::read_to_string(&log).unwrap_or_default());
+        if gone.is_empty() {
+            e.context("is the network there? The mirror is the one that apt is configured with")
+        } else {
+            anyhow!(
+                "the archive {mirror} no longer has {}: put the versions that it has into \
+                 tools/testing/configs/packages.pinned, or set DLR_MIRROR to the URL of an archive \
+                 that has these (snapshot.debian.org)",
+                gone.join(", ")
+            )
+        }
+    })?;
     if !is_root() {
         unpack(&target, &root, &aside.join("tar.log"))?;
         fs::remove_file(&target)?;
@@ -249,6 +296,38 @@ fn check_subordinate_ids() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pinned_packages_are_wanted_once_and_in_their_version() {
+        let wanted = wanted();
+        let of = |name: &str| -> Vec<&String> {
+            let fits = |w: &&String| w.split('=').next() == Some(name);
+            wanted.iter().filter(fits).collect()
+        };
+        for name in [PACKAGES, FROM_BACKPORTS].concat() {
+            assert_eq!(of(name).len(), 1, "{name}");
+        }
+        for name in [
+            LINUX_SOURCE,
+            "qemu-system-x86",
+            "rustc",
+            "gcc-14",
+            "clang-19",
+        ] {
+            assert!(of(name)[0].contains('='), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_the_archive_no_longer_has_is_named() {
+        let log = "Get:1 http://x trixie\nE: Version '1:2-3' for 'qemu-system-x86' was not found\n\
+                   E: Version '7.3.4-1' for 'linux-source-7.3' was not found\r\nE: apt-get failed\n";
+        assert_eq!(
+            gone(log),
+            ["qemu-system-x86 1:2-3", "linux-source-7.3 7.3.4-1"]
+        );
+        assert!(gone("E: Unable to locate package x").is_empty());
+    }
 
     #[test]
     fn the_security_archive_is_not_a_mirror() {
