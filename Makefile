@@ -20,14 +20,14 @@ FUNCTIONS ?= 2
 help:
 	@echo 'make demo            live-migrate a guest with a passed-through NIC, and show what happened'
 	@echo '                     (ARGS=--help lists what can be varied)'
-	@echo 'make test            run every test (LAYER=style|host|module|native|whole|bench|native-debug|upstream|kunit|'
-	@echo '                     boxes for one layer)'
+	@echo 'make test            run every test (LAYER=style|host|module|native|native-debug|whole|bench|debug|'
+	@echo '                     boxes|kunit|upstream for one layer)'
 	@echo 'make fast            run what needs no host box: style, host tests, the tests of the driver'
 	@echo '                     natively (LAYER=native: these only)'
 	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
 	@echo 'make test-ignored    run the tests of known gaps, which "make test" counts as skipped'
 	@echo 'make test-wide       run scenarios that take long or depend on bugs of QEMU'
-	@echo 'make test-debug      run the tests without guests on a kernel with lockdep and more (NAME= as above)'
+	@echo 'make test-debug      run all tests without guests on a kernel with KASAN, lockdep and more (NAME= as above)'
 	@echo 'make mutants         put known bugs into driver and NIC, one at a time: a named test must fail'
 	@echo '                     (ID= only those whose id begins so)'
 	@echo 'make soak            migrate natively, under traffic, with cancels and faults of the NIC, and compare all'
@@ -73,7 +73,7 @@ test: prerequisites
 	@$(BOX) test $(addprefix --layer ,$(LAYER))
 
 fast: prerequisites
-	@$(BOX) test $(addprefix --layer ,$(or $(LAYER),style host native))
+	@$(BOX) test $(addprefix --layer ,$(or $(LAYER),style host native native-debug))
 
 test-one: prerequisites
 	@[ -n "$(NAME)" ] || { echo 'which test? make test-one NAME=...' >&2; exit 1; }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The negative control of the native bed: a KUnit suite whose only case does one wrong thing, named
- * by the parameter "wrong". Each has to turn a run red, or the bed would not see it in the driver
- * either. Without the parameter the case passes.
+ * The negative control of the native bed and of the debug kernel of the box: a KUnit suite whose
+ * only case does one wrong thing, named by the parameter "wrong". Each has to turn a run red, or
+ * the bed would not see it in the driver either. Without the parameter the case passes.
  */
 #include <kunit/test.h>
 #include <linux/list.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
@@ -16,6 +17,8 @@ module_param(wrong, charp, 0444);
 MODULE_PARM_DESC(wrong, "what the case does wrong");
 
 static DEFINE_SPINLOCK(spin);
+static DEFINE_MUTEX(first);
+static DEFINE_MUTEX(second);
 
 /* The compiler must not see that the pointer is bad, or it drops the access. */
 static noinline void read_from(const char *p)
@@ -58,6 +61,20 @@ static void sleep_in_atomic(void)
 	spin_unlock(&spin);
 }
 
+/* Only lockdep sees it: one task alone cannot deadlock that way. */
+static void lock_order(void)
+{
+	mutex_lock(&first);
+	mutex_lock(&second);
+	mutex_unlock(&second);
+	mutex_unlock(&first);
+
+	mutex_lock(&second);
+	mutex_lock(&first);
+	mutex_unlock(&first);
+	mutex_unlock(&second);
+}
+
 static void added_twice(void)
 {
 	static struct list_head entry;
@@ -82,6 +99,8 @@ static void control(struct kunit *test)
 		leak();
 	else if (!strcmp(wrong, "sleep-in-atomic"))
 		sleep_in_atomic();
+	else if (!strcmp(wrong, "lock-order"))
+		lock_order();
 	else if (!strcmp(wrong, "added-twice"))
 		added_twice();
 }

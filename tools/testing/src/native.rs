@@ -107,6 +107,7 @@ impl Bed {
                 programs: self.programs.clone(),
                 config,
             }),
+            arguments: "",
             limit,
         }
     }
@@ -126,6 +127,8 @@ pub struct Run<'a> {
     pub script: &'a str,
     /// What is plugged in.
     pub nic: Option<Plugged>,
+    /// Further words of the kernel's command line.
+    pub arguments: &'a str,
     /// After this the kernel is killed.
     pub limit: Duration,
 }
@@ -183,9 +186,10 @@ impl Run<'_> {
         let mut command = format!(
             "TMPDIR=/tmp exec {LIFELINE} timeout --signal=KILL {} {LIFELINE} {NATIVE_AT}/{IMAGE} \
              mem=768M uml_dir=/tmp root=/dev/root rootfstype=hostfs rootflags={TREE_AT} ro init=/init con=null \
-             con0=fd:0,fd:1 panic=-1 kunit.enable={} ",
+             con0=fd:0,fd:1 panic=-1 kunit.enable={} {} ",
             self.limit.as_secs(),
             u8::from(self.nic.is_none()),
+            self.arguments,
         );
         let mut sandbox = Sandbox::new(&self.machine.rootfs)
             .mount(&self.machine.kernel, NATIVE_AT, false)

@@ -49,6 +49,7 @@ pub(super) fn measure(
         module: &module,
         script: &format!("insmod /module.ko {passes} || fail insmod\n"),
         nic: None,
+        arguments: "",
         limit: LIMIT,
     };
     let log = run.run()?;

@@ -23,6 +23,7 @@ mod commands;
 mod config;
 mod evidence;
 mod launch;
+mod leaks;
 mod lifeline;
 mod nic;
 mod qemu;
@@ -257,22 +258,39 @@ impl HostBox {
         Ok(())
     }
 
-    /// Ends a test that went well: switches the box off, judges the kernel
-    /// log, and removes the results (kept if `DLR_KEEP` is set).
+    /// Ends a test that went well: looks for memory that leaked, if the kernel can tell, switches the
+    /// box off, judges the kernel log, and removes the results (kept if `DLR_KEEP` is set).
     ///
     /// # Errors
     ///
-    /// The kernel complained, or the box does not switch off.
+    /// The kernel complained, memory leaked, or the box does not switch off.
     pub fn finish(mut self) -> Result<()> {
         self.check()?;
+        self.check_leaks()?;
+        self.power_off()?;
+        self.check_log()?;
+        self.finished = true;
+        Ok(())
+    }
+
+    /// The same for a box that was made to go wrong: nothing is judged.
+    ///
+    /// # Errors
+    ///
+    /// The box does not switch off.
+    pub(crate) fn finish_unjudged(mut self) -> Result<()> {
+        self.power_off()?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn power_off(&mut self) -> Result<()> {
         self.agent.power_off()?;
         let end = Instant::now() + POWER_OFF_LIMIT;
         while self.qemu.try_wait()?.is_none() {
             ensure!(Instant::now() < end, "the host box does not switch off");
             thread::sleep(Duration::from_millis(20));
         }
-        self.check_log()?;
-        self.finished = true;
         Ok(())
     }
 

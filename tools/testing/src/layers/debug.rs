@@ -4,13 +4,18 @@
 //! processors, a vIOMMU and interrupts, which the native kernel that checks itself does not have.
 //! `make test-debug` runs all tests without guests there, which takes too long for `make test`.
 
-use anyhow::{ensure, Result};
+use std::time::Instant;
+
+use anyhow::{ensure, Context as _, Result};
 
 use super::{
     cargo, kunit, pool,
     tally::{Context, Tally},
 };
-use crate::artefacts::Workshop;
+use crate::{
+    artefacts::{module::Project, Workshop},
+    splat, BoxConfig, HostBox,
+};
 
 /// The tests in boxes that run there, the longest first.
 const TESTS: &[&str] = &[
@@ -22,7 +27,21 @@ const TESTS: &[&str] = &[
 /// Cells that the last of them has time for.
 const FAULT_CELLS: (&str, &str) = ("DLR_FAULT_CELLS", "40");
 
-/// The driver's own tests, and [`TESTS`].
+/// Wrongs of the control module, and what the kernel has to say of each. lockdep is first, because it
+/// switches itself off when anything else went wrong.
+const WRONGS: &[(&str, &str)] = &[
+    ("lock-order", "possible circular locking dependency"),
+    (
+        "sleep-in-atomic",
+        "sleeping function called from invalid context",
+    ),
+    ("use-after-free", "BUG: KASAN: slab-use-after-free"),
+];
+
+/// Where the box finds the control module.
+const CONTROL: &str = "modules/dlr_control.ko";
+
+/// The control, the driver's own tests, and [`TESTS`].
 pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     let workshop = Workshop::open()?.debug();
     let context = Context {
@@ -30,17 +49,53 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
         logs: context.logs.clone(),
         only: None,
     };
-    kunit::run(&context, "kunit-debug", tally)?;
     let artefacts = context.artefacts()?;
     ensure!(artefacts.module.is_some(), "there is no driver to test");
+    let time = |what: &str, start: Instant| println!("{what}: {} s", start.elapsed().as_secs());
+    let start = Instant::now();
+    tally.check("what the debug kernel sees", control(&context));
+    time("control", start);
+    let start = Instant::now();
+    kunit::run(&context, "kunit-debug", tally)?;
+    time("suites", start);
     let (name, cells) = FAULT_CELLS;
     let mut environment = artefacts.environment();
     environment.push((name, cells.into()));
-    cargo::guestless(
-        &context,
-        environment,
-        pool::Which::These(TESTS),
-        "tests-debug",
-        tally,
-    )
+    let start = Instant::now();
+    let which = pool::Which::These(TESTS);
+    cargo::guestless(&context, environment, which, "tests-debug", tally)?;
+    time("tests", start);
+    Ok(())
+}
+
+/// Each wrong has to be seen, or the tests could not see it in the driver.
+fn control(context: &Context<'_>) -> Result<()> {
+    let project = Project::control(context.workshop.tree());
+    let module = context.workshop.build_project(&project, "control", "")?;
+    let config = BoxConfig::new("debug-control").file(CONTROL, module);
+    let host = HostBox::start_with(config, context.artefacts()?)?;
+    host.check_leaks().context("before any wrong")?;
+    let do_wrong = |wrong: &str| {
+        host.run(&format!(
+            "insmod /dlr/{CONTROL} wrong={wrong} && rmmod dlr_control"
+        ))
+    };
+    for (wrong, words) in WRONGS {
+        let before = host.kernel_log()?.len();
+        do_wrong(wrong)?;
+        let log = host.kernel_log()?;
+        let new = log.get(before..).unwrap_or_default();
+        ensure!(
+            splat::complaints(new, &[])
+                .iter()
+                .any(|(_, line)| line.contains(words)),
+            "{wrong}: the kernel does not say \"{words}\":\n{new}"
+        );
+    }
+    do_wrong("leak")?;
+    ensure!(
+        host.check_leaks().is_err(),
+        "leak: kmemleak does not find it"
+    );
+    host.finish_unjudged()
 }

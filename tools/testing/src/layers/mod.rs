@@ -47,11 +47,10 @@ pub enum Layer {
     Bench,
     /// The driver's own tests, natively.
     Native,
-    /// The whole driver on functions of the NIC, natively.
-    Whole,
-    /// [`Layer::Native`] and [`Layer::Whole`] on a kernel that checks itself, and while allocations
-    /// fail.
+    /// The driver's own tests, natively, on a kernel that checks itself, and while allocations fail.
     NativeDebug,
+    /// The whole driver on functions of the NIC, natively, on both kernels.
+    Whole,
     /// The driver's own tests, natively, on a kernel with our patches for it.
     Upstream,
     /// The driver's own tests, in a host box.
@@ -63,17 +62,17 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// Those of `make test`, in the order of their cost. [`Layer::NativeDebug`] and
-    /// [`Layer::Upstream`] are not among them: they have kernels of their own to build, as
-    /// `make test-debug` has.
-    pub const ALL: [Self; 8] = [
+    /// Those of `make test`, in the order of their cost. [`Layer::Upstream`] is not among them: it has a
+    /// kernel of its own to build. Neither is [`Layer::Kunit`]: [`Layer::Debug`] runs the same in a box.
+    pub const ALL: [Self; 9] = [
         Self::Style,
         Self::Host,
         Self::Module,
         Self::Native,
+        Self::NativeDebug,
         Self::Whole,
         Self::Bench,
-        Self::Kunit,
+        Self::Debug,
         Self::Boxes,
     ];
 }
@@ -85,9 +84,9 @@ impl fmt::Display for Layer {
             Self::Host => "host",
             Self::Module => "module",
             Self::Native => "native",
-            Self::Bench => "bench",
-            Self::Whole => "whole",
             Self::NativeDebug => "native-debug",
+            Self::Whole => "whole",
+            Self::Bench => "bench",
             Self::Upstream => "upstream",
             Self::Kunit => "kunit",
             Self::Debug => "debug",
@@ -122,8 +121,7 @@ pub fn run(workshop: &Workshop, layers: &[Layer], only: Option<&str>) -> Result<
             Layer::Native => native::run(&context, &mut tally),
             Layer::Bench => bench::run(&context, &mut tally),
             Layer::Whole => whole::run(&context, &mut tally),
-            Layer::NativeDebug => native::run_debug(&context, &mut tally)
-                .and_then(|()| whole::run_debug(&context, &mut tally)),
+            Layer::NativeDebug => native::run_debug(&context, &mut tally),
             Layer::Upstream => native::run_upstream(&context, &mut tally),
             Layer::Kunit => kunit::run(&context, "kunit", &mut tally),
             Layer::Debug => debug::run(&context, &mut tally),

@@ -5,9 +5,13 @@
 //! them while allocations of the driver fail. Each begins with controls: a module does wrong, and
 //! has to be seen.
 
-use std::{path::Path, time::Duration};
+mod scripts;
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{ensure, Result};
+
+use scripts::{FIND_LEAKS, LOAD, NO_AUTORUN, SLOW, STARVE, UNLOAD, UNPINNED};
 
 use super::{
     abreast::{self, Job},
@@ -23,94 +27,6 @@ use crate::{
 
 /// How long one run may take, on a busy machine and on the kernel that checks itself.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// Suites run while the module loads.
-const LOAD: &str = "insmod /module.ko || fail insmod\n";
-
-/// After this only a leak holds memory of the driver.
-const UNLOAD: &str = "rmmod dlr_vfio_pci || fail rmmod\n";
-
-/// kmemleak reports what is older than 5 s (MSECS_MIN_AGE in mm/kmemleak.c). A pointer that is
-/// being moved can hide from one scan, or stay behind in a register or on a stack, so what counts
-/// is what a second scan still finds. What "swapper" has allocated, the kernel itself while it
-/// boots, is left out: kmemleak does not look everywhere in user-mode Linux and names over a
-/// hundred objects of it in a kernel that has loaded nothing.
-const FIND_LEAKS: &str = "\
-leaks=/sys/kernel/debug/kmemleak
-sleep 6
-echo scan > $leaks || fail kmemleak
-echo scan > $leaks
-awk '/^unreferenced/ { head = $0; show = 0; next }
-     /^  comm / { show = !/comm \"swapper/; if (show) print head }
-     show' $leaks
-";
-
-/// Runs the suites again, once for each interval: with interval N every Nth allocation fails
-/// that has the module among its callers, also those that may sleep, but none of KUnit itself, which
-/// warns of a failure while it reports a failed assertion. At the end all suites have to pass again.
-/// (The text of a module of the large code model is `.ltext`.) The tests' errors do not count
-/// meanwhile: most cases cannot do without memory. The suites of `slow` take a minute each on this
-/// kernel and are left out meanwhile: they have cases of their own in which allocations fail.
-const STARVE: &str = "\
-attributes=/sys/kernel/debug/failslab
-module=/sys/module/dlr_vfio_pci
-slow='vfio_dirty_property vfio_ring_model'
-start=$(cat $module/sections/.ltext)
-set_to() { echo $2 > $attributes/$1 || fail failslab $1; }
-again() {
-    for suite in /sys/kernel/debug/kunit/*; do
-        case \" $* \" in *\" ${suite##*/} \"*) continue; esac
-        echo 1 > $suite/run
-    done
-}
-report=$(awk '$3 == \"__kunit_do_failed_assertion\" { start = $1 \"\" }
-    start && $1 \"\" > start { print \"0x\" start, \"0x\" $1; exit }' /proc/kallsyms)
-set_to reject-start ${report% *}
-set_to reject-end ${report#* }
-set_to require-start $start
-set_to require-end $((start + $(cat $module/coresize)))
-set_to stacktrace-depth 32
-set_to ignore-gfp-wait N
-set_to cache-filter N
-set_to verbose 0
-set_to times 1000000
-for interval in 1 2 3 4 5 6 7 8 9 10 11 13 17 19 23 29 31 37 41 47; do
-    set_to interval $interval
-    set_to probability 100
-    again $slow
-    set_to probability 0
-done
-echo bed: $((1000000 - $(cat $attributes/times))) allocations failed
-again
-";
-
-/// Lets the next page allocation fail that has `iova_bitmap_set()` among its callers, which pins
-/// pages of the user's bitmap there, and runs the suite of the log again; three times. Nothing else
-/// of the suite fails, so all of its cases have to pass.
-const UNPINNED: &str = "\
-attributes=/sys/kernel/debug/fail_page_alloc
-set_to() { echo $2 > $attributes/$1 || fail fail_page_alloc $1; }
-text=$(awk '$3 == \"iova_bitmap_set\" { start = $1 \"\" }
-    start && $1 \"\" > start { print \"0x\" start, \"0x\" $1; exit }' /proc/kallsyms)
-suite=$(awk '/m2_what_could_not_be_pinned_is_told_by_the_next_report/ { print FILENAME; exit }' \
-    /sys/kernel/debug/kunit/*/results)
-suite=${suite%/results}
-set_to require-start ${text% *}
-set_to require-end ${text#* }
-set_to stacktrace-depth 32
-set_to ignore-gfp-wait N
-set_to ignore-gfp-highmem N
-set_to min-order 0
-set_to verbose 0
-set_to interval 1
-for times in 1 2 3; do
-    set_to times $times
-    set_to probability 100
-    echo 1 > $suite/run
-    set_to probability 0
-    echo bed: $((times - $(cat $attributes/times))) allocations failed
-done
-";
 
 /// Wrongs of the control module that every kernel shows.
 const WRONGS: &[&str] = &["fail", "oops", "warn"];
@@ -140,8 +56,15 @@ pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
     let native = &context.workshop.native(Flavour::Debug)?;
     let mut jobs = vec![
         Job::new("native-starved", |tally| {
-            let script = [LOAD, STARVE, UNLOAD, FIND_LEAKS].concat();
-            let log = suites(context, native, "native-starved", &script, tally)?;
+            let slow = format!("slow='{}'\n", SLOW.join(" "));
+            let script = [LOAD, &slow, STARVE, UNLOAD, FIND_LEAKS].concat();
+            let mut expected = kunit::suites_of(context)?;
+            expected.retain(|suite| !SLOW.contains(&suite.as_str()));
+            let boot = Boot {
+                script: &script,
+                arguments: NO_AUTORUN,
+            };
+            let log = judged(context, native, "native-starved", boot, &expected, tally)?;
             tally.check("native-starved: allocations failed", starved(&log));
             Ok(())
         }),
@@ -166,6 +89,23 @@ pub(super) fn run_upstream(context: &Context<'_>, tally: &mut Tally) -> Result<(
     Ok(())
 }
 
+/// What a boot does.
+#[derive(Clone, Copy)]
+struct Boot<'a> {
+    script: &'a str,
+    /// Further words of the kernel's command line.
+    arguments: &'a str,
+}
+
+impl<'a> From<&'a str> for Boot<'a> {
+    fn from(script: &'a str) -> Self {
+        Self {
+            script,
+            arguments: "",
+        }
+    }
+}
+
 /// Runs the suites as `script` says, and judges the last run of each and the log, which it
 /// returns.
 fn suites(
@@ -176,8 +116,20 @@ fn suites(
     tally: &mut Tally,
 ) -> Result<String> {
     let expected = kunit::suites_of(context)?;
-    let log = one(context, native, &native.module, name, script)?;
-    kunit::judge(name, &expected, &ktap::parse(&log), tally);
+    judged(context, native, name, script.into(), &expected, tally)
+}
+
+/// The same with the suites that are expected to run.
+fn judged(
+    context: &Context<'_>,
+    native: &Native,
+    name: &str,
+    boot: Boot<'_>,
+    expected: &BTreeSet<String>,
+    tally: &mut Tally,
+) -> Result<String> {
+    let log = one(context, native, &native.module, name, boot)?;
+    kunit::judge(name, expected, &ktap::parse(&log), tally);
     let found = complaints(&log);
     let verdict = || -> Result<()> {
         let place = context.workshop.products().join("native").join(name);
@@ -198,15 +150,16 @@ fn one(
     native: &Native,
     module: &Path,
     name: &str,
-    script: &str,
+    boot: Boot<'_>,
 ) -> Result<String> {
     let run = Run {
         machine: &native.machine,
         results: context.workshop.products().join("native"),
         name,
         module,
-        script,
+        script: boot.script,
         nic: None,
+        arguments: boot.arguments,
         limit: LIMIT,
     };
     run.run()
@@ -232,7 +185,13 @@ fn controls<'a>(
                 "leak" => load + FIND_LEAKS,
                 _ => load,
             };
-            let red = is_red(&one(context, native, &native.control, name, &script)?);
+            let red = is_red(&one(
+                context,
+                native,
+                &native.control,
+                name,
+                script.as_str().into(),
+            )?);
             let color = if red { "red" } else { "green" };
             ensure!(red == (wrong != "nothing"), "the bed is {color} for it");
             Ok(())

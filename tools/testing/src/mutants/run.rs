@@ -201,6 +201,7 @@ fn in_kernel(native: &Native, results: &Path, test: &str, number: usize) -> Resu
         module: &native.module,
         script: &script,
         nic: None,
+        arguments: "",
         limit: NATIVE_LIMIT,
     }
     .run()?;

@@ -49,11 +49,15 @@ const NARROW: &str = "--iova-bits=32";
 const SOAKED: u32 = 24;
 const LOSSY: u32 = 6;
 
-/// The runs on the plain kernel, the longest first. None depends on another one.
+/// The runs, the longest first; all but one are on the plain kernel. None depends on another one.
 pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
+    let debug = &Bed::open(context.workshop, Flavour::Debug)?;
     let bed = &Bed::open(context.workshop, Flavour::Plain)?;
     let fuzz = |name: &str, sabotage| fuzz::short(bed, name, sabotage);
     let jobs = vec![
+        Job::new("whole-debug", |tally| {
+            check::all(debug, "whole-debug", MIRROR, tally)
+        }),
         Job::new("whole-soak", |tally| soaked(bed, "whole-soak", tally)),
         Job::new("whole", |tally| check::all(bed, "whole", "", tally)),
         Job::one("whole-pieces", "REPORTs within a granule", |name| {
@@ -84,12 +88,6 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
         }),
     ];
     abreast::run(jobs, width::kernels(), tally, |line| println!("{line}"))
-}
-
-/// The run on the kernel that checks itself.
-pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
-    let bed = Bed::open(context.workshop, Flavour::Debug)?;
-    check::all(&bed, "whole-debug", MIRROR, tally)
 }
 
 /// A NIC that loses entries of its log: the comparison has to find a page.
