@@ -59,3 +59,15 @@ pub(super) fn accept(
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Words for the command line of a kernel with this configuration.
+///
+/// `identify_cpu()` (`arch/x86/kernel/cpu/common.c`) clears all capabilities of the boot processor for
+/// a moment, with interrupts enabled. If an interrupt comes then, `pgtable_l5_enabled()` is false, and
+/// KASAN takes each address of a kernel with five levels of page tables for a wild one.
+pub(super) fn workarounds(configuration: &str) -> Option<String> {
+    configuration
+        .lines()
+        .any(|line| line == "CONFIG_KASAN=y")
+        .then(|| "no5lvl".into())
+}

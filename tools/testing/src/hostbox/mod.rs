@@ -108,7 +108,9 @@ impl HostBox {
         started
     }
 
-    fn boot(config: BoxConfig, artefacts: Artefacts, results: &Path) -> Result<Self> {
+    fn boot(mut config: BoxConfig, artefacts: Artefacts, results: &Path) -> Result<Self> {
+        let options = fs::read_to_string(artefacts.kernel.join(".config"))?;
+        config.kernel_args.extend(launch::workarounds(&options));
         let sockets = tempfile::Builder::new().prefix("dlr-").tempdir_in("/tmp")?;
         let stage = results.join("stage");
         stage::fill(&stage, &artefacts, &config.files)?;

@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     tally.check("what the debug kernel sees", control(&context));
     time("control", start);
     let start = Instant::now();
-    kunit::run(&context, "kunit-debug", tally)?;
+    kunit::run_debug(&context, tally)?;
     time("suites", start);
     let (name, cells) = FAULT_CELLS;
     let mut environment = artefacts.environment();

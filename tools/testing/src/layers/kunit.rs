@@ -19,18 +19,43 @@ use crate::{
     ktap::{self, Suite, Verdict},
 };
 
+/// Suites of property tests. They take a minute each on a native kernel that checks itself, and several
+/// in a box with such a kernel.
+pub(super) const SLOW: &[&str] = &["vfio_dirty_property", "vfio_ring_model"];
+
+/// With it the suites do not run when the module loads.
+pub(super) const NO_AUTORUN: &str = "kunit.autorun=0";
+
 /// How long the suites may take.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Loads the driver in a box without a NIC and counts its test cases; `name` is that of the run.
-pub(super) fn run(context: &Context<'_>, name: &str, tally: &mut Tally) -> Result<()> {
+/// Loads the driver in a box without a NIC and counts its test cases.
+pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     let expected = suites_of(context)?;
-    let config = BoxConfig::new(name);
+    let host = HostBox::start_with(BoxConfig::new("kunit"), context.artefacts()?)?;
+    host.load_driver("")?;
+    finish(host, "kunit", &expected, tally)
+}
+
+/// The same on a kernel that checks itself, without the suites of property tests.
+pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
+    let name = "kunit-debug";
+    let mut expected = suites_of(context)?;
+    expected.retain(|suite| !SLOW.contains(&suite.as_str()));
+    let config = BoxConfig::new(name).kernel_arg(NO_AUTORUN);
     let host = HostBox::start_with(config, context.artefacts()?)?;
     host.load_driver("")?;
-    let suites = gather(&host, &expected)?;
+    for suite in &expected {
+        host.run(&format!("echo 1 > /sys/kernel/debug/kunit/{suite}/run"))?;
+    }
+    finish(host, name, &expected, tally)
+}
+
+/// Counts the cases of a box in which the suites run or have run.
+fn finish(host: HostBox, name: &str, expected: &BTreeSet<String>, tally: &mut Tally) -> Result<()> {
+    let suites = gather(&host, expected)?;
     host.run("rmmod dlr_vfio_pci")?;
-    judge(name, &expected, &suites, tally);
+    judge(name, expected, &suites, tally);
     tally.check(&format!("{name}: kernel log"), host.finish());
     Ok(())
 }

@@ -123,7 +123,7 @@ pub fn run(workshop: &Workshop, layers: &[Layer], only: Option<&str>) -> Result<
             Layer::Whole => whole::run(&context, &mut tally),
             Layer::NativeDebug => native::run_debug(&context, &mut tally),
             Layer::Upstream => native::run_upstream(&context, &mut tally),
-            Layer::Kunit => kunit::run(&context, "kunit", &mut tally),
+            Layer::Kunit => kunit::run(&context, &mut tally),
             Layer::Debug => debug::run(&context, &mut tally),
             Layer::Boxes => cargo::box_tests(&context, &mut tally),
         };

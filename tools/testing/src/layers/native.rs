@@ -11,11 +11,11 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{ensure, Result};
 
-use scripts::{FIND_LEAKS, LOAD, NO_AUTORUN, SLOW, STARVE, UNLOAD, UNPINNED};
+use scripts::{FIND_LEAKS, LOAD, STARVE, UNLOAD, UNPINNED};
 
 use super::{
     abreast::{self, Job},
-    kunit,
+    kunit::{self, NO_AUTORUN, SLOW},
     tally::{Context, Tally},
     width,
 };

@@ -23,18 +23,12 @@ awk '/^unreferenced/ { head = $0; show = 0; next }
      show' $leaks
 ";
 
-/// Suites of property tests. They take a minute each on the kernel that checks itself, and have cases
-/// of their own in which allocations fail: [`STARVE`] leaves them out.
-pub(super) const SLOW: &[&str] = &["vfio_dirty_property", "vfio_ring_model"];
-
-/// With it the suites do not run when the module loads, see [`STARVE`].
-pub(super) const NO_AUTORUN: &str = "kunit.autorun=0";
-
 /// Runs the suites once for each interval: with interval N every Nth allocation fails that has the
 /// module among its callers, also those that may sleep, but none of KUnit itself, which warns of a
 /// failure while it reports a failed assertion. At the end all of them have to pass. (The text of a
 /// module of the large code model is `.ltext`.) The tests' errors do not count meanwhile: most cases
-/// cannot do without memory.
+/// cannot do without memory. The suites of `$slow` are left out: they have cases of their own in which
+/// allocations fail.
 pub(super) const STARVE: &str = "\
 attributes=/sys/kernel/debug/failslab
 module=/sys/module/dlr_vfio_pci
