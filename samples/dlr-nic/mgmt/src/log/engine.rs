@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
         Arc,
     },
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use super::{
     check_range, granules,
     hold::Hold,
     ranges::{Filter, Ranges},
+    recent::Recent,
     ring::{Entry, Ring},
     session::{Inner, Session},
     LogParams, LogStats, SyncRange, MAX_RANGES,
@@ -31,6 +32,11 @@ pub(crate) struct LogEngine {
     pub(super) room: Condvar,
     /// There is a session: looked at without the lock on the data path.
     pub(super) active: AtomicBool,
+    /// Pages in the filter of the session, for the same reason.
+    pub(super) recent: Recent,
+    /// Work that may cost so many entries is not held back, for the same reason. It is at most
+    /// [`Session::plenty`].
+    pub(super) plenty: AtomicU32,
     pub(super) memory: Arc<dyn DmaMemory>,
     pub(super) interrupt: Arc<dyn Interrupt>,
     pub(super) sabotage: Arc<Sabotage>,
@@ -61,6 +67,8 @@ impl LogEngine {
             }),
             room: Condvar::new(),
             active: AtomicBool::new(false),
+            recent: Recent::new(),
+            plenty: AtomicU32::new(0),
             memory,
             interrupt,
             sabotage,
@@ -106,6 +114,8 @@ impl LogEngine {
             hold: Hold::new(params.hold),
             error: false,
         });
+        self.recent.clear();
+        self.plenty.store(0, Ordering::Relaxed);
         self.active.store(true, Ordering::Release);
         self.kick.kick();
         Ok(())
@@ -142,7 +152,7 @@ impl LogEngine {
     ) -> Result<(), Status> {
         if let Some(ms) = self.sabotage.get(SabotageKind::MarkerTooEarly) {
             let mut inner = self.inner.lock();
-            inner.open_session()?.clear_filter(range)?;
+            self.clear_filter(&mut inner, range)?;
             drop(inner);
             std::thread::sleep(Duration::from_millis(ms));
         }
@@ -218,6 +228,7 @@ impl LogEngine {
         }
         let free = session.room();
         let ended = session.hold.room(free);
+        self.note_room(session);
         self.interrupt_if_due(&mut inner);
         self.room.notify_all();
         ended
@@ -289,9 +300,15 @@ impl LogEngine {
         }
         let cleared_elsewhere = self.sabotage.get(SabotageKind::MarkerTooEarly).is_some();
         if self.sabotage.get(SabotageKind::FilterNotCleared).is_none() && !cleared_elsewhere {
-            session.clear_filter(range)?;
+            self.clear_filter(&mut inner, range)?;
         }
         Ok(Sync::Done)
+    }
+
+    /// From here on every granule of `range` is logged anew.
+    fn clear_filter(&self, inner: &mut Inner, range: SyncRange) -> Result<(), Status> {
+        self.recent.clear();
+        inner.open_session()?.clear_filter(range)
     }
 
     fn wait_for_room(&self, deadline: Instant, alive: &dyn Fn() -> bool) -> Result<(), Status> {

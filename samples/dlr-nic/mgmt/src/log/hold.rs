@@ -69,6 +69,11 @@ impl Hold {
         }
     }
 
+    /// No work is held back, and none goes on without room.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_none() && self.spent.is_none()
+    }
+
     /// The driver has made room. True when that ends a hold.
     pub(super) fn room(&mut self, free: u32) -> bool {
         if self.spent.is_some_and(|need| free >= need) {

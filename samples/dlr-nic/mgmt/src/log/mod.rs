@@ -10,6 +10,7 @@ mod engine;
 mod hold;
 mod post;
 mod ranges;
+mod recent;
 mod ring;
 mod sabotage;
 mod session;

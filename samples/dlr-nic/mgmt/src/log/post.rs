@@ -11,11 +11,17 @@ use dlr_abi::abi;
 use dlr_core::{DirtySink, Purpose, SabotageKind};
 use parking_lot::MutexGuard;
 
-use super::{engine::LogEngine, hold::Answer, ring::Entry, session::Inner, TestEntry, IOVA_BITS};
+use super::{
+    engine::LogEngine,
+    hold::Answer,
+    ring::Entry,
+    session::{Inner, Session},
+    TestEntry, IOVA_BITS,
+};
 
 impl LogEngine {
     fn announce(&self, iova: u64, len: u64) {
-        if len == 0 || !self.active.load(Ordering::Acquire) {
+        if len == 0 || !self.active.load(Ordering::Acquire) || self.recent.has(iova, len) {
             return;
         }
         let mut inner = self.inner.lock();
@@ -36,6 +42,7 @@ impl LogEngine {
         let shift = session.page_shift;
         let (first, last) = (iova >> shift, iova.saturating_add(len - 1) >> shift);
         let mut at = first;
+        let mut repeat = true;
         // Posting needs `inner` as a whole, so the clipped parts are looked up one by one.
         while at <= last {
             let Some(session) = inner.session.as_mut() else {
@@ -53,8 +60,13 @@ impl LogEngine {
             }
             at = start + 1;
             if session.filter.insert(start) {
+                repeat = false;
                 self.grow_run(&mut inner, start);
             }
+        }
+        // A page that is written once need not be remembered: it would take another one's place.
+        if repeat {
+            self.recent.remember(iova, len);
         }
     }
 
@@ -93,6 +105,7 @@ impl LogEngine {
                 return;
             }
             session.lost = true;
+            self.recent.clear();
             session.ring.demand_interrupt();
             self.post(inner, Entry::Lost);
             inner.stats.lost = inner.stats.lost.wrapping_add(1);
@@ -119,6 +132,7 @@ impl LogEngine {
             return;
         };
         let (addr, value) = session.ring.push(entry);
+        self.note_room(session);
         if let Err(fault) = self.memory.write_u64(addr, value) {
             log::error!("log ring: {fault}; the log is dead until the next LOG_START");
             session.error = true;
@@ -130,6 +144,12 @@ impl LogEngine {
             return;
         }
         self.interrupt_if_due(inner);
+    }
+
+    /// What [`DirtySink::hold_until`] looks at without the lock. Whatever changes the room or a hold
+    /// comes here, with the lock held. A function that reads the old value begins one frame more.
+    pub(super) fn note_room(&self, session: &Session) {
+        self.plenty.store(session.plenty(), Ordering::Relaxed);
     }
 
     /// Posts an entry that no write and no SYNC has caused. False when there is no log.
@@ -157,14 +177,17 @@ impl LogEngine {
             TestEntry::Lost => Entry::Lost,
             TestEntry::Missing => {
                 session.ring.skip(1);
+                self.note_room(session);
                 return true;
             }
             TestEntry::Flood => {
                 session.ring.skip(session.ring.size() + 1);
+                self.note_room(session);
                 return true;
             }
             TestEntry::Garbage => {
                 let (addr, value) = session.ring.push(Entry::Lost);
+                self.note_room(session);
                 let type_bits =
                     ((1 << abi::DLR_LOG_ENTRY_TYPE_BITS) - 1) << abi::DLR_LOG_ENTRY_TYPE_SHIFT;
                 return self.memory.write_u64(addr, value | type_bits).is_ok();
@@ -210,7 +233,8 @@ impl DirtySink for LogEngine {
     }
 
     fn hold_until(&self, entries: u32) -> Option<Instant> {
-        if !self.active.load(Ordering::Acquire) {
+        let enough = entries <= self.plenty.load(Ordering::Relaxed);
+        if enough || !self.active.load(Ordering::Acquire) {
             return None;
         }
         let mut inner = self.inner.lock();
@@ -218,7 +242,9 @@ impl DirtySink for LogEngine {
         // A small ring never has room for the worst case: half of it has to do.
         let need = entries.min(session.ring.size() / 2);
         let free = session.room();
-        match session.hold.ask(need, free, Instant::now) {
+        let answer = session.hold.ask(need, free, Instant::now);
+        self.note_room(session);
+        match answer {
             Answer::Go => None,
             Answer::Over => {
                 inner.stats.holds_over += 1;

@@ -59,6 +59,16 @@ impl Session {
         self.ring.free().saturating_sub(1 + open)
     }
 
+    /// At most [`Self::room`], even when the next write opens a run. 0 while a hold goes on or its
+    /// time is up: it has to be told of all work then.
+    pub(super) fn plenty(&self) -> u32 {
+        if self.hold.is_idle() {
+            self.ring.free().saturating_sub(2)
+        } else {
+            0
+        }
+    }
+
     /// From here on every granule of `range` is logged anew.
     pub(super) fn clear_filter(&mut self, range: SyncRange) -> Result<(), Status> {
         match range {

@@ -44,6 +44,33 @@ fn the_vector_says_that_it_begins_and_the_log_answers_meanwhile() {
     assert!(Instant::now() < until, "POSTED and SYNC waited");
 }
 
+/// The look without the lock lets no work begin that the log would hold back.
+#[test]
+fn the_room_is_known_without_the_lock() {
+    let b = half_full();
+    let plenty = || b.log.plenty.load(std::sync::atomic::Ordering::Relaxed);
+    for posted in 8..14 {
+        assert_eq!(b.log.posted(None), posted);
+        let room = 16 - posted - 1;
+        assert_eq!(
+            plenty(),
+            room - 1,
+            "one is kept for the page that is written next"
+        );
+        assert_eq!(b.log.hold_until(room), None);
+        b.write(u64::from(posted) * 2, 1);
+        assert_eq!(b.log.hold_until(room - 1), None);
+        assert_eq!(plenty(), room - 1, "the page is not posted yet");
+    }
+    assert!(b.log.hold_until(4).is_some());
+    assert_eq!(plenty(), 0, "the hold has to hear of all work");
+    assert!(!b.log.set_head(1), "too little for what waits");
+    assert_eq!(plenty(), 0);
+    assert!(b.log.set_head(8));
+    assert_eq!(plenty(), 16 - (13 - 8) - 2);
+    assert_eq!(b.log.hold_until(4), None);
+}
+
 #[test]
 fn consuming_ends_it() {
     let b = half_full();

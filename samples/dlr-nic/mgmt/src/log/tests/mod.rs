@@ -4,6 +4,7 @@
 
 mod concurrent;
 mod hold;
+mod recent;
 mod rules;
 mod sabotage;
 
