@@ -3,7 +3,8 @@
 //! `dlr-measure`: times calls of the VFIO uAPI in a host box, beside counterparts.
 //!
 //! Prints one line for each pass of each figure, `sample NAME OURS BASELINE COUNT`: nanoseconds that
-//! ours and the baseline took, and the number of calls or bytes. `make bench` makes figures of them.
+//! ours and the baseline took, and the number of calls or bytes; `part NAME PART WHOLE COUNT` for
+//! what is a part of ours. `make bench` makes figures of them.
 #![forbid(unsafe_code)]
 
 mod idle;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 //! Device state in reads and writes of 1 MiB, over as many bytes through a pipe whose other end a
-//! thread of the kernel has.
+//! thread of the kernel has; and what the checksum of these bytes takes in the same kernel.
 
 use std::{
     fs::{self, File},
@@ -19,10 +19,12 @@ use vfio_mig::{
     sys,
 };
 
-use crate::output::sample;
+use crate::output::{part, sample};
 
 /// Bytes of one read or write, and what the pipe holds: as much as an unprivileged user may have.
 const PIECE: usize = 1 << 20;
+/// Bytes of the longest sections of the NIC. The driver computes a checksum of each section.
+const SECTION: usize = 15 << 12;
 /// What the module `dlr_feed` offers.
 const FEED: &str = "/sys/kernel/debug/dlr_feed";
 
@@ -88,6 +90,26 @@ fn fed(what: &str, bytes: usize) -> Result<File> {
     Ok(ours.into())
 }
 
+/// Nanoseconds that the kernel's CRC-32C takes for these bytes, in pieces as long as sections.
+fn checksum(image: &[u8]) -> Result<u128> {
+    let sum = format!("{FEED}/checksum_ns");
+    fs::write(&sum, "0").with_context(|| sum.clone())?;
+    let path = format!("{FEED}/checksum");
+    let mut file = File::options()
+        .write(true)
+        .open(&path)
+        .with_context(|| path.clone())?;
+    for piece in image.chunks(SECTION) {
+        let done = file.write(piece).with_context(|| path.clone())?;
+        ensure!(done == piece.len(), "{path} takes {done} bytes");
+    }
+    let spent = fs::read_to_string(&sum)?;
+    spent
+        .trim()
+        .parse()
+        .with_context(|| format!("{sum}: {spent:?}"))
+}
+
 pub(crate) fn run(args: &Args, passes: u32) -> Result<()> {
     let (source, target) = (open(&args.source)?, open(&args.target)?);
     let (mut image, mut through) = (Vec::new(), Vec::new());
@@ -107,9 +129,11 @@ pub(crate) fn run(args: &Args, passes: u32) -> Result<()> {
         run_again(&target)?;
         drop(file);
         let emptied = write_all(&mut fed("empty", bytes)?, state)?;
+        let checked = checksum(state)?;
         if pass > 0 {
             sample("stream.save", ours, base, bytes as u64);
             sample("stream.load", load, emptied, bytes as u64);
+            part("stream.load.checksum", checked, load, bytes as u64);
         }
     }
     Ok(())

@@ -67,6 +67,23 @@ impl Figure {
         Ok(Self::new(name, &ratios, Some([ns(0), ns(1)])))
     }
 
+    /// Nanoseconds an entry, a call or a byte of a part of something. Of passes: what the part took,
+    /// what the whole took, which is shown beside it, and the number of entries.
+    ///
+    /// # Errors
+    ///
+    /// A pass took no time.
+    pub(super) fn of_part(name: &str, passes: &[[f64; 3]]) -> Result<Self> {
+        ensure!(
+            passes.iter().flatten().all(|n| *n > 0.0),
+            "{name}: a pass took no time"
+        );
+        let each = |at: usize| -> Vec<f64> { passes.iter().map(|p| p[at] / p[2]).collect() };
+        let (part, whole) = (each(0), each(1));
+        let ns = [median(&part), median(&whole)];
+        Ok(Self::new(name, &part, Some(ns)))
+    }
+
     /// Words about a figure that is beyond `margin` times what is promised or, where that is out of
     /// reach, what was reached.
     pub fn slide(&self, margin: f64) -> Option<String> {

@@ -25,24 +25,29 @@ pub(super) fn figures_of(host: &HostBox, arguments: &str) -> Result<Vec<Figure>>
     parse(&output.text())
 }
 
-/// Passes of each name: ours, the baseline, and the number of calls or bytes.
+/// Passes of each name: ours, the baseline, and the number of calls or bytes. Of a part: its
+/// nanoseconds, those of the whole, and the number.
 pub(super) fn parse(text: &str) -> Result<Vec<Figure>> {
-    let mut samples: BTreeMap<&str, Vec<[f64; 3]>> = BTreeMap::new();
+    let mut samples: BTreeMap<(&str, &str), Vec<[f64; 3]>> = BTreeMap::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let ["sample", name, ours, base, count] = words[..] else {
+        let [kind @ ("sample" | "part"), name, ours, base, count] = words[..] else {
             continue;
         };
         let number = |word: &str| word.parse::<f64>().with_context(|| line.to_owned());
-        samples
-            .entry(name)
-            .or_default()
-            .push([number(ours)?, number(base)?, number(count)?]);
+        samples.entry((name, kind)).or_default().push([
+            number(ours)?,
+            number(base)?,
+            number(count)?,
+        ]);
     }
     ensure!(!samples.is_empty(), "no sample in {text:?}");
     let figures = samples.iter();
     figures
-        .map(|(name, passes)| Figure::of_passes(name, passes))
+        .map(|((name, kind), passes)| match *kind {
+            "part" => Figure::of_part(name, passes),
+            _ => Figure::of_passes(name, passes),
+        })
         .collect()
 }
 
@@ -60,6 +65,14 @@ mod tests {
         assert_eq!((figures[1].value, figures[1].spread), (4.0, [3.0, 5.0]));
         assert_eq!(figures[1].holds, Some(false));
         assert_eq!(figures[0].holds, Some(true));
+        let text = "sample stream.load 900 450 100\npart stream.load.checksum 600 900 100\n\
+                    part stream.load.checksum 700 800 100\n";
+        let figures = parse(text).unwrap();
+        assert_eq!((&*figures[0].name, figures[0].value), ("stream.load", 0.5));
+        assert_eq!(figures[1].name, "stream.load.checksum");
+        assert_eq!((figures[1].value, figures[1].spread), (6.5, [6.0, 7.0]));
+        assert_eq!((figures[1].target, figures[1].ns), (None, Some([6.5, 8.5])));
+        assert!(parse("part a 1 1 0").is_err() && parse("part a 0 1 1").is_err());
         assert!(parse("words").is_err() && parse("sample a 0 1 1").is_err());
         assert!(parse("sample a x 1 1").is_err());
     }

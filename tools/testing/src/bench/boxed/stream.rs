@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! `stream.*`: device state beside a pipe that a thread of the kernel fills or empties.
+//! `stream.*`: device state beside a pipe that a thread of the kernel fills or empties, and what of a
+//! load is its checksum.
 
 use anyhow::Result;
 
