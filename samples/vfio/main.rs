@@ -16,15 +16,10 @@ use kernel::{
     prelude::*, //
 };
 
-#[path = "../../drivers/vfio/rust/bindings/mod.rs"]
-#[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
-mod bindings;
-#[path = "../../drivers/vfio/rust/ext/mod.rs"]
-#[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
-mod ext;
-#[path = "../../drivers/vfio/rust/vfio/mod.rs"]
-#[allow(unsafe_code, dead_code, unused_imports, reason = "the layer")]
-mod vfio;
+#[path = "../../drivers/vfio/rust/mod.rs"]
+mod layer;
+
+use layer::{bindings, ext, vfio};
 
 #[forbid(unsafe_code)]
 mod bochs;

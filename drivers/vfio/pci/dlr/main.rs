@@ -18,36 +18,15 @@ use kernel::{
     InPlaceModule, //
 };
 
-#[path = "../../rust/bindings/mod.rs"]
-#[allow(unsafe_code, reason = "raw bindings")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the layer offers more than one driver needs"
-)]
-mod bindings;
-#[path = "../../rust/ext/mod.rs"]
-#[allow(unsafe_code, reason = "safe wrappers of kernel interfaces")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the layer offers more than one driver needs"
-)]
-mod ext;
-#[path = "../../rust/vfio/mod.rs"]
-#[allow(unsafe_code, reason = "safe wrappers of VFIO")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the layer offers more than one driver needs"
-)]
-mod vfio;
-
+#[path = "../../rust/mod.rs"]
+mod layer;
 mod mgmt;
 mod params;
 mod proto;
 mod trace;
 mod vf;
+
+use layer::{bindings, ext, vfio};
 
 module! {
     type: Dlr,

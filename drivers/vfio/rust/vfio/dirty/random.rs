@@ -3,15 +3,15 @@
 //! Random numbers for the tests of this folder.
 
 /// Numbers that look random and are the same in every run (xorshift64*).
-pub(in crate::vfio) struct Random(u64);
+pub(in super::super) struct Random(u64);
 
 impl Random {
     /// Begins at `seed`, which is not 0.
-    pub(in crate::vfio) const fn new(seed: u64) -> Self {
+    pub(in super::super) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(in crate::vfio) fn next(&mut self) -> u64 {
+    pub(in super::super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// A number below `n`, which is not 0.
-    pub(in crate::vfio) fn below(&mut self, n: u64) -> u64 {
+    pub(in super::super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }

@@ -11,7 +11,7 @@ use kernel::prelude::*;
 
 impl Random {
     /// A span below `n`: near an edge of a word or chunk as often as anywhere, mostly short.
-    pub(in crate::vfio) fn span(&mut self, n: u64) -> Result<Span> {
+    pub(in super::super) fn span(&mut self, n: u64) -> Result<Span> {
         let at = self.below(n);
         let at = match self.below(4) {
             0 => at / CHUNK_GRANULES * CHUNK_GRANULES + self.below(4),

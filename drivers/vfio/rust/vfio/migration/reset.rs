@@ -23,13 +23,13 @@ use kernel::{
 
 impl<E: Engine> Machine<E> {
     /// Notes that a reset of the function begins.
-    pub(in crate::vfio) fn reset_prepare(&self) {
+    pub(in super::super) fn reset_prepare(&self) {
         self.resets.prepare();
     }
 
     /// Notes that a reset of the function has ended. Only a call from
     /// [`StateLock::request_reset`](crate::vfio::state_lock::StateLock) is in time.
-    pub(in crate::vfio) fn reset_done(&self) {
+    pub(in super::super) fn reset_done(&self) {
         self.lost.store(false, Release);
         self.resets.done();
     }

@@ -56,7 +56,7 @@ impl<D: Device> Queue<D> {
     /// Advances the recovery from overdue commands by one step. A thread that waits for a command
     /// calls this after the command's deadline, repeatedly, with a short sleep in between. Does not
     /// wait for the device, but may take locks that sleep.
-    pub(in crate::ext::cmdq) fn step(&self) {
+    pub(in super::super) fn step(&self) {
         self.look();
         if let (Some(mut desk), Some(hw)) = (self.desk.try_lock(), self.hw.enter()) {
             let now = self.now();

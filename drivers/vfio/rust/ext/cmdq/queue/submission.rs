@@ -58,7 +58,7 @@ impl<D: Device> Queue<D> {
     ///
     /// `EBUSY` if there is no room, `EIO` while the queue is off, in an outage or after one,
     /// `ENOTCONN` if the management function is gone.
-    pub(in crate::ext::cmdq) fn try_push(
+    pub(in super::super) fn try_push(
         self: &Arc<Self>,
         request: &Arc<Request<D>>,
     ) -> Result<Ticket<D>> {
