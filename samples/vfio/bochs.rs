@@ -6,10 +6,8 @@
 //! and the byte order. The device does no DMA and has no timer, so its state does not change while
 //! the CPUs of the guest are stopped.
 
-mod state;
-
 use crate::{
-    ext::gfp::USER,
+    ext::crc32c::crc32c,
     vfio::prelude::*, //
 };
 use kernel::prelude::*;
@@ -26,6 +24,22 @@ kernel::module_device_table!(
 const PICTURE: u32 = 0;
 const REGISTERS: u32 = 2;
 
+/// The state of the device, in the order of the image. `VBE_DISPI_INDEX_ENABLE` needs no special
+/// place, because the device reads it only when it draws the picture.
+const STATE: BarState = BarState::new(&[
+    // `VBE_DISPI_INDEX_XRES` to `VBE_DISPI_INDEX_Y_OFFSET`. The others read as constants.
+    Part::registers16(REGISTERS, 0x502, 9),
+    // The byte order.
+    Part::registers32(REGISTERS, 0x604, 1),
+    Part::memory(PICTURE),
+]);
+
+/// Offset of the EDID in the BAR of the registers.
+const EDID: usize = 0x000;
+const EDID_BYTES: usize = 0x100;
+/// Offset of the register `VBE_DISPI_INDEX_VIDEO_MEMORY_64K`.
+const MEMORY_64K: usize = 0x514;
+
 /// A device bound to the driver.
 #[pin_data]
 pub(crate) struct Bochs {
@@ -38,23 +52,13 @@ impl Operations for Bochs {
 
     const ID_TABLE: IdTable = &TABLE;
     const NAME: &'static CStr = c"bochs-vfio-pci";
-    const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new());
+    /// The device starts no access to other devices in any state, so it supports P2P.
+    const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new().with_p2p());
 
     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             machine <- Machine::new(BochsEngine),
         })
-    }
-
-    /// The device starts no access to other devices in any state, so it supports P2P.
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            migration: Some(Flags {
-                p2p: true,
-                pre_copy: false,
-            }),
-            dma_logging: false,
-        }
     }
 
     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
@@ -68,18 +72,27 @@ impl Migratable for Bochs {
     fn machine(&self) -> &Machine<BochsEngine> {
         &self.machine
     }
+}
 
-    fn with_engine<R>(dev: &OpenDevice<'_, Self>, f: impl FnOnce(&OpenDevice<'_, Self>) -> R) -> R {
-        f(dev)
-    }
+/// Returns the format of the image. Its magic identifies the model: a device with another EDID or
+/// another size of memory refuses the image.
+fn format(cx: &OpenDevice<'_, Bochs>) -> Result<Format> {
+    let max_bytes = STATE.bytes(cx)?;
+    let registers = cx.bar(REGISTERS)?;
+    let held = registers.hold()?;
+    let mut edid = [0; EDID_BYTES];
+    held.copy_from(EDID, &mut edid)?;
+    let memory = held.read16(MEMORY_64K)?;
+    let model = u64::from(crc32c(&edid)) << 16 | u64::from(memory);
+    Ok(Format {
+        magic: 0xb0c5_0000_0000_0000 | model,
+        version: 1,
+        max_bytes,
+    })
 }
 
 /// The migration engine. It has no state of its own.
 pub(crate) struct BochsEngine;
-
-fn bars<'a>(cx: &OpenDevice<'a, Bochs>) -> Result<(Bar<'a>, Bar<'a>)> {
-    Ok((cx.bar(PICTURE)?, cx.bar(REGISTERS)?))
-}
 
 impl Engine for BochsEngine {
     type Context<'a> = OpenDevice<'a, Bochs>;
@@ -102,15 +115,11 @@ impl Engine for BochsEngine {
         cx: &OpenDevice<'_, Bochs>,
         stopped: bool,
     ) -> Result<SaveStart<Self::Save>> {
-        let (picture, registers) = bars(cx)?;
-        let format = state::format(&picture, &registers)?;
-        let state = state::read(&picture, &registers, USER)?;
-        Snapshot::start(&format, &state, stopped)
+        Snapshot::start(&format(cx)?, &STATE.read(cx)?, stopped)
     }
 
     fn begin_load(&self, cx: &OpenDevice<'_, Bochs>) -> Result<LoadStart<Self::Load>> {
-        let (picture, registers) = bars(cx)?;
-        Ok(Image::start(&state::format(&picture, &registers)?))
+        Ok(Image::start(&format(cx)?))
     }
 
     fn install(
@@ -119,11 +128,10 @@ impl Engine for BochsEngine {
         _sink: &Self::Load,
         io: &LoadIo<Accepted>,
     ) -> Result {
-        let (picture, registers) = bars(cx)?;
-        Self::Load::activate(io, |state| state::write(&picture, &registers, state))
+        Self::Load::activate(io, |state| STATE.write(cx, state))
     }
 
     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {
-        Ok(Self::Save::size(state::bytes(&cx.bar(PICTURE)?)?))
+        Ok(Self::Save::size(STATE.bytes(cx)?))
     }
 }

@@ -87,7 +87,8 @@ pub(crate) trait DmaLogging: Operations {
     fn after_reset(&self);
 }
 
-/// A device whose DMA writes a [`Tracker`] logs and a [`Log`] keeps. Implements [`DmaLogging`].
+/// A device whose DMA writes a [`Tracker`] logs and a [`Log`] keeps. The tracker needs the open
+/// device itself. Implements [`DmaLogging`].
 ///
 /// # Examples
 ///
@@ -100,31 +101,47 @@ pub(crate) trait DmaLogging: Operations {
 ///     fn log(&self) -> &Arc<Log<EduLog>> {
 ///         &self.log
 ///     }
-///
-///     fn with_context<R>(
-///         dev: &OpenDevice<'_, Self>,
-///         f: impl FnOnce(&OpenDevice<'_, Self>) -> R,
-///     ) -> R {
-///         f(dev)
-///     }
 /// }
 /// ```
 pub(crate) trait Logged: Operations {
+    /// The tracker of the hardware.
+    type Tracker: for<'a> Tracker<Context<'a> = OpenDevice<'a, Self>> + Send + 'static;
+
+    /// Returns the log of the device.
+    fn log(&self) -> &Arc<Log<Self::Tracker>>;
+}
+
+/// As [`Logged`], for a tracker with a context of another type, which is made for each call.
+pub(crate) trait LoggedWith: Operations {
     /// The tracker of the hardware.
     type Tracker: Tracker + Send + 'static;
 
     /// Returns the log of the device.
     fn log(&self) -> &Arc<Log<Self::Tracker>>;
 
-    /// Calls `f` with the context of the tracker: `f(dev)` if the context is the [`OpenDevice`]
-    /// itself.
+    /// Calls `f` with the context of the tracker.
     fn with_context<R>(
         dev: &OpenDevice<'_, Self>,
         f: impl FnOnce(&<Self::Tracker as Tracker>::Context<'_>) -> R,
     ) -> R;
 }
 
-impl<T: Logged> DmaLogging for T {
+impl<T: Logged> LoggedWith for T {
+    type Tracker = <T as Logged>::Tracker;
+
+    fn log(&self) -> &Arc<Log<Self::Tracker>> {
+        Logged::log(self)
+    }
+
+    fn with_context<R>(
+        dev: &OpenDevice<'_, Self>,
+        f: impl FnOnce(&OpenDevice<'_, Self>) -> R,
+    ) -> R {
+        f(dev)
+    }
+}
+
+impl<T: LoggedWith> DmaLogging for T {
     /// Returns `LOG_MAX_RANGES` of the VFIO core for pages of 4 KiB: the log itself merges the
     /// ranges, after it has widened them.
     fn max_ranges(&self) -> usize {

@@ -3,13 +3,18 @@
 //! Tables of callbacks for migration and for DMA logging. A driver has a table only for what it
 //! supports, and [`pci`](super::pci) does not depend on the modules behind them.
 
-use super::migration::state::ResetCause;
+use super::migration::state::{
+    Flags,
+    ResetCause, //
+};
 use crate::bindings;
 use core::marker::PhantomData;
 
 /// The callbacks of a `T` that implements [`Migration`](super::migration::Migration).
 pub(crate) struct MigrationOps<T> {
     pub(super) vtable: &'static bindings::vfio_migration_ops,
+    /// The optional states of each device, unless `Operations::capabilities` says otherwise.
+    pub(super) flags: Flags,
     /// Called when the function has lost its state in an error of the PCI channel. In any context.
     pub(super) lost: fn(&T),
     /// Called before the function is reset.

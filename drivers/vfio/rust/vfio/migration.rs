@@ -6,8 +6,9 @@
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h), `struct vfio_migration_ops`.
 //!
 //! A driver implements [`Engine`] for its devices, keeps a [`Machine`] of it in its registration
-//! data, and implements [`Migratable`]. The VFIO callbacks call [`Migration`]; a driver whose
-//! hardware does not fit an [`Engine`] can implement [`Migration`] itself.
+//! data, and implements [`Migratable`], or [`MigratableWith`] if the engine does not need the open
+//! device itself. The VFIO callbacks call [`Migration`]; a driver whose hardware does not fit an
+//! [`Engine`] can implement [`Migration`] itself.
 //!
 //! | file | contents |
 //! | --- | --- |
@@ -187,7 +188,8 @@ impl<T: Operations> Files for DeviceFiles<'_, '_, T> {
     }
 }
 
-/// A device whose migration is a [`Machine`] of an [`Engine`]. Implements [`Migration`].
+/// A device whose migration is a [`Machine`] of an [`Engine`] that needs the open device itself.
+/// Implements [`Migration`].
 ///
 /// # Examples
 ///
@@ -200,26 +202,60 @@ impl<T: Operations> Files for DeviceFiles<'_, '_, T> {
 ///     fn machine(&self) -> &Machine<BochsEngine> {
 ///         &self.machine
 ///     }
+/// }
+/// ```
+pub(crate) trait Migratable: Operations {
+    /// The engine of the device.
+    type Engine: for<'a> Engine<Context<'a> = OpenDevice<'a, Self>>;
+
+    /// Returns the migration of the device.
+    fn machine(&self) -> &Machine<Self::Engine>;
+}
+
+/// As [`Migratable`], for an engine with a context of another type, which is made for each call.
+///
+/// # Examples
+///
+/// From `drivers/vfio/pci/dlr/vf/driver.rs`:
+///
+/// ```ignore
+/// impl MigratableWith for Vf {
+///     type Engine = DlrEngine;
+///
+///     fn machine(&self) -> &Machine<DlrEngine> {
+///         &self.machine
+///     }
 ///
 ///     // …
 /// }
 /// ```
-pub(crate) trait Migratable: Operations {
+pub(crate) trait MigratableWith: Operations {
     /// The engine of the device.
     type Engine: Engine;
 
     /// Returns the migration of the device.
     fn machine(&self) -> &Machine<Self::Engine>;
 
-    /// Calls `f` with the context of the engine: `f(dev)` if the context is the [`OpenDevice`]
-    /// itself.
+    /// Calls `f` with the context of the engine.
     fn with_engine<R>(
         dev: &OpenDevice<'_, Self>,
         f: impl FnOnce(&<Self::Engine as Engine>::Context<'_>) -> R,
     ) -> R;
 }
 
-impl<T: Migratable> Migration for T {
+impl<T: Migratable> MigratableWith for T {
+    type Engine = <T as Migratable>::Engine;
+
+    fn machine(&self) -> &Machine<Self::Engine> {
+        Migratable::machine(self)
+    }
+
+    fn with_engine<R>(dev: &OpenDevice<'_, Self>, f: impl FnOnce(&OpenDevice<'_, Self>) -> R) -> R {
+        f(dev)
+    }
+}
+
+impl<T: MigratableWith> Migration for T {
     type State = Sessions<T::Engine>;
 
     fn state_lock(&self) -> &StateLock<Self::State> {

@@ -8,6 +8,7 @@ use super::{
     hooks::MigrationOps,
     migration::{
         state::{
+            Flags,
             ResetCause,
             State,
             Transition, //
@@ -36,10 +37,14 @@ use kernel::{
 };
 
 impl<T: Migration> MigrationOps<T> {
-    /// Makes the table of the callbacks of `T`.
+    /// Makes the table of the callbacks of `T`, whose devices have no optional state.
     pub(crate) const fn new() -> Self {
         Self {
             vtable: const { &Vtable::<T>::OPS },
+            flags: Flags {
+                p2p: false,
+                pre_copy: false,
+            },
             lost: T::lost,
             before_reset: T::before_reset,
             reset_done: |data| {
@@ -50,6 +55,18 @@ impl<T: Migration> MigrationOps<T> {
                 data.reset(&mut locked, cause);
                 locked.set_state(State::Running);
             },
+        }
+    }
+
+    /// Offers RUNNING_P2P as well, for devices that start no access to another device in that
+    /// state.
+    pub(crate) const fn with_p2p(self) -> Self {
+        Self {
+            flags: Flags {
+                p2p: true,
+                ..self.flags
+            },
+            ..self
         }
     }
 }

@@ -47,6 +47,7 @@
 //! such a page fault (contract K2).
 
 pub(crate) mod bar;
+pub(crate) mod bar_state;
 #[cfg(dlr_bench)]
 pub(crate) mod bench;
 pub(crate) mod call;

@@ -62,22 +62,12 @@ pub(crate) struct Capabilities {
 ///
 ///     const ID_TABLE: IdTable = &TABLE;
 ///     const NAME: &'static CStr = c"bochs-vfio-pci";
-///     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new());
+///     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new().with_p2p());
 ///
 ///     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
 ///         try_pin_init!(Self {
 ///             machine <- Machine::new(BochsEngine),
 ///         })
-///     }
-///
-///     fn capabilities(&self) -> Capabilities {
-///         Capabilities {
-///             migration: Some(Flags {
-///                 p2p: true,
-///                 pre_copy: false,
-///             }),
-///             dma_logging: false,
-///         }
 ///     }
 ///
 ///     fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
@@ -95,17 +85,13 @@ pub(crate) struct Capabilities {
 ///     }
 ///
 ///     fn write(dev: &OpenDevice<'_, Self>, write: Write<'_>) -> Result<usize> {
-///         let end = write.offset().saturating_add(write.len() as u64);
-///         if write.region() != BAR
-///             || end <= transfer::REGISTERS.start
-///             || write.offset() >= transfer::REGISTERS.end
-///         {
+///         if !write.touches(BAR, transfer::REGISTERS) {
 ///             return write.forward();
 ///         }
 ///         // …
-///         let done = write.take(bytes)?;
-///         Self::write_register(dev, offset, bytes)?;
-///         Ok(done)
+///         let register = write.take_register(&[4, 8])?;
+///         // …
+///         register.write_to(&bar)
 ///     }
 /// ```
 ///
@@ -121,7 +107,7 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     const NAME: &'static CStr;
 
     /// `Some(migration::Ops::new())` for a type that implements
-    /// [`Migration`](super::migration::Migration).
+    /// [`Migration`](super::migration::Migration), with the optional states of its devices.
     const MIGRATION: Option<MigrationOps<Self>> = None;
 
     /// `Some(dma_logging::Ops::new())` for a type that implements
@@ -135,9 +121,14 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     /// Any error leaves the device unbound.
     fn new(pdev: PciFunction<'_>) -> impl PinInit<Self, Error>;
 
-    /// Returns the features of the device. Called once, directly after [`Self::new`].
+    /// Returns the features of the device. Called once, directly after [`Self::new`]. A driver
+    /// implements this if its devices differ in features. By default each device has those of
+    /// [`Self::MIGRATION`] and [`Self::DMA_LOGGING`].
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        Capabilities {
+            migration: Self::MIGRATION.map(|ops| ops.flags),
+            dma_logging: Self::DMA_LOGGING.is_some(),
+        }
     }
 
     /// Returns the ranges of configuration space that the user reads as zeros and cannot write,

@@ -8,6 +8,10 @@ pub(crate) use super::{
         BarSet,
         HeldBar, //
     },
+    bar_state::{
+        BarState,
+        Part, //
+    },
     dirty::{
         log::Log,
         marks::Dirty,
@@ -16,6 +20,7 @@ pub(crate) use super::{
             Start,
             Tracker, //
         },
+        writes::Writes,
     },
     dma_logging::{
         self,
@@ -54,6 +59,7 @@ pub(crate) use super::{
     },
     region::{
         Read,
+        RegisterWrite,
         Write, //
     },
     DeviceId, IdTable, OpenDevice, PciFunction,

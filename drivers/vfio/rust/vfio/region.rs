@@ -6,15 +6,19 @@
 //! value. So a hook cannot copy the data of a write from user memory and then let the core copy it
 //! a second time, when the user may have changed it.
 
-use super::config_space::{
-    in_pieces,
-    ConfigRange,
-    Piece, //
+use super::{
+    bar::Bar,
+    config_space::{
+        in_pieces,
+        ConfigRange,
+        Piece, //
+    }, //
 };
 use crate::{
     bindings,
     ext::user, //
 };
+use core::ops::Range;
 use kernel::{
     ffi::c_void,
     prelude::*,
@@ -49,6 +53,20 @@ impl Place<'_> {
 
     fn offset(&self) -> u64 {
         (self.position & VFIO_PCI_OFFSET_MASK).unsigned_abs()
+    }
+
+    fn touches(&self, region: u32, offsets: Range<u64>) -> bool {
+        let end = self.offset().saturating_add(self.len as u64);
+        self.region() == region && end > offsets.start && self.offset() < offsets.end
+    }
+
+    /// Returns offset and length of an access to a register of one of these lengths.
+    fn register(&self, lengths: &[usize]) -> Result<(usize, usize)> {
+        let offset = usize::try_from(self.offset())?;
+        if !lengths.contains(&self.len) || offset.checked_rem(self.len) != Some(0) {
+            return Err(EINVAL);
+        }
+        Ok((offset, self.len))
     }
 
     /// Carries out the access, with `core` for visible parts and `hide` for hidden ones. Both get
@@ -122,6 +140,11 @@ macro_rules! place {
             /// Returns the length in bytes.
             pub(crate) fn len(&self) -> usize {
                 self.0.len
+            }
+
+            /// Returns whether the access is to the region and a part of it within `offsets`.
+            pub(crate) fn touches(&self, region: u32, offsets: Range<u64>) -> bool {
+                self.0.touches(region, offsets)
             }
         }
     )*};
@@ -201,6 +224,66 @@ impl Write<'_> {
         user.reader().read_slice(to)?;
         Ok(to.len())
     }
+
+    /// Completes a write to one register by copying its data. VFIO would split a write that is not
+    /// aligned or longer than a register into several accesses.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a length that is not in `lengths`, of which none is above 8, and for an offset
+    /// that is not a multiple of the length. `EFAULT`.
+    pub(crate) fn take_register(self, lengths: &[usize]) -> Result<RegisterWrite> {
+        let (offset, len) = self.0.register(lengths)?;
+        let mut bytes = [0; 8];
+        self.take(bytes.get_mut(..len).ok_or(EINVAL)?)?;
+        Ok(RegisterWrite {
+            offset,
+            value: u64::from_le_bytes(bytes),
+            len,
+        })
+    }
+}
+
+/// The data of a write to one register of a BAR, which the user cannot change any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RegisterWrite {
+    offset: usize,
+    value: u64,
+    len: usize,
+}
+
+impl RegisterWrite {
+    /// Returns the offset in the BAR, a multiple of the length.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Returns the value; the upper bits of one of less than 8 bytes are 0.
+    pub(crate) fn value(&self) -> u64 {
+        self.value
+    }
+
+    /// Returns the length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the value to `bar` in one access. Returns the number of bytes written.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` beyond the end of the BAR, `EIO` while memory decoding is disabled.
+    pub(crate) fn write_to(&self, bar: &Bar<'_>) -> Result<usize> {
+        // CAST: The upper bits are 0.
+        match self.len {
+            1 => bar.write8(self.offset, self.value as u8)?,
+            2 => bar.write16(self.offset, self.value as u16)?,
+            4 => bar.write32(self.offset, self.value as u32)?,
+            8 => bar.write64(self.offset, self.value)?,
+            _ => return Err(EINVAL),
+        }
+        Ok(self.len)
+    }
 }
 
 #[kunit_tests(vfio_region)]
@@ -236,5 +319,30 @@ mod tests {
         assert_eq!(done, Ok(8));
         let failed = place.forward(|_, _, _| EIO.to_errno() as isize, |_, _| 0);
         assert_eq!(failed, Err(EIO));
+    }
+    #[test]
+    fn an_access_touches_what_it_overlaps() {
+        let place = place(2 << 40 | 0x98);
+        assert!(place.touches(2, 0x80..0xa0));
+        assert!(place.touches(2, 0x9f..0xa0) && place.touches(2, 0x80..0x99));
+        assert!(!place.touches(2, 0xa0..0xb0) && !place.touches(2, 0x80..0x98));
+        assert!(!place.touches(1, 0x80..0xa0));
+    }
+
+    /// What VFIO would split is no access to a register.
+    #[test]
+    fn a_register_is_aligned_and_of_a_length_that_it_has() {
+        let at = |offset: i64, len, lengths: &[usize]| {
+            let mut place = place(2 << 40 | offset);
+            place.len = len;
+            place.register(lengths)
+        };
+        assert_eq!(at(0x98, 8, &[4, 8]), Ok((0x98, 8)));
+        assert_eq!(at(0x9c, 4, &[4, 8]), Ok((0x9c, 4)));
+        assert_eq!(at(0x99, 1, &[1]), Ok((0x99, 1)));
+        for (offset, len) in [(0x9c, 8), (0x9a, 4), (0x98, 2), (0x98, 16), (0x98, 0)] {
+            assert_eq!(at(offset, len, &[4, 8]), Err(EINVAL));
+        }
+        assert_eq!(at(0x98, 0, &[0]), Err(EINVAL));
     }
 }

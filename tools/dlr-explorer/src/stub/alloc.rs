@@ -61,6 +61,21 @@ impl<T> KVec<T> {
         self.0.retain_mut(keep);
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    pub(crate) fn push_within_capacity(&mut self, value: T) -> Result<(), T> {
+        self.insert_within_capacity(self.0.len(), value)
+    }
+
+    pub(crate) fn remove(&mut self, at: usize) -> Result<T, ()> {
+        if at >= self.0.len() {
+            return Err(());
+        }
+        Ok(self.0.remove(at))
+    }
+
     pub(crate) fn insert_within_capacity(&mut self, at: usize, value: T) -> Result<(), T> {
         if at > self.0.len() || self.0.len() == self.0.capacity() {
             return Err(value);

@@ -25,8 +25,8 @@ const WRONG: &[Wrong] = &[
     // A hook takes the data of a write, and has the core copy it from the user once more.
     Wrong {
         file: "samples/vfio/edu.rs",
-        find: "let done = write.take(bytes)?;",
-        with: "let done = write.take(bytes)?; write.forward()?;",
+        find: "let register = write.take_register(&[4, 8])?;",
+        with: "let register = write.take_register(&[4, 8])?; write.forward()?;",
         error: "error[E0382]: use of moved value: `write`",
     },
     // A driver keeps the function for longer than the callback.

@@ -30,14 +30,14 @@ use crate::{
         },
         dma_logging::{
             self,
-            Logged, //
+            LoggedWith, //
         },
         migration::{
             self,
             engine::Engine,
             machine::Machine,
             state::Flags,
-            Migratable, //
+            MigratableWith, //
         },
         pairing::Pairing,
         pci::{
@@ -169,7 +169,7 @@ impl Operations for Vf {
     }
 }
 
-impl Migratable for Vf {
+impl MigratableWith for Vf {
     type Engine = DlrEngine;
 
     fn machine(&self) -> &Machine<DlrEngine> {
@@ -185,7 +185,7 @@ impl Migratable for Vf {
     }
 }
 
-impl Logged for Vf {
+impl LoggedWith for Vf {
     type Tracker = FunctionRing;
 
     fn log(&self) -> &Arc<Logging> {

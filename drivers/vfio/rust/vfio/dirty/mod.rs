@@ -20,6 +20,7 @@
 //! | `limits` | address bits of a device, memory limit of a log |
 //! | `marks` | the destination of what the hardware has logged |
 //! | `tracker` | the trait of a device that logs DMA writes |
+//! | `writes` | DMA writes of which a driver learns one by one |
 //! | `stats` | counters of reports |
 //! | `session` | an active log |
 //! | `lock` | the log lock |
@@ -56,3 +57,4 @@ pub(crate) mod stats;
 pub(crate) mod tracker;
 mod tree;
 mod words;
+pub(crate) mod writes;

@@ -22,6 +22,17 @@ pub(crate) struct Limits {
     pub(crate) iova_bits: u32,
 }
 
+impl Limits {
+    /// The limits of a driver that keeps the log itself and so tracks any address, in granules of
+    /// any size.
+    pub(crate) const UNLIMITED: Self = Self {
+        page_shift_min: 12,
+        page_shift_max: 30,
+        max_ranges: 256,
+        iova_bits: 64,
+    };
+}
+
 /// The arguments of [`Tracker::start`].
 pub(crate) struct Start<'a> {
     /// The ranges to track: disjoint, ascending, of whole granules, and within the [`Limits`].
@@ -70,23 +81,15 @@ pub(crate) trait Notify: Send + Sync {
 ///         dirty: &mut Dirty<'_>,
 ///     ) -> Result {
 ///         let bar = cx.bar(BAR)?;
-///         let mut copies = cx.data().get_ref().copies.lock();
+///         let mut writes = cx.data().get_ref().writes.lock();
 ///         // Read before the marks are set: a copy that ends later is reported once more.
-///         let is_running = is_running(&bar.hold()?)?;
-///         if copies.overflow {
-///             dirty.mark_all();
-///         }
-///         for range in Iterator::chain(copies.earlier.iter(), &copies.last) {
-///             dirty.mark_tracked(range.iova(), range.length());
-///         }
-///         copies.forget(is_running);
+///         let running = is_running(&bar.hold()?)?;
+///         writes.report(usize::from(running), dirty);
 ///         Ok(())
 ///     }
 ///
 ///     fn stop(self, cx: &OpenDevice<'_, Edu>) -> Result {
-///         let mut copies = cx.data().get_ref().copies.lock();
-///         copies.logging = false;
-///         copies.forget(false);
+///         cx.data().get_ref().writes.lock().stop();
 ///         Ok(())
 ///     }
 /// ```

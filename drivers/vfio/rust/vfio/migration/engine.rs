@@ -61,15 +61,11 @@ pub(crate) enum WaitLimit<'a> {
 ///         cx: &OpenDevice<'_, Bochs>,
 ///         stopped: bool,
 ///     ) -> Result<SaveStart<Self::Save>> {
-///         let (picture, registers) = bars(cx)?;
-///         let format = state::format(&picture, &registers)?;
-///         let state = state::read(&picture, &registers, USER)?;
-///         Snapshot::start(&format, &state, stopped)
+///         Snapshot::start(&format(cx)?, &STATE.read(cx)?, stopped)
 ///     }
 ///
 ///     fn begin_load(&self, cx: &OpenDevice<'_, Bochs>) -> Result<LoadStart<Self::Load>> {
-///         let (picture, registers) = bars(cx)?;
-///         Ok(Image::start(&state::format(&picture, &registers)?))
+///         Ok(Image::start(&format(cx)?))
 ///     }
 ///
 ///     fn install(
@@ -78,12 +74,11 @@ pub(crate) enum WaitLimit<'a> {
 ///         _sink: &Self::Load,
 ///         io: &LoadIo<Accepted>,
 ///     ) -> Result {
-///         let (picture, registers) = bars(cx)?;
-///         Self::Load::activate(io, |state| state::write(&picture, &registers, state))
+///         Self::Load::activate(io, |state| STATE.write(cx, state))
 ///     }
 ///
 ///     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {
-///         Ok(Self::Save::size(state::bytes(&cx.bar(PICTURE)?)?))
+///         Ok(Self::Save::size(STATE.bytes(cx)?))
 ///     }
 /// }
 /// ```
