@@ -55,8 +55,8 @@ impl Writes {
         }
     }
 
-    /// Begins to note writes. Allocates all memory that the list needs until [`Self::stop`], so that
-    /// no write is lost for want of it. Sleeps.
+    /// Begins to note writes. Allocates all memory that the list needs until [`Self::stop`], so
+    /// that no write is lost for want of it. Sleeps.
     ///
     /// # Errors
     ///
