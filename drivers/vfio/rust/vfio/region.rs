@@ -85,7 +85,7 @@ impl Place<'_> {
                 let mut position = self.position + at as i64;
                 match piece {
                     Piece::Visible(len) => core(at, len, &mut position),
-                    Piece::Hidden(len) => hide(at, len),
+                    Piece::Masked(len) => hide(at, len),
                 }
             })
         };

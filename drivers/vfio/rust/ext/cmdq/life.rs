@@ -84,9 +84,9 @@ pub(crate) struct Seen {
     pub(crate) resetting: bool,
 }
 
-/// Next action of a recovery.
+/// Next step of a recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Move {
+pub(crate) enum Step {
     /// Read the registers again soon.
     Wait,
     /// Enable the queue: the device has let go of rings and buffers.
@@ -103,32 +103,32 @@ pub(crate) enum Move {
     Fail,
 }
 
-/// Returns the next action of a recovery.
-pub(crate) fn next(life: Life, seen: Seen, now: Millis) -> Move {
+/// Returns the next step of a recovery.
+pub(crate) fn next(life: Life, seen: Seen, now: Millis) -> Step {
     let (until, done) = match life {
         Life::Quieting { until } => {
             // An earlier reset that was overdue may still be under way. Until it ends, the device
             // ignores writes to other registers.
             let quiet = !seen.ready && !seen.resetting;
-            (until, quiet.then_some(Move::Enable { reset: false }))
+            (until, quiet.then_some(Step::Enable { reset: false }))
         }
         Life::Resetting { until } => {
             let quiet = !seen.resetting;
-            (until, quiet.then_some(Move::Enable { reset: true }))
+            (until, quiet.then_some(Step::Enable { reset: true }))
         }
-        Life::Enabling { until, reset } => (until, seen.ready.then_some(Move::Run { reset })),
-        _ => return Move::Wait,
+        Life::Enabling { until, reset } => (until, seen.ready.then_some(Step::Run { reset })),
+        _ => return Step::Wait,
     };
     if seen.gone {
-        return Move::Fail;
+        return Step::Fail;
     }
     if matches!(life, Life::Enabling { .. }) && seen.fatal {
-        return Move::Fail;
+        return Step::Fail;
     }
     match done {
         Some(done) => done,
-        None if now >= until => Move::Fail,
-        None => Move::Wait,
+        None if now >= until => Step::Fail,
+        None => Step::Wait,
     }
 }
 
@@ -206,44 +206,44 @@ mod tests {
         let resetting = Life::Resetting { until: 10 };
         let enabling = |reset| Life::Enabling { until: 10, reset };
         for (life, seen, now, want) in [
-            (quieting, seen(READY, false), 9, Move::Wait),
-            (quieting, seen(READY, false), 10, Move::Fail),
-            (quieting, seen(0, false), 10, Move::Enable { reset: false }),
+            (quieting, seen(READY, false), 9, Step::Wait),
+            (quieting, seen(READY, false), 10, Step::Fail),
+            (quieting, seen(0, false), 10, Step::Enable { reset: false }),
             // FATAL without READY: the handshake clears FATAL.
             (
                 quieting,
                 seen(FATAL, false),
                 1,
-                Move::Enable { reset: false },
+                Step::Enable { reset: false },
             ),
             // An earlier reset that was overdue has not ended.
-            (quieting, seen(0, true), 9, Move::Wait),
-            (quieting, seen(0, true), 10, Move::Fail),
-            (quieting, seen(u32::MAX, true), 1, Move::Fail),
-            (resetting, seen(0, true), 9, Move::Wait),
-            (resetting, seen(READY, true), 10, Move::Fail),
-            (resetting, seen(0, false), 10, Move::Enable { reset: true }),
-            (resetting, seen(u32::MAX, true), 1, Move::Fail),
-            (enabling(true), seen(0, false), 9, Move::Wait),
-            (enabling(true), seen(0, false), 10, Move::Fail),
+            (quieting, seen(0, true), 9, Step::Wait),
+            (quieting, seen(0, true), 10, Step::Fail),
+            (quieting, seen(u32::MAX, true), 1, Step::Fail),
+            (resetting, seen(0, true), 9, Step::Wait),
+            (resetting, seen(READY, true), 10, Step::Fail),
+            (resetting, seen(0, false), 10, Step::Enable { reset: true }),
+            (resetting, seen(u32::MAX, true), 1, Step::Fail),
+            (enabling(true), seen(0, false), 9, Step::Wait),
+            (enabling(true), seen(0, false), 10, Step::Fail),
             (
                 enabling(true),
                 seen(READY, false),
                 10,
-                Move::Run { reset: true },
+                Step::Run { reset: true },
             ),
             (
                 enabling(false),
                 seen(READY, false),
                 1,
-                Move::Run { reset: false },
+                Step::Run { reset: false },
             ),
-            (enabling(false), seen(FATAL, false), 1, Move::Fail),
-            (enabling(false), seen(READY | FATAL, false), 1, Move::Fail),
-            (enabling(false), seen(u32::MAX, false), 1, Move::Fail),
-            (Life::Up, seen(0, false), 99, Move::Wait),
-            (Life::Held, seen(u32::MAX, true), 99, Move::Wait),
-            (Life::Down, seen(READY, false), 99, Move::Wait),
+            (enabling(false), seen(FATAL, false), 1, Step::Fail),
+            (enabling(false), seen(READY | FATAL, false), 1, Step::Fail),
+            (enabling(false), seen(u32::MAX, false), 1, Step::Fail),
+            (Life::Up, seen(0, false), 99, Step::Wait),
+            (Life::Held, seen(u32::MAX, true), 99, Step::Wait),
+            (Life::Down, seen(READY, false), 99, Step::Wait),
         ] {
             assert_eq!(next(life, seen, now), want);
         }

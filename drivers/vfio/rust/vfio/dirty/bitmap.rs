@@ -20,7 +20,7 @@ use super::{
         CHUNK_GRANULES, //
     },
     coarse::Coarse,
-    memory::Budget,
+    memory::MemoryLimit,
     run::Run,
     span::{
         Merger,
@@ -41,7 +41,7 @@ fn longer(runs: &[Run]) -> bool {
 pub(crate) struct DirtyBitmap {
     tree: Tree,
     coarse: Coarse,
-    memory: Budget,
+    memory: MemoryLimit,
 }
 
 impl DirtyBitmap {
@@ -51,7 +51,7 @@ impl DirtyBitmap {
         Self {
             tree: Tree::new(),
             coarse: Coarse::new(intervals),
-            memory: Budget::new(bytes, charge),
+            memory: MemoryLimit::new(bytes, charge),
         }
     }
 

@@ -15,7 +15,7 @@
 //! not counted, because a count would be read and written for every mark: `clear` looks for a bit.
 
 use super::{
-    memory::Budget,
+    memory::MemoryLimit,
     span::{
         Merger,
         Span, //
@@ -60,7 +60,7 @@ pub(super) enum Chunk {
 
 impl Chunk {
     /// A chunk of the granules `[lo, hi)`, which is not empty; `None` without memory.
-    pub(super) fn with(lo: u64, hi: u64, memory: &mut Budget) -> Option<Self> {
+    pub(super) fn with(lo: u64, hi: u64, memory: &mut MemoryLimit) -> Option<Self> {
         let mut this = Self::empty(hi.saturating_sub(lo), memory)?;
         // INVARIANT: There is room for what makes it not empty.
         this.add(lo, hi);
@@ -68,8 +68,8 @@ impl Chunk {
     }
 
     /// With room for so many granules, and none yet.
-    fn empty(granules: u64, memory: &mut Budget) -> Option<Self> {
-        fn zeroed<T: Zeroable>(memory: &mut Budget) -> Option<KBox<T>> {
+    fn empty(granules: u64, memory: &mut MemoryLimit) -> Option<Self> {
+        fn zeroed<T: Zeroable>(memory: &mut MemoryLimit) -> Option<KBox<T>> {
             memory.allocate(size_of::<T>(), |flags| {
                 KBox::init(pin_init::init_zeroed::<T>(), flags)
             })
@@ -87,7 +87,7 @@ impl Chunk {
     }
 
     /// Gives its memory back.
-    pub(super) fn free(self, memory: &mut Budget) {
+    pub(super) fn free(self, memory: &mut MemoryLimit) {
         memory.give(self.bytes());
     }
 
@@ -123,7 +123,7 @@ impl Chunk {
     }
 
     /// Adds the granules `[lo, hi)`; `None`, and nothing added, without memory.
-    pub(super) fn set(&mut self, lo: u64, hi: u64, memory: &mut Budget) -> Option<()> {
+    pub(super) fn set(&mut self, lo: u64, hi: u64, memory: &mut MemoryLimit) -> Option<()> {
         let (count, room) = match self {
             Self::Short { count, .. } => (*count, SHORT),
             Self::Long { count, .. } => (*count, LONG),
@@ -153,7 +153,7 @@ impl Chunk {
     }
 
     /// Replaces a list by a longer one or by a bitmap.
-    fn grow(&mut self, granules: u64, memory: &mut Budget) -> Option<()> {
+    fn grow(&mut self, granules: u64, memory: &mut MemoryLimit) -> Option<()> {
         let mut larger = Self::empty(granules, memory)?;
         let list = self.list();
         match &mut larger {

@@ -12,7 +12,7 @@
 //! interval needs one more node; without memory the interval stays whole and is reported again. All
 //! other operations reuse the nodes that they remove.
 
-use super::{memory::Budget, span::Span};
+use super::{memory::MemoryLimit, span::Span};
 use kernel::{
     prelude::*,
     rbtree::{RBTree, RBTreeNodeReservation},
@@ -76,7 +76,7 @@ impl Coarse {
     }
 
     /// Adds `span`.
-    pub(super) fn insert(&mut self, span: Span, memory: &mut Budget) {
+    pub(super) fn insert(&mut self, span: Span, memory: &mut MemoryLimit) {
         // INVARIANT: `absorb` removes the intervals that touch `span` before their union is added.
         let (joined, mut node) = self.absorb(span, memory);
         if node.is_none() {
@@ -104,7 +104,7 @@ impl Coarse {
 
     /// Removes `span`. An interval that reaches beyond both ends of `span` stays whole if there is
     /// no memory for its second part.
-    pub(super) fn remove(&mut self, span: Span, memory: &mut Budget) {
+    pub(super) fn remove(&mut self, span: Span, memory: &mut MemoryLimit) {
         // INVARIANT: Parts of an interval replace it. They do not touch, because at least one
         // granule of `span` lies between them.
         let mut from = span.start();
@@ -144,7 +144,7 @@ impl Coarse {
     }
 
     /// Replaces `found`, an interval of the tree, by `below` and `above`, if there is memory.
-    fn split(&mut self, found: Span, below: Span, above: Span, memory: &mut Budget) {
+    fn split(&mut self, found: Span, below: Span, above: Span, memory: &mut MemoryLimit) {
         if let Some(second) = self.new_node(memory) {
             match self.take(found) {
                 Some(first) => {
@@ -163,7 +163,7 @@ impl Coarse {
 
     /// Removes all intervals that touch `span`. Returns their union with `span`, and a node for it
     /// if one became free.
-    fn absorb(&mut self, span: Span, memory: &mut Budget) -> (Span, Option<Node>) {
+    fn absorb(&mut self, span: Span, memory: &mut MemoryLimit) -> (Span, Option<Node>) {
         let mut joined = span;
         let mut spare = None;
         loop {
@@ -188,7 +188,7 @@ impl Coarse {
     }
 
     /// Adds `span`, which touches no interval, without allocating.
-    fn join_nearest(&mut self, span: Span, memory: &mut Budget) {
+    fn join_nearest(&mut self, span: Span, memory: &mut MemoryLimit) {
         // Absorbing an interval of the tree frees its node; absorbing that of the slot frees the
         // slot.
         let wide = self.nearest(span).map_or(span, |n| span.hull(n));
@@ -231,7 +231,7 @@ impl Coarse {
     }
 
     /// Allocates a node. Returns `None` without memory or at the limit.
-    fn new_node(&self, memory: &mut Budget) -> Option<Node> {
+    fn new_node(&self, memory: &mut MemoryLimit) -> Option<Node> {
         if self.len >= self.limit {
             return None;
         }
@@ -239,7 +239,7 @@ impl Coarse {
     }
 
     /// Adds an interval that touches no other to the tree.
-    fn put(&mut self, span: Span, node: Node, memory: &mut Budget) {
+    fn put(&mut self, span: Span, node: Node, memory: &mut MemoryLimit) {
         self.len = self.len.saturating_add(1);
         let replaced = self.tree.insert(node.into_node(span.end(), span.start()));
         if let Some(replaced) = replaced {
@@ -294,7 +294,7 @@ fn interval((end, start): (&u64, &u64)) -> Option<Span> {
     Span::new(*start, *end)
 }
 
-fn free(node: Node, memory: &mut Budget) {
+fn free(node: Node, memory: &mut MemoryLimit) {
     drop(node);
     memory.give(NODE_BYTES);
 }

@@ -4,7 +4,7 @@
 
 use super::{
     coarse::Coarse,
-    memory::Budget,
+    memory::MemoryLimit,
     span::Span, //
 };
 use crate::ext::memcg::Charge;
@@ -16,7 +16,7 @@ mod tests {
 
     #[test]
     fn joins() -> Result {
-        let mut memory = Budget::new(usize::MAX, Charge::none());
+        let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
         let mut c = Coarse::new(16);
         for (a, b) in [(0, 10), (20, 30), (40, 50)] {
             c.insert(span(a, b)?, &mut memory);
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn removes_exactly() -> Result {
         for limit in [16, 0] {
-            let mut memory = Budget::new(usize::MAX, Charge::none());
+            let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
             let mut c = Coarse::new(limit);
             c.insert(span(0, 100)?, &mut memory);
             c.remove(span(0, 10)?, &mut memory);
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn splits() -> Result {
-        let mut memory = Budget::new(usize::MAX, Charge::none());
+        let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
         let mut c = Coarse::new(16);
         c.insert(span(0, 100)?, &mut memory);
         c.remove(span(40, 60)?, &mut memory);
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn without_memory_only_grows() -> Result {
-        let mut memory = Budget::new(usize::MAX, Charge::none());
+        let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
         let mut c = Coarse::new(0);
         c.insert(span(0, 10)?, &mut memory);
         c.insert(span(20, 30)?, &mut memory);
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn slot_and_tree_meet() -> Result {
-        let mut memory = Budget::new(usize::MAX, Charge::none());
+        let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
         let mut c = Coarse::new(1);
         c.insert(span(20, 30)?, &mut memory);
         c.insert(span(50, 60)?, &mut memory);

@@ -9,7 +9,7 @@ use kernel::{alloc::Flags, prelude::*};
 
 /// Bytes in use and their limit. Every allocation of the bitmap goes through here, and a refusal is
 /// handled as if the allocator had refused: the bitmap marks more than was written.
-pub(super) struct Budget {
+pub(super) struct MemoryLimit {
     used: usize,
     limit: usize,
     charge: Charge,
@@ -17,7 +17,7 @@ pub(super) struct Budget {
     faults: Faults,
 }
 
-impl Budget {
+impl MemoryLimit {
     /// Nothing in use, at most `limit` bytes, which `charge` pays for.
     pub(super) fn new(limit: usize, charge: Charge) -> Self {
         Self {

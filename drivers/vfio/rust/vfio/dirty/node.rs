@@ -8,7 +8,7 @@ use super::{
         Chunk,
         CHUNK_SHIFT, //
     },
-    memory::Budget,
+    memory::MemoryLimit,
     run::Run,
     span::{
         Merger,
@@ -127,12 +127,12 @@ fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<()>) ->
     rest
 }
 
-pub(super) fn inner(memory: &mut Budget) -> Option<KBox<Inner>> {
+pub(super) fn inner(memory: &mut MemoryLimit) -> Option<KBox<Inner>> {
     let none = pin_init::init_array_from_fn(|_| None);
     memory.allocate(NODE_BYTES, |flags| KBox::init(none, flags))
 }
 
-pub(super) fn chunks(memory: &mut Budget) -> Option<KBox<Chunks>> {
+pub(super) fn chunks(memory: &mut MemoryLimit) -> Option<KBox<Chunks>> {
     let none = pin_init::init_array_from_fn(|_| None);
     memory.allocate(NODE_BYTES, |flags| KBox::init(none, flags))
 }
@@ -143,7 +143,7 @@ pub(super) fn attach(
     level: u32,
     granule: u64,
     chunk: Chunk,
-    memory: &mut Budget,
+    memory: &mut MemoryLimit,
 ) -> Option<()> {
     match place {
         Some(Node::Inner(children)) => {
@@ -162,7 +162,12 @@ pub(super) fn attach(
 }
 
 /// A node of `level` with this chunk under it and nothing else.
-pub(super) fn around(level: u32, granule: u64, chunk: Chunk, memory: &mut Budget) -> Option<Node> {
+pub(super) fn around(
+    level: u32,
+    granule: u64,
+    chunk: Chunk,
+    memory: &mut MemoryLimit,
+) -> Option<Node> {
     if level <= 1 {
         let Some(mut chunks) = chunks(memory) else {
             chunk.free(memory);
@@ -181,7 +186,7 @@ pub(super) fn around(level: u32, granule: u64, chunk: Chunk, memory: &mut Budget
 }
 
 /// Frees a node and what is under it.
-pub(super) fn free(node: Node, memory: &mut Budget) {
+pub(super) fn free(node: Node, memory: &mut MemoryLimit) {
     match node {
         Node::Inner(mut children) => children
             .iter_mut()
@@ -201,7 +206,7 @@ pub(super) fn clear_node(
     level: u32,
     base: u64,
     span: Span,
-    memory: &mut Budget,
+    memory: &mut MemoryLimit,
 ) -> bool {
     match node {
         Node::Inner(children) => {

@@ -15,7 +15,7 @@ use super::{
     bitmap::DirtyBitmap,
     chunk::CHUNK_GRANULES,
     coarse::Coarse,
-    memory::Budget,
+    memory::MemoryLimit,
     random::Random,
     run::Run,
     span::Span, //
@@ -229,7 +229,7 @@ pub(super) fn intervals(name: &CStr, limit: usize, one_in: u32, seed: u64) -> Re
     const N: u64 = 64;
     let mut random = Random::new(seed);
     let mut set = Set::new(N)?;
-    let mut memory = Budget::new(usize::MAX, Charge::none());
+    let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
     memory.fail(one_in, seed);
     let mut c = Coarse::new(limit);
     let exact = one_in == 0 && limit >= N as usize;

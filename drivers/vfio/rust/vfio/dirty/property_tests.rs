@@ -4,7 +4,7 @@
 
 use super::{
     chunk::{Chunk, CHUNK_BYTES, CHUNK_GRANULES},
-    memory::Budget,
+    memory::MemoryLimit,
     node::NODE_BYTES,
     property::{bitmap, intervals, steps, Set, Shape, Told},
     random::Random,
@@ -111,7 +111,7 @@ mod tests {
     fn chunk_against_a_set() -> Result {
         let mut random = Random::new(21);
         let mut set = Set::new(CHUNK_GRANULES)?;
-        let mut memory = Budget::new(usize::MAX, Charge::none());
+        let mut memory = MemoryLimit::new(usize::MAX, Charge::none());
         memory.fail(3, 22);
         let mut place: Option<Chunk> = None;
         steps(c"chunk", |step| {

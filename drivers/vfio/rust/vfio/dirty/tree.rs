@@ -10,7 +10,7 @@ use super::{
         Chunk,
         CHUNK_SHIFT, //
     },
-    memory::Budget,
+    memory::MemoryLimit,
     node::{
         self,
         Node,
@@ -72,7 +72,13 @@ impl Tree {
     }
 
     /// Marks the part `[lo, hi)` of chunk `index`; `None`, and nothing marked, without memory.
-    pub(super) fn set(&mut self, index: u64, lo: u64, hi: u64, memory: &mut Budget) -> Option<()> {
+    pub(super) fn set(
+        &mut self,
+        index: u64,
+        lo: u64,
+        hi: u64,
+        memory: &mut MemoryLimit,
+    ) -> Option<()> {
         let granule = index << CHUNK_SHIFT;
         if let Some(chunk) = self.chunk_mut(granule) {
             return chunk.set(lo, hi, memory);
@@ -94,7 +100,7 @@ impl Tree {
     }
 
     /// Puts a chunk where none is. Without memory it is freed.
-    fn insert(&mut self, granule: u64, chunk: Chunk, memory: &mut Budget) -> Option<()> {
+    fn insert(&mut self, granule: u64, chunk: Chunk, memory: &mut MemoryLimit) -> Option<()> {
         let levels = levels_for(granule);
         if self.root.is_none() {
             // INVARIANT: Without a root any number of levels is right.
@@ -121,7 +127,7 @@ impl Tree {
     }
 
     /// Takes `span` out.
-    pub(super) fn clear(&mut self, span: Span, memory: &mut Budget) {
+    pub(super) fn clear(&mut self, span: Span, memory: &mut MemoryLimit) {
         if let Some(root) = &mut self.root {
             if meets(span, self.levels) && node::clear_node(root, self.levels, 0, span, memory) {
                 memory.give(NODE_BYTES);

@@ -106,8 +106,8 @@ impl<E: Engine> Machine<E> {
                         }
                     })?;
             }
-            Action::HoldSave => sessions.save.as_ref().map_or(Ok(()), |s| s.pause_reads())?,
-            Action::ContinueSave => {
+            Action::PauseReads => sessions.save.as_ref().map_or(Ok(()), |s| s.pause_reads())?,
+            Action::ResumeReads => {
                 if let Some(save) = &sessions.save {
                     save.resume_reads();
                 }
@@ -149,7 +149,7 @@ impl<E: Engine> Machine<E> {
         budget: &Budget,
     ) -> Result {
         match action {
-            Undo::ContinueSave => {
+            Undo::ResumeReads => {
                 if let Some(save) = &sessions.save {
                     save.resume_reads();
                 }

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_life_ends_as_the_reset_begins() -> Result {
+    fn a_session_is_over_once_a_reset_begins() -> Result {
         let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
         let before = SessionEpoch::new(&resets, resets.generation());
         assert!(!before.is_over());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_ends_an_era() {
+    fn a_reset_ends_a_generation() {
         let resets = Resets::new();
         let first = resets.generation();
         assert!(resets.none_since(first));

@@ -128,7 +128,7 @@ pub(crate) trait LoadSink: Send + Sync + 'static {
 /// The data [`LoadSink::Io`] of a session, which is dropped when the session ends.
 #[pin_data]
 pub(crate) struct LoadIo<I> {
-    life: SessionEpoch,
+    epoch: SessionEpoch,
     /// Set when the PCI channel failed, so that the device has lost the stream.
     poisoned: Atomic<bool>,
     bytes: Atomic<u64>,
@@ -139,9 +139,9 @@ pub(crate) struct LoadIo<I> {
 }
 
 impl<I: Send + Unpin> LoadIo<I> {
-    pub(super) fn new(io: I, life: SessionEpoch) -> impl PinInit<Self> {
+    pub(super) fn new(io: I, epoch: SessionEpoch) -> impl PinInit<Self> {
         pin_init!(Self {
-            life,
+            epoch,
             poisoned: Atomic::new(false),
             bytes: Atomic::new(0),
             io <- new_mutex!(Some(io), "vfio_load_io"),
@@ -177,7 +177,7 @@ impl<I: Send + Unpin> LoadIo<I> {
     /// Returns whether a reset of the function has ended the session on the device, even if the
     /// driver has not ended it yet.
     pub(crate) fn is_over(&self) -> bool {
-        self.life.is_over()
+        self.epoch.is_over()
     }
 
     /// Returns whether a thread is in [`Self::with`].

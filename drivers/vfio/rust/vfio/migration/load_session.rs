@@ -70,14 +70,14 @@ impl<L: LoadSink> LoadSession<L> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(start: LoadStart<L>, life: SessionEpoch) -> Result<Arc<Self>> {
+    pub(super) fn new(start: LoadStart<L>, epoch: SessionEpoch) -> Result<Arc<Self>> {
         let LoadStart { sink, parser, io } = start;
         Arc::pin_init(
             pin_init!(Self {
                 sink,
                 progress: Atomic::new(Progress::Open as u32),
                 writer <- new_mutex!(parser, "vfio_load_writer"),
-                io <- LoadIo::new(io, life),
+                io <- LoadIo::new(io, epoch),
             }),
             USER,
         )

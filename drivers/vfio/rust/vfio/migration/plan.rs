@@ -18,9 +18,9 @@ use kernel::prelude::*;
 pub(crate) enum Action {
     /// Wait for the reads of the save session in flight and start no new one, so that no read runs
     /// during a change of the run level.
-    HoldSave,
+    PauseReads,
     /// Start reads again.
-    ContinueSave,
+    ResumeReads,
     /// Change the run level.
     SetLevel(RunLevel),
     /// Begin a save session and make its file, which the arc returns.
@@ -56,11 +56,13 @@ pub(crate) const fn plan(arc: Transition) -> &'static [Action] {
         Transition::Move(Move::Unquiesce | Move::DirectStart) => &[SetLevel(L::Running)],
 
         Transition::Move(Move::PreCopyQuiesce) => {
-            &[HoldSave, SetLevel(L::RunningP2p), ContinueSave]
+            &[PauseReads, SetLevel(L::RunningP2p), ResumeReads]
         }
-        Transition::Move(Move::PreCopyUnquiesce) => &[HoldSave, SetLevel(L::Running), ContinueSave],
+        Transition::Move(Move::PreCopyUnquiesce) => {
+            &[PauseReads, SetLevel(L::Running), ResumeReads]
+        }
         Transition::Move(Move::PreCopyStop | Move::DirectPreCopyStop) => {
-            &[HoldSave, SetLevel(L::Stopped), FinishSave, ContinueSave]
+            &[PauseReads, SetLevel(L::Stopped), FinishSave, ResumeReads]
         }
 
         Transition::Move(Move::EndPreCopy | Move::EndPreCopyP2p | Move::EndStopCopy) => {
@@ -78,9 +80,9 @@ pub(crate) const fn only_ends_a_save(arc: Transition) -> bool {
 /// The inverse of an action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Undo {
-    /// The inverse of [`Action::HoldSave`].
-    ContinueSave,
-    /// Of [`Action::SetLevel`].
+    /// The inverse of [`Action::PauseReads`].
+    ResumeReads,
+    /// The inverse of [`Action::SetLevel`].
     SetLevel {
         /// The level that the device may have.
         from: RunLevel,
@@ -112,7 +114,7 @@ pub(super) enum Drift {
 /// and the state becomes ERROR.
 pub(crate) fn undo(from: State, action: Action) -> Option<Undo> {
     match action {
-        Action::HoldSave => Some(Undo::ContinueSave),
+        Action::PauseReads => Some(Undo::ResumeReads),
         // No arc changes the level twice, so the level before the action is that of `from`.
         Action::SetLevel(at) => from.level().map(|to| Undo::SetLevel { from: at, to }),
         // `Machine::open` undoes a failed opening itself, and no action follows it.
@@ -254,8 +256,8 @@ mod tests {
             let actions = plan_of(from, to)?;
             let moves = |s: &Action| matches!(s, Action::SetLevel(_));
             if saving && actions.iter().any(moves) {
-                assert_eq!(actions.first(), Some(&Action::HoldSave));
-                assert_eq!(actions.last(), Some(&Action::ContinueSave));
+                assert_eq!(actions.first(), Some(&Action::PauseReads));
+                assert_eq!(actions.last(), Some(&Action::ResumeReads));
             }
         }
         Ok(())
@@ -276,7 +278,7 @@ mod tests {
                         assert_eq!((Some(back), left), (from.level(), *at));
                     }
                     (Action::SetLevel(_), _) => return Err(EINVAL),
-                    (Action::HoldSave, back) => assert_eq!(back, Some(Undo::ContinueSave)),
+                    (Action::PauseReads, back) => assert_eq!(back, Some(Undo::ResumeReads)),
                     _ => (),
                 }
             }

@@ -11,7 +11,7 @@
 //!   memory or the device, and does not access user memory. So a reset may call
 //!   [`SaveSession::end`]. [`SaveSession::poison`] takes no mutex.
 //!
-//! # End of life
+//! # End of a session
 //!
 //! The file may outlive the state, the device and the binding. It owns a reference to this session.
 //! After [`SaveSession::end`] every call fails with `ENODEV`, also while a newer session is active.
@@ -51,7 +51,7 @@ type Io<S> = Pipeline<Arc<<S as SaveSource>::Buffer>, Arc<<S as SaveSource>::Rea
 #[pin_data]
 pub(crate) struct SaveSession<S: SaveSource> {
     pub(super) source: S,
-    life: SessionEpoch,
+    epoch: SessionEpoch,
     pub(super) sleepers: Arc<Sleepers>,
     #[pin]
     pub(super) reader: Mutex<Bounce<S::Check>>,
@@ -68,7 +68,11 @@ impl<S: SaveSource> SaveSession<S> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(start: SaveStart<S>, life: SessionEpoch, stopped: bool) -> Result<Arc<Self>> {
+    pub(super) fn new(
+        start: SaveStart<S>,
+        epoch: SessionEpoch,
+        stopped: bool,
+    ) -> Result<Arc<Self>> {
         let SaveStart {
             source,
             buffers,
@@ -82,7 +86,7 @@ impl<S: SaveSource> SaveSession<S> {
         Arc::pin_init(
             pin_init!(Self {
                 source,
-                life,
+                epoch,
                 sleepers,
                 reader <- new_mutex!(reader, "vfio_save_reader"),
                 io <- new_mutex!(io, "vfio_save_io"),
@@ -187,7 +191,7 @@ impl<S: SaveSource> SaveSession<S> {
         let mut io = self.io.lock();
         // What a device returns that is being reset must not become the end of a stream. The driver
         // ends the session only when the reset has ended.
-        if self.sleepers.is_poisoned() || self.life.is_over() {
+        if self.sleepers.is_poisoned() || self.epoch.is_over() {
             io.fail(EIO);
         }
         io
@@ -248,7 +252,7 @@ impl<S: SaveSource> SaveSession<S> {
     /// session on the device before the driver has ended it.
     pub(super) fn failed<T>(&self, error: Error) -> Result<T> {
         Err(match error {
-            _ if self.life.is_over() => ENODEV,
+            _ if self.epoch.is_over() => ENODEV,
             error if error == ENOTCONN || error == ENOMEM => error,
             _ => EIO,
         })

@@ -22,8 +22,8 @@ use super::{
             self,
             Attempt,
             Millis,
-            Move,
-            Seen, //
+            Seen,
+            Step, //
         },
         request::{
             Memory,
@@ -200,10 +200,10 @@ impl<D: Device> Queue<D> {
             resetting: D::is_resetting(hw),
         };
         match life::next(life, seen, now) {
-            Move::Wait => {}
-            Move::Enable { reset } => self.enable(hw, life, reset),
-            Move::Run { reset } => self.run(desk, hw, reset),
-            Move::Fail => self.fail(desk, hw),
+            Step::Wait => {}
+            Step::Enable { reset } => self.enable(hw, life, reset),
+            Step::Run { reset } => self.run(desk, hw, reset),
+            Step::Fail => self.fail(desk, hw),
         }
     }
 

@@ -38,8 +38,8 @@ mod tests {
         stream.extend_from_slice(&FORMAT.header(b"state")?, GFP_KERNEL)?;
         stream.extend_from_slice(b"state", GFP_KERNEL)?;
         let resets = Arc::new(Resets::new(), GFP_KERNEL)?;
-        let life = SessionEpoch::new(&resets, resets.generation());
-        let io = KBox::pin_init(LoadIo::new(Accepted(stream), life), GFP_KERNEL)?;
+        let epoch = SessionEpoch::new(&resets, resets.generation());
+        let io = KBox::pin_init(LoadIo::new(Accepted(stream), epoch), GFP_KERNEL)?;
         for result in [Err(EIO), Ok(())] {
             let told = Image::<crate::LocalModule>::activate(&io, |state| {
                 assert_eq!(state, b"state");
