@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sparse dirty bitmap: what the log said and no report has taken yet.
+//! The sparse dirty bitmap: the granules that were logged and not reported yet.
 //!
-//! Chunks are made when a granule in them is first written and freed when a report has cleared
-//! their last one, so clean memory costs nothing and a walk over it costs next to nothing either.
-//! What is dirty as a whole stands in [`Coarse`]; the two may overlap, and a granule is dirty if
-//! either says so.
+//! A chunk is allocated when a granule in it is first written, and freed when a report has cleared
+//! its last dirty granule. So clean memory takes no memory here, and a report skips it quickly.
+//! Intervals that are dirty as a whole are kept in [`Coarse`]. Chunks and intervals may overlap: a
+//! granule is dirty if either contains it.
 //!
-//! **Marking cannot fail.** A chunk that finds no memory becomes an interval of [`Coarse`], where
-//! adding never fails.
+//! **Marking cannot fail.** If a chunk cannot be allocated, all of its granules become an interval
+//! of [`Coarse`], to which adding never fails.
 //!
-//! **A bit is cleared only after it was told.** A report tells a span ([`DirtyBitmap::tell`]) and
-//! clears it ([`DirtyBitmap::clear`]) when all of it has arrived, in one hold of the log lock. A
-//! report that ends in between has cleared nothing.
+//! **A bit is cleared only after it was reported.** A report passes on a span
+//! ([`DirtyBitmap::tell`]) and clears it ([`DirtyBitmap::clear`]) when all of it is in user memory,
+//! in one hold of the log lock. A report that ends earlier clears nothing.
 
 use super::{
     chunk::{
@@ -31,7 +31,7 @@ use super::{
 use crate::ext::memcg::Charge;
 use kernel::prelude::*;
 
-/// Whether the first of `runs` has more than one granule: then most of the others do, too.
+/// Returns whether the first of `runs` has more than one granule, as then most others do, too.
 #[inline]
 fn longer(runs: &[Run]) -> bool {
     runs.first().is_some_and(|run| run.more() != 0)
@@ -45,8 +45,8 @@ pub(crate) struct DirtyBitmap {
 }
 
 impl DirtyBitmap {
-    /// A clean bitmap that takes at most `bytes` of memory, which `charge` pays for, and keeps at
-    /// most `intervals` intervals.
+    /// Creates a clean bitmap of at most `bytes` bytes of memory, charged to `charge`, and at most
+    /// `intervals` coarse intervals.
     pub(crate) fn new(bytes: usize, intervals: usize, charge: Charge) -> Self {
         Self {
             tree: Tree::new(),
@@ -55,14 +55,14 @@ impl DirtyBitmap {
         }
     }
 
-    /// Changes how many bytes of memory it may take.
+    /// Changes the limit of its memory in bytes.
     pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.memory.set_limit(bytes);
     }
 
-    /// Marks `runs`, which must not reach beyond the last granule that can exist.
+    /// Marks `runs`, all below [`MAX_GRANULE`](super::span::MAX_GRANULE).
     pub(crate) fn mark(&mut self, runs: &[Run]) {
-        // What is known to be dirty as a whole. It stays so in here: intervals only grow.
+        // The coarse interval found last. Intervals only grow during this call.
         let mut whole = None;
         let mut rest = runs;
         loop {
@@ -72,7 +72,7 @@ impl DirtyBitmap {
                 rest = above;
                 continue;
             }
-            // A chunk that is there takes it even if it is dirty as part of something larger, too.
+            // An existing chunk is marked even where a coarse interval covers it.
             if !longer(rest) {
                 rest = self.tree.put(rest);
             }
@@ -91,14 +91,14 @@ impl DirtyBitmap {
         self.mark_in(span, &mut None);
     }
 
-    /// As [`Self::mark`], for all that takes longer.
+    /// The slow path of [`Self::mark`]: may allocate a chunk or grow an interval.
     #[inline(never)]
     fn mark_in(&mut self, span: Span, whole: &mut Option<Span>) {
         let mut rest = Some(span);
         while let Some(run) = rest {
             let (index, lo, hi, above) = split(run);
             rest = above;
-            // Already dirty as part of something larger: no chunk for it.
+            // Allocate no chunk for granules that a coarse interval contains.
             if !self.coarse.is_empty() && whole.is_none_or(|whole| !whole.contains(run)) {
                 *whole = self.coarse.around(run.start());
             }
@@ -106,7 +106,7 @@ impl DirtyBitmap {
                 return;
             }
             if self.tree.set(index, lo, hi, &mut self.memory).is_none() {
-                // All of the chunk: the next mark in it needs no memory either.
+                // Mark the whole chunk, so that later marks in it allocate nothing.
                 let base = index.saturating_mul(CHUNK_GRANULES);
                 let all = Span::new(base, base.saturating_add(CHUNK_GRANULES)).unwrap_or(run);
                 self.mark_all([all.hull(run)]);
@@ -114,31 +114,31 @@ impl DirtyBitmap {
         }
     }
 
-    /// Marks all of `span`, in constant memory.
+    /// Marks all of `span` as one coarse interval.
     pub(crate) fn mark_whole(&mut self, span: Span) {
         self.coarse.insert(span, &mut self.memory);
     }
 
-    /// Marks all of `tracked` (rule 6) and drops the bits there, which say no more.
+    /// Marks all of `tracked` as coarse intervals, and frees the chunks that they now cover.
     pub(crate) fn mark_all(&mut self, tracked: impl IntoIterator<Item = Span>) {
         for span in tracked {
-            // The bits first: their memory is free for the interval. Both happen in one hold
-            // of the log lock.
+            // Free the chunks first, so that the interval can use their memory. No report can run
+            // in between, because the caller holds the log lock.
             self.tree.clear(span, &mut self.memory);
             self.coarse.insert(span, &mut self.memory);
         }
     }
 
-    /// Whether a granule of `span` is dirty.
+    /// Returns whether a granule of `span` is dirty.
     pub(crate) fn any(&self, span: Span) -> bool {
         self.coarse.first_in(span).is_some() || self.tree.any(span)
     }
 
-    /// Hands each dirty run of `span`, rising and joined, to `emit`. Clears nothing.
+    /// Passes the dirty runs of `span` to `emit`, in ascending order and joined. Clears nothing.
     ///
     /// # Errors
     ///
-    /// The first that `emit` returns; it is not called again.
+    /// The first error of `emit`, which is not called again.
     pub(crate) fn tell(&self, span: Span, emit: impl FnMut(Span) -> Result) -> Result {
         let mut merger = Merger::new(emit);
         let mut rest = Some(span);
@@ -157,24 +157,25 @@ impl DirtyBitmap {
         merger.finish()
     }
 
-    /// Clears `span`. What there is no memory to keep apart from it stays dirty with it.
+    /// Clears `span`. Without memory to split an interval, all of the interval stays dirty.
     pub(crate) fn clear(&mut self, span: Span) {
         self.tree.clear(span, &mut self.memory);
         self.coarse.remove(span, &mut self.memory);
     }
 
-    /// Bytes of kernel memory in use.
+    /// Returns the kernel memory in use, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.memory.used()
     }
 
-    /// From here on one of `one_in` allocations fails, as `seed` decides; 0 ends it.
+    /// Makes one of `one_in` allocations fail from now on, chosen by `seed`; with 0 none.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn fail(&mut self, one_in: u32, seed: u64) {
         self.memory.fail(one_in, seed);
     }
 
-    /// Whether the invariants of its parts hold, and the memory in use is what they take.
+    /// Returns whether the invariants of the parts hold and their sizes add up to the memory in
+    /// use.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn is_consistent(&self) -> bool {
         let (good, bytes) = self.tree.check();

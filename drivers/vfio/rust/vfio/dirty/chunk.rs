@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The dirty granules of a piece of 8192 granules: 32 MiB of pages of 4 KiB.
+//! Chunks: the dirty granules among 8192 granules, which are 32 MiB of pages of 4 KiB.
 //!
-//! A chunk begins as a list of up to 32 offsets, then 128, and becomes a bitmap with the next. So a
-//! lone granule costs 64 bytes, and any chunk at most 1 bit for each of its granules. More steps
-//! would take less memory, but each costs an allocation, which takes as long as marking a hundred
+//! A chunk begins as a list of up to 32 offsets. It grows to a list of up to 128, and then to a
+//! bitmap. So a lone granule takes 64 bytes, and a full chunk 1 bit for each granule. More steps
+//! would take less memory, but each step is an allocation, which takes as long as marking a hundred
 //! granules.
 //!
-//! A list is neither sorted nor free of repeats: adding to it is one store. A device that filters
-//! repeats makes none; one that does not only makes the list a bitmap earlier.
+//! A list is not sorted and may have repeats, so adding to it is one store. A device that filters
+//! repeats makes none. Repeats of other devices only turn the list into a bitmap earlier.
 //!
-//! The length of a list stands beside the pointer and not in the memory that it points to. So a
-//! mark in a list knows where to store without waiting for memory that is not in a cache. Bits are
-//! not counted, because a count would be read and written for every mark: `clear` looks for a bit.
+//! The length of a list is kept beside the pointer and not in the memory that it points to, so a
+//! mark need not wait for that memory to be in a cache. Bits of a bitmap are not counted, because
+//! every mark would read and write the count; `clear` looks for a set bit instead.
 
 use super::{
     memory::MemoryLimit,
@@ -27,47 +27,55 @@ use pin_init::Zeroable;
 
 /// Log2 of [`CHUNK_GRANULES`].
 pub(super) const CHUNK_SHIFT: u32 = 13;
-/// Granules of a chunk.
+/// Number of granules of a chunk.
 pub(crate) const CHUNK_GRANULES: u64 = 1 << CHUNK_SHIFT;
-/// What a bitmap takes.
+/// Size of a bitmap in bytes.
 pub(super) const CHUNK_BYTES: usize = size_of::<Bitmap>();
 
-/// Offsets of a short list and of a long one. Sizes of the slab, so nothing is wasted.
+/// Maximum number of offsets of a short list. Like a long one, it fills an object of the slab.
 const SHORT: usize = 32;
+/// Maximum number of offsets of a long list.
 const LONG: usize = 128;
 
-/// Words of a bitmap.
+/// Number of words of a bitmap.
 const BITMAP: usize = CHUNK_GRANULES as usize / 64;
 type Bitmap = [u64; BITMAP];
 
-/// The dirty granules of a chunk, of which there is at least one.
+/// The dirty granules of a chunk, at least one.
 ///
 /// # Invariants
 ///
-/// `count` is the number of offsets in a list, which are its first. It is not 0, and a bitmap has a
-/// bit that is set.
+/// The first `count` offsets of a list are in use. `count` is not 0, and a bitmap has a set bit.
 pub(super) enum Chunk {
+    /// A list of up to [`SHORT`] offsets.
     Short {
+        /// Number of offsets in use.
         count: u16,
+        /// Offsets of dirty granules from the start of the chunk.
         offsets: KBox<[u16; SHORT]>,
     },
+    /// A list of up to [`LONG`] offsets.
     Long {
+        /// Number of offsets in use.
         count: u16,
+        /// Offsets of dirty granules from the start of the chunk.
         offsets: KBox<[u16; LONG]>,
     },
+    /// A bitmap of all granules.
     Bits(KBox<Bitmap>),
 }
 
 impl Chunk {
-    /// A chunk of the granules `[lo, hi)`, which is not empty; `None` without memory.
+    /// Allocates a chunk in which the granules `[lo, hi)`, at least one, are dirty. Returns `None`
+    /// without memory.
     pub(super) fn with(lo: u64, hi: u64, memory: &mut MemoryLimit) -> Option<Self> {
         let mut this = Self::empty(hi.saturating_sub(lo), memory)?;
-        // INVARIANT: There is room for what makes it not empty.
+        // INVARIANT: `empty` has made room for these granules, so the chunk is not empty now.
         this.add(lo, hi);
         Some(this)
     }
 
-    /// With room for so many granules, and none yet.
+    /// Allocates an empty chunk with room for `granules` granules. Returns `None` without memory.
     fn empty(granules: u64, memory: &mut MemoryLimit) -> Option<Self> {
         fn zeroed<T: Zeroable>(memory: &mut MemoryLimit) -> Option<KBox<T>> {
             memory.allocate(size_of::<T>(), |flags| {
@@ -86,12 +94,12 @@ impl Chunk {
         Some(Self::Bits(zeroed(memory)?))
     }
 
-    /// Gives its memory back.
+    /// Frees the chunk and returns its size to the limit.
     pub(super) fn free(self, memory: &mut MemoryLimit) {
         memory.give(self.bytes());
     }
 
-    /// What it takes.
+    /// Returns the size of its allocation in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Short { offsets, .. } => size_of_val(&**offsets),
@@ -100,8 +108,8 @@ impl Chunk {
         }
     }
 
-    /// Adds one granule to the chunk at `place`, without memory. `None` when there is no chunk, or
-    /// a list that is full. Takes the lowest bits of `granule`.
+    /// Adds one granule, by the lowest bits of its number, to the chunk in `place`. Allocates
+    /// nothing: returns `None` if there is no chunk or its list is full.
     #[inline(always)]
     pub(super) fn put(place: &mut Option<Self>, granule: u64) -> Option<()> {
         let Some(Self::Bits(words)) = place else {
@@ -111,8 +119,8 @@ impl Chunk {
         Some(())
     }
 
-    /// As [`Self::put`]. Apart, so that there is one comparison for a bitmap, where most granules
-    /// are, and no table of jumps.
+    /// Does the same for a list. A function of its own keeps `put` to one branch for bitmaps, which
+    /// have most granules.
     #[inline(never)]
     fn put_in_list(place: &mut Option<Self>, granule: u64) -> Option<()> {
         match place {
@@ -122,7 +130,7 @@ impl Chunk {
         }
     }
 
-    /// Adds the granules `[lo, hi)`; `None`, and nothing added, without memory.
+    /// Adds the granules `[lo, hi)`. Without memory, adds nothing and returns `None`.
     pub(super) fn set(&mut self, lo: u64, hi: u64, memory: &mut MemoryLimit) -> Option<()> {
         let (count, room) = match self {
             Self::Short { count, .. } => (*count, SHORT),
@@ -140,7 +148,7 @@ impl Chunk {
         Some(())
     }
 
-    /// Adds what there is room for.
+    /// Adds those of the granules `[lo, hi)` for which there is room.
     fn add(&mut self, lo: u64, hi: u64) {
         let (count, offsets) = match self {
             Self::Short { count, offsets } => (count, &mut **offsets as &mut [u16]),
@@ -152,7 +160,8 @@ impl Chunk {
         }
     }
 
-    /// Replaces a list by a longer one or by a bitmap.
+    /// Replaces the list by a longer one or a bitmap, with room for `granules` granules. Without
+    /// memory, changes nothing and returns `None`.
     fn grow(&mut self, granules: u64, memory: &mut MemoryLimit) -> Option<()> {
         let mut larger = Self::empty(granules, memory)?;
         let list = self.list();
@@ -165,7 +174,7 @@ impl Chunk {
         Some(())
     }
 
-    /// The offsets of a list.
+    /// Returns the offsets of a list in use, or an empty slice for a bitmap.
     fn list(&self) -> &[u16] {
         match self {
             Self::Short { count, offsets } => offsets.get(..usize::from(*count)),
@@ -175,8 +184,8 @@ impl Chunk {
         .unwrap_or_default()
     }
 
-    /// Takes the granules `[lo, hi)` out; whether nothing is left. Then only [`Self::free`] may be
-    /// called.
+    /// Removes the granules `[lo, hi)`. Returns whether the chunk is empty; then the caller may
+    /// only call [`Self::free`].
     pub(super) fn clear(&mut self, lo: u64, hi: u64) -> bool {
         match self {
             Self::Short { count, offsets } => retain(count, &mut **offsets, lo, hi),
@@ -186,7 +195,7 @@ impl Chunk {
         !self.any(0, CHUNK_GRANULES)
     }
 
-    /// Whether one of the granules `[lo, hi)` is dirty.
+    /// Returns whether one of the granules `[lo, hi)` is dirty.
     pub(super) fn any(&self, lo: u64, hi: u64) -> bool {
         match self {
             Self::Bits(words) => words::any(&**words, lo, hi),
@@ -197,12 +206,12 @@ impl Chunk {
         }
     }
 
-    /// Passes the dirty granules of `[lo, hi)` to `merger`, rising. The chunk begins at granule
-    /// `base`.
+    /// Passes the dirty granules of `[lo, hi)` to `merger` in ascending order. The chunk begins at
+    /// granule `base`.
     ///
     /// # Errors
     ///
-    /// The first of the sink, and `EIO` for granules that cannot exist.
+    /// Those of [`Merger::push_word`].
     #[inline(always)]
     pub(super) fn tell<F: FnMut(Span) -> Result>(
         &self,
@@ -226,7 +235,7 @@ impl Chunk {
         })
     }
 
-    /// Whether the invariants hold.
+    /// Returns whether the invariants hold.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn is_consistent(&self) -> bool {
         let inside = self.list().iter().all(|o| u64::from(*o) < CHUNK_GRANULES);
@@ -234,7 +243,7 @@ impl Chunk {
     }
 }
 
-/// Adds an offset to the first `count`; `None` without room.
+/// Adds an offset after the first `count`. Returns `None` if the list is full.
 #[inline(always)]
 fn push(count: &mut u16, offsets: &mut [u16], offset: u16) -> Option<()> {
     *offsets.get_mut(usize::from(*count))? = offset;
@@ -243,7 +252,7 @@ fn push(count: &mut u16, offsets: &mut [u16], offset: u16) -> Option<()> {
     Some(())
 }
 
-/// Takes the offsets in `[lo, hi)` out of the first `count`.
+/// Removes the offsets in `[lo, hi)` from the first `count`.
 fn retain(count: &mut u16, offsets: &mut [u16], lo: u64, hi: u64) {
     let listed = usize::from(core::mem::take(count));
     for i in 0..listed.min(offsets.len()) {
@@ -256,14 +265,14 @@ fn retain(count: &mut u16, offsets: &mut [u16], lo: u64, hi: u64) {
     }
 }
 
-/// Makes `list` the first offsets, as far as there is room.
+/// Adds the offsets of `list` for which there is room.
 fn fill(count: &mut u16, offsets: &mut [u16], list: &[u16]) {
     for offset in list {
         let _ = push(count, offsets, *offset);
     }
 }
 
-/// Sets the bits of a list: in order and without repeats.
+/// Sets the bits of `list` in `words`, which sorts the list and removes repeats.
 fn sort(list: &[u16], words: &mut Bitmap) {
     for &offset in list {
         if let Some(word) = words.get_mut(usize::from(offset / 64) % BITMAP) {
@@ -272,15 +281,15 @@ fn sort(list: &[u16], words: &mut Bitmap) {
     }
 }
 
-/// The offset of `granule` in its chunk.
+/// Returns the offset of `granule` in its chunk.
 #[inline(always)]
 const fn offset(granule: u64) -> u16 {
-    // CAST: Below the granules of a chunk.
+    // CAST: The offset is below 2^13.
     (granule & (CHUNK_GRANULES - 1)) as u16
 }
 
-/// Splits a span into the number of its first chunk, the part of it in that chunk
-/// (numbers inside the chunk) and what is left above it.
+/// Splits `span` after the first chunk that it touches. Returns the number of that chunk, the start
+/// and the end of the part in it as offsets in the chunk, and the rest above it.
 pub(super) fn split(span: Span) -> (u64, u64, u64, Option<Span>) {
     let index = span.start() >> CHUNK_SHIFT;
     let base = index << CHUNK_SHIFT;

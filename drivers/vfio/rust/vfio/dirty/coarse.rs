@@ -61,7 +61,7 @@ impl Coarse {
         self.len.saturating_add(usize::from(self.slot.is_some()))
     }
 
-    /// Returns the memory of the nodes in bytes.
+    /// Returns the memory of the nodes, in bytes.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn bytes(&self) -> usize {
         self.len * NODE_BYTES
@@ -262,6 +262,7 @@ impl Coarse {
         }
     }
 
+    /// Warns in a debug build if an invariant does not hold.
     fn debug_check(&self) {
         #[cfg(CONFIG_RUST_DEBUG_ASSERTIONS)]
         {
@@ -290,10 +291,12 @@ impl Coarse {
     }
 }
 
+/// Converts an entry of the tree to a span.
 fn interval((end, start): (&u64, &u64)) -> Option<Span> {
     Span::new(*start, *end)
 }
 
+/// Frees a node and returns its size to the limit.
 fn free(node: Node, memory: &mut MemoryLimit) {
     drop(node);
     memory.give(NODE_BYTES);

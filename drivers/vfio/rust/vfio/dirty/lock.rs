@@ -7,8 +7,7 @@
 //! unbinding the device of the interrupt waits for `free_irq()`. So the thread sets `owed` and only
 //! tries the lock. A thread that has released the lock checks `owed`, and if it is set, tries the
 //! lock once more and drains the hardware's log. It does not drain before it releases the lock,
-//! because a report must collect exactly up to its marker (Documentation/hardware/dlr-contract.rst,
-//! rule 4).
+//! because a report must consume exactly up to its marker (rule 4 in `ring/mod.rs`).
 //!
 //! `owed` is not left set with the lock free and no thread on its way to drain, unless a thread has
 //! drained [`ROUNDS`] times and leaves the rest to the next one. A thread N stores `owed`, executes
@@ -39,8 +38,8 @@ use kernel::{
     },
 };
 
-/// How often one thread drains before it leaves the rest to the next holder of the lock or the next
-/// interrupt. No write is lost by that, because the hardware keeps its entries.
+/// Number of times that one thread drains before it leaves the rest to the next holder of the lock
+/// or the next interrupt. That loses no write, because the hardware keeps its entries.
 const ROUNDS: u32 = 8;
 
 /// The work that a [`LogLock`] defers to its holder.
@@ -57,6 +56,7 @@ pub(crate) trait Debtor<T> {
 pub(crate) struct LogLock<T> {
     #[pin]
     locked: Mutex<T>,
+    /// Whether work was requested. See the page of the module.
     owed: Atomic<bool>,
 }
 
@@ -89,6 +89,7 @@ impl<T: Unpin> LogLock<T> {
         self.run(lock_killable(&self.locked)?, debtor, f)
     }
 
+    /// Runs `f` on what `guard` protects, releases the lock and settles.
     fn run<R>(
         &self,
         mut guard: MutexGuard<'_, T>,
@@ -111,6 +112,7 @@ impl<T: Unpin> LogLock<T> {
         self.settle(debtor);
     }
 
+    /// Does the work that was requested while this thread held the lock.
     fn settle(&self, debtor: &impl Debtor<T>) {
         for _ in 0..ROUNDS {
             // ORDERING: Between the release of the lock by this thread and the load of `owed`.

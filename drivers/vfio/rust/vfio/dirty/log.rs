@@ -123,6 +123,7 @@ impl<T: Tracker> Log<T> {
         self.session.with(self, |slot| self.end(slot, cx))
     }
 
+    /// Ends the session in `slot`, or settles what an earlier one has left on the hardware.
     fn end(&self, slot: &mut Option<Session<T>>, cx: &T::Context<'_>) -> Result {
         // Stop the hardware before the lock is released, so that a START that follows can use it.
         self.active.store(false, Relaxed);

@@ -22,7 +22,7 @@ pub(crate) struct Dirty<'a> {
 }
 
 impl<'a> Dirty<'a> {
-    /// Makes it from these parts of a log with granules of `1 << shift` bytes.
+    /// Creates the view of a tracker on a log with granules of `1 << shift` bytes.
     pub(super) fn new(tracked: &'a Tracked, bitmap: &'a mut DirtyBitmap, shift: u32) -> Self {
         Self {
             tracked,
@@ -31,13 +31,12 @@ impl<'a> Dirty<'a> {
         }
     }
 
-    /// Marks `runs` of granules: the fastest way, best with a hundred or more at once. Returns how
-    /// many granules they have; one that is in two runs counts twice.
+    /// Marks `runs` of granules. This is the fastest way to mark, best with a hundred or more runs
+    /// at once. Returns their number of granules; a granule in two runs counts twice.
     ///
     /// # Errors
     ///
-    /// `EIO` if a granule is not tracked, so that the hardware should not have logged it. Nothing
-    /// is marked.
+    /// `EIO` if the hardware has logged a granule that is not tracked. Nothing is marked.
     #[inline]
     pub(crate) fn mark_runs(&mut self, runs: &[Run]) -> Result<u64> {
         let granules = self.tracked.covers_all(runs).ok_or(EIO)?;
@@ -49,8 +48,8 @@ impl<'a> Dirty<'a> {
     ///
     /// # Errors
     ///
-    /// `EIO` if `length` is 0 or a granule is not tracked, so that the hardware should not have
-    /// logged it. Nothing is marked.
+    /// `EIO` if `length` is 0 or the hardware has logged a granule that is not tracked. Nothing is
+    /// marked.
     pub(crate) fn mark(&mut self, iova: u64, length: u64) -> Result {
         let span = Span::covering(iova, length, self.shift)
             .filter(|span| self.tracked.covers(*span))

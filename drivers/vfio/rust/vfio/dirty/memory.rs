@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Limit of the kernel memory of the bitmap of one log, and the cgroup that is charged for it.
-//!
-//! The caller holds the log lock.
+//! The limit of the kernel memory of one log's bitmap, and the cgroup that is charged for it. The
+//! log lock protects both.
 
 use crate::ext::{gfp, memcg::Charge};
 use kernel::{alloc::Flags, prelude::*};
 
-/// Bytes in use and their limit. Every allocation of the bitmap goes through here, and a refusal is
-/// handled as if the allocator had refused: the bitmap marks more than was written.
+/// The memory of a bitmap in bytes, and its limit. The bitmap allocates only through this. It does
+/// not distinguish the limit from a failure of the allocator: in both cases it marks more granules
+/// than were written.
 pub(super) struct MemoryLimit {
     used: usize,
     limit: usize,
@@ -18,7 +18,7 @@ pub(super) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// Nothing in use, at most `limit` bytes, which `charge` pays for.
+    /// Creates a limit of `limit` bytes with nothing in use. `charge` is charged for allocations.
     pub(super) fn new(limit: usize, charge: Charge) -> Self {
         Self {
             used: 0,
@@ -29,7 +29,8 @@ impl MemoryLimit {
         }
     }
 
-    /// Takes `bytes` for what `make` allocates; `None` when they are not there or it fails.
+    /// Calls `make`, which allocates `bytes` bytes. Returns `None` if the limit is reached or if
+    /// `make` fails.
     pub(super) fn allocate<T>(
         &mut self,
         bytes: usize,
@@ -48,22 +49,22 @@ impl MemoryLimit {
         Some(made)
     }
 
-    /// Gives `bytes` back that were taken.
+    /// Returns `bytes` bytes to the limit, which the caller has freed.
     pub(super) fn give(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
     }
 
-    /// Bytes in use.
+    /// Returns the memory in use, in bytes.
     pub(super) fn used(&self) -> usize {
         self.used
     }
 
-    /// Changes the limit. What is in use above a lower limit stays in use.
+    /// Changes the limit. If more is in use, it stays in use, and allocations fail.
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// From here on one of `one_in` allocations fails, as `seed` decides; 0 ends it.
+    /// Makes one of `one_in` allocations fail from now on, chosen by `seed`; with 0 none.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn fail(&mut self, one_in: u32, seed: u64) {
         self.faults = Faults {
@@ -82,11 +83,13 @@ struct Faults {
 
 #[cfg(CONFIG_KUNIT = "y")]
 impl Faults {
+    /// No allocation fails.
     const NEVER: Self = Self {
         one_in: 0,
         random: super::random::Random::new(1),
     };
 
+    /// Returns whether the next allocation is to fail.
     fn strike(&mut self) -> bool {
         self.one_in != 0 && self.random.below(self.one_in.into()) == 0
     }

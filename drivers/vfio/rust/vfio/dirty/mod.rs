@@ -11,7 +11,7 @@
 //! | `span` | an interval of granules; joining neighbours |
 //! | `run` | a short run of granules in one word, as a log has them |
 //! | `memory` | how much memory a bitmap may take, and the cgroup that is charged |
-//! | `words` | bit arithmetic |
+//! | `words` | bit operations on slices of words |
 //! | `chunk` | which of 8192 granules are dirty: a list or a bitmap |
 //! | `node`, `tree` | the tree of chunks |
 //! | `coarse` | intervals that are dirty as a whole |

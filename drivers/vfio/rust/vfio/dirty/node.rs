@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The nodes of the tree of chunks, and how they are walked.
+//! The nodes of the tree of chunks, and functions that walk them.
 
 use super::{
     chunk::{
@@ -18,15 +18,18 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// Log2 of the children of a node.
+/// Log2 of the number of children of a node.
 const FAN_SHIFT: u32 = 8;
+/// Number of children of a node.
 const FAN: usize = 1 << FAN_SHIFT;
+/// Children of a node above the lowest level.
 type Inner = [Option<Node>; FAN];
+/// Children of a node of the lowest level.
 type Chunks = [Option<Chunk>; FAN];
-/// What a node takes.
+/// Size of a node in bytes.
 pub(super) const NODE_BYTES: usize = 4096;
 
-/// Levels that all granules there can be take.
+/// Number of levels of a tree that has room for all granules.
 pub(super) const MAX_LEVELS: u32 = 5;
 
 static_assert!(MAX_GRANULE >> span_shift(MAX_LEVELS) == 0);
@@ -34,36 +37,43 @@ static_assert!(MAX_GRANULE >> span_shift(MAX_LEVELS - 1) != 0);
 static_assert!(size_of::<Inner>() == NODE_BYTES);
 static_assert!(size_of::<Chunks>() == NODE_BYTES);
 
+/// A node of the tree of chunks.
+///
 /// # Invariants
 ///
-/// A node has at least one child, but for the moment in which it gets its first or loses its last.
+/// A node has at least one child, except while a function of this file adds the first one or
+/// removes the last one.
 pub(super) enum Node {
+    /// A node of level 2 or higher.
     Inner(KBox<Inner>),
+    /// A node of level 1, whose children are chunks.
     Chunks(KBox<Chunks>),
 }
 
-/// Which child of a node of level `level` (1: of chunks) has `granule`.
+/// Returns the index of the child that contains `granule` in a node of `level`. Nodes of level 1
+/// have chunks as children.
 #[inline]
 pub(super) fn child(granule: u64, level: u32) -> usize {
     // CAST: Only the lowest 8 bits are wanted.
     usize::from((granule >> span_shift(level.wrapping_sub(1))) as u8)
 }
 
-/// Log2 of the granules under a node of `level`, and of a chunk for level 0.
+/// Returns the log2 of the number of granules below a node of `level`; for level 0, of a chunk.
 #[inline]
 pub(super) const fn span_shift(level: u32) -> u32 {
     // OVERFLOW: There are at most 5 levels: 13 + 5 * 8 = 53.
     CHUNK_SHIFT.wrapping_add(FAN_SHIFT.wrapping_mul(level)) & 63
 }
 
-/// The granules under child `index` of a node that begins at `base`.
+/// Returns the granules of child `index` of a node of `level` that begins at granule `base`.
 pub(super) fn part(base: u64, index: usize, level: u32) -> Option<Span> {
     let size = 1u64 << span_shift(level.wrapping_sub(1));
     let start = base.checked_add(size.checked_mul(index as u64)?)?;
     Span::new(start, start.checked_add(size)?.min(MAX_GRANULE))
 }
 
-/// The children of a node that begins at `base` that `span` touches.
+/// Returns the indices of the children that `span` touches in a node of `level` that begins at
+/// granule `base`. `span` touches the node.
 pub(super) fn touched(base: u64, span: Span, level: u32) -> core::ops::RangeInclusive<usize> {
     let end = base.saturating_add(1u64 << span_shift(level));
     let first = span.start().max(base);
@@ -71,7 +81,8 @@ pub(super) fn touched(base: u64, span: Span, level: u32) -> core::ops::RangeIncl
     child(first, level)..=child(last, level)
 }
 
-/// The place for the chunk that has `granule` under a node of level `LEVELS`, which is not 1.
+/// Returns the place of the chunk that contains `granule` below a node of level `LEVELS`, which is
+/// at least 2; `None` if there is no node for it.
 #[inline(always)]
 fn place_below<const LEVELS: u32>(root: &mut Inner, granule: u64) -> Option<&mut Option<Chunk>> {
     let mut children = root;
@@ -87,7 +98,7 @@ fn place_below<const LEVELS: u32>(root: &mut Inner, granule: u64) -> Option<&mut
     }
 }
 
-/// The chunk that has `granule`, in a tree of so many levels.
+/// Returns the chunk that contains `granule` in a tree of `LEVELS` levels.
 #[inline]
 pub(super) fn chunk_mut<const LEVELS: u32>(root: &mut Node, granule: u64) -> Option<&mut Chunk> {
     if granule >> span_shift(LEVELS) != 0 {
@@ -99,11 +110,11 @@ pub(super) fn chunk_mut<const LEVELS: u32>(root: &mut Node, granule: u64) -> Opt
     }
 }
 
-/// Marks those of `runs` that are single granules, from the first on, for as long as that takes no
-/// memory, in a tree of so many levels. Returns the rest.
+/// Marks `runs` from the first on in a tree of `LEVELS` levels, up to a run that is not a single
+/// granule or whose mark needs memory. Returns the rest.
 #[inline]
 pub(super) fn put_each<'a, const LEVELS: u32>(root: &mut Node, runs: &'a [Run]) -> &'a [Run] {
-    // What the root is is decided here and not for each granule.
+    // Match on the root once, not for each granule.
     match root {
         Node::Inner(children) => put_all(runs, LEVELS, |granule| {
             Chunk::put(place_below::<LEVELS>(children, granule)?, granule)
@@ -114,7 +125,7 @@ pub(super) fn put_each<'a, const LEVELS: u32>(root: &mut Node, runs: &'a [Run]) 
     }
 }
 
-/// As [`put_each`], with `put` to mark one granule.
+/// Does the work of [`put_each`], with `put` to mark one granule.
 #[inline(always)]
 fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<()>) -> &[Run] {
     let mut rest = runs;
@@ -127,17 +138,20 @@ fn put_all(runs: &[Run], levels: u32, mut put: impl FnMut(u64) -> Option<()>) ->
     rest
 }
 
+/// Allocates a node of level 2 or higher without children. Returns `None` without memory.
 pub(super) fn inner(memory: &mut MemoryLimit) -> Option<KBox<Inner>> {
     let none = pin_init::init_array_from_fn(|_| None);
     memory.allocate(NODE_BYTES, |flags| KBox::init(none, flags))
 }
 
+/// Allocates a node of level 1 without children. Returns `None` without memory.
 pub(super) fn chunks(memory: &mut MemoryLimit) -> Option<KBox<Chunks>> {
     let none = pin_init::init_array_from_fn(|_| None);
     memory.allocate(NODE_BYTES, |flags| KBox::init(none, flags))
 }
 
-/// Puts a chunk under a node of `level` that may be there already.
+/// Adds `chunk`, which contains `granule`, below the node of `level` in `place`. Allocates missing
+/// nodes. Without memory, frees the chunk and returns `None`.
 pub(super) fn attach(
     place: &mut Option<Node>,
     level: u32,
@@ -161,7 +175,8 @@ pub(super) fn attach(
     }
 }
 
-/// A node of `level` with this chunk under it and nothing else.
+/// Makes a node of `level` that has only `chunk` below it. Without memory, frees the chunk and
+/// returns `None`.
 pub(super) fn around(
     level: u32,
     granule: u64,
@@ -185,7 +200,7 @@ pub(super) fn around(
     Some(Node::Inner(children))
 }
 
-/// Frees a node and what is under it.
+/// Frees a node and everything below it.
 pub(super) fn free(node: Node, memory: &mut MemoryLimit) {
     match node {
         Node::Inner(mut children) => children
@@ -200,7 +215,8 @@ pub(super) fn free(node: Node, memory: &mut MemoryLimit) {
     memory.give(NODE_BYTES);
 }
 
-/// Takes `span` out of what is under a node; whether nothing is left. Then the caller frees it.
+/// Removes `span` from the chunks below a node of `level` that begins at granule `base`. Returns
+/// whether the node is empty; then the caller frees it.
 pub(super) fn clear_node(
     node: &mut Node,
     level: u32,
@@ -244,12 +260,14 @@ pub(super) fn clear_node(
     }
 }
 
+/// Returns whether a granule of `span` is dirty below a node of `level` that begins at granule
+/// `base`.
 pub(super) fn any_in(node: &Node, level: u32, base: u64, span: Span) -> bool {
     touched(base, span, level).any(|index| {
         let Some(part) = part(base, index, level) else {
             return false;
         };
-        // Nothing is kept that is not dirty, so the first part that lies wholly in `span` decides.
+        // Every node has a dirty granule, so a child that lies wholly in `span` is enough.
         let whole = span.contains(part);
         match node {
             Node::Inner(children) => children.get(index).is_some_and(|child| {
@@ -270,6 +288,12 @@ pub(super) fn any_in(node: &Node, level: u32, base: u64, span: Span) -> bool {
     })
 }
 
+/// Passes the dirty granules of `span` below a node of `level` that begins at granule `base` to
+/// `merger`, in ascending order.
+///
+/// # Errors
+///
+/// Those of [`Chunk::tell`].
 pub(super) fn tell_node<F: FnMut(Span) -> Result>(
     node: &Node,
     level: u32,
@@ -300,6 +324,7 @@ pub(super) fn tell_node<F: FnMut(Span) -> Result>(
     Ok(())
 }
 
+/// Returns whether the invariants hold below a node of `level`, and adds the sizes to `bytes`.
 #[cfg(CONFIG_KUNIT = "y")]
 pub(super) fn check_node(node: &Node, level: u32, bytes: &mut usize) -> bool {
     *bytes += NODE_BYTES;

@@ -2,15 +2,16 @@
 
 //! Random numbers for the tests of this folder.
 
-/// Numbers that look random and are the same in every run (xorshift64*).
+/// A generator of pseudo-random numbers (xorshift64*), which are the same in every run.
 pub(in super::super) struct Random(u64);
 
 impl Random {
-    /// Begins at `seed`, which is not 0.
+    /// Creates a generator that begins at `seed`, which is not 0.
     pub(in super::super) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// Returns the next number, which has 48 bits.
     pub(in super::super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -18,7 +19,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
-    /// A number below `n`, which is not 0.
+    /// Returns a number below `n`. `n` is not 0.
     pub(in super::super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }

@@ -10,7 +10,8 @@ use super::{
 use kernel::prelude::*;
 
 impl Random {
-    /// A span below `n`: near an edge of a word or chunk as often as anywhere, mostly short.
+    /// Returns a span below `n`. Half of the spans begin near an edge of a word or chunk, and most
+    /// are short.
     pub(in super::super) fn span(&mut self, n: u64) -> Result<Span> {
         let at = self.below(n);
         let at = match self.below(4) {

@@ -52,8 +52,8 @@ impl Tracked {
     }
 
     /// Adds `span` and joins it with the spans that it touches. The caller has called
-    /// [`Self::reserve`] before. Without memory the span is not added: it stays untracked, and
-    /// every report of it is dirty.
+    /// [`Self::reserve`] before. Without reserved memory the span is not added, and every report of
+    /// it is dirty.
     pub(crate) fn insert(&mut self, span: Span) {
         let mut joined = span;
         self.spans.retain(|s| {
@@ -73,6 +73,7 @@ impl Tracked {
         let _ = self.spans.insert_within_capacity(at, joined);
     }
 
+    /// Joins the two neighbours with the smallest gap between them.
     fn close_smallest_gap(&mut self) {
         let gap = self
             .spans
@@ -94,20 +95,20 @@ impl Tracked {
         self.find(span).is_some_and(|s| s.contains(span))
     }
 
-    /// How many granules `runs` have, if every one of them is tracked. One that is in two runs
-    /// counts twice.
+    /// Returns the number of granules of `runs`, or `None` if one is not tracked. A granule in two
+    /// runs counts twice.
     pub(crate) fn covers_all(&self, runs: &[Run]) -> Option<u64> {
-        // Most often all lie in the span of the first: no branch for each.
+        // Usually one span covers all runs, and they are checked together.
         let first = runs.first().and_then(|run| self.find(run.span()?));
         if let Some(granules) = first.and_then(|span| Run::all_in(runs, *span)) {
             return Some(granules);
         }
-        // First and last granule of the span of the previous run, in which the next run most often
-        // lies, too.
+        // First and last granule of the span that covers the previous run. It usually covers the
+        // next run, too.
         let (mut first, mut last) = (1, 0);
         let mut granules = runs.len() as u64;
         for run in runs {
-            // OVERFLOW: 255 for each.
+            // OVERFLOW: A run adds at most 255.
             granules = granules.wrapping_add(run.more());
             if first <= run.start() && run.last() <= last {
                 continue;

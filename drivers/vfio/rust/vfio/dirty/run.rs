@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A short run of granules in one word, the format of log entries.
+//! A short run of granules in one word, as it stands in log entries.
 
 use super::span::Span;
 use kernel::prelude::*;
@@ -8,7 +8,7 @@ use kernel::prelude::*;
 /// Number of bits of the length.
 const LENGTH_BITS: u32 = 8;
 
-/// Number of single granules in a row from which marking them together is faster.
+/// Number of consecutive single granules from which marking them together is faster.
 const ROW: usize = 4;
 
 /// The granules `start` to `start + length - 1`, with `length` from 1 to 256. A run may reach
@@ -30,7 +30,7 @@ impl Run {
         (span.len() <= 256).then(|| Self(span.start() << LENGTH_BITS | (span.len() - 1)))
     }
 
-    /// Granule 0, to initialise arrays.
+    /// The run of granule 0, to initialise arrays.
     pub(crate) const FIRST: Self = Self(0);
 
     /// Makes a run from a word with the number of the first granule in the upper 56 bits and the
@@ -59,18 +59,20 @@ impl Run {
         self.0 & ((1 << LENGTH_BITS) - 1)
     }
 
-    /// Returns whether it is a single granule with a number below `1 << shift`, with `shift` at
-    /// most 56: one comparison for both.
+    /// Returns whether it is a single granule with a number below `1 << shift`, by one comparison.
+    /// `shift` is at most 56.
     #[inline]
     pub(crate) fn is_one_below(self, shift: u32) -> bool {
-        // OVERFLOW: At most 64 bits.
+        // OVERFLOW: The mask has at most 64 bits.
         self.0 & !(((1 << shift) - 1) << LENGTH_BITS) == 0
     }
 
-    /// How many granules `runs` have, if all lie in `span`. One that is in two runs counts twice.
+    /// Returns the number of granules of `runs`, or `None` if one lies outside of `span`. A granule
+    /// in two runs counts twice.
     #[inline]
     pub(crate) fn all_in(runs: &[Self], span: Span) -> Option<u64> {
-        // Words compare as their starts do. OVERFLOW: Numbers of granules have 52 bits.
+        // The start is in the upper bits, so comparing words compares starts. OVERFLOW: Numbers of
+        // granules have 52 bits.
         let low = span.start() << LENGTH_BITS;
         let above = span.len() << LENGTH_BITS;
         let (mut outside, mut any) = (false, 0);
@@ -94,15 +96,15 @@ impl Run {
         Some(granules)
     }
 
-    /// If at least the first [`ROW`] of `runs` are single granules that follow each other, returns
-    /// them as a span, and the runs after them. Otherwise returns `None` and all `runs`.
+    /// If at least the first [`ROW`] of `runs` are consecutive single granules, returns them as a
+    /// span, and the runs after them. Otherwise returns `None` and all `runs`.
     #[inline]
     pub(crate) fn row(runs: &[Self]) -> (Option<Span>, &[Self]) {
         let [first, second, ..] = runs else {
             return (None, runs);
         };
         let next = |run: &Self| run.0.wrapping_add(1 << LENGTH_BITS);
-        // Most rows are not longer than one granule.
+        // Check the first two runs before the loop, because most do not begin a row.
         if first.more() != 0 || second.0 != next(first) {
             return (None, runs);
         }

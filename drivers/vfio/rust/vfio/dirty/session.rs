@@ -72,9 +72,11 @@ pub(crate) struct Snapshot<S> {
 /// An active log.
 pub(crate) struct Session<T: Tracker> {
     tracker: T,
+    /// Log2 of the granule in bytes.
     shift: u32,
     /// The number after the last granule that the hardware can track.
     top: u64,
+    /// Maximum number of ranges of the hardware.
     max_ranges: usize,
     /// Number of ranges that the hardware has.
     device_ranges: usize,
@@ -318,6 +320,7 @@ impl<T: Tracker> Session<T> {
         span.intersect(Span::new(0, self.top)?)
     }
 
+    /// Returns whether the hardware may take `part` as another range, and reserves memory for it.
     fn can_add(&mut self, part: Span) -> bool {
         part.end() <= self.top
             && self.device_ranges < self.max_ranges

@@ -126,7 +126,7 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
     ///
     /// # Errors
     ///
-    /// What the sink says; the run that it refused is forgotten.
+    /// Those of the sink. The merger drops the run that the sink has refused.
     #[inline(always)]
     pub(crate) fn push(&mut self, run: Span) -> Result {
         match &mut self.open {
@@ -141,13 +141,13 @@ impl<F: FnMut(Span) -> Result> Merger<F> {
     /// Adds the runs of granules for which `bits` has a bit: bit 0 stands for granule `base`, which
     /// is a multiple of 64.
     ///
-    /// Only the first run can continue what came before the word, and only the last one what comes
-    /// after it: the others are passed on at once.
+    /// Only the first run can touch a run before the word, and only the last one a run after it.
+    /// The others are passed on at once.
     ///
     /// # Errors
     ///
-    /// As [`Self::push`], and `EIO` for granules that cannot exist: the caller must not take them
-    /// for clean.
+    /// Those of [`Self::push`], and `EIO` for granules that cannot exist, because the caller must
+    /// not treat them as clean.
     #[inline(always)]
     pub(crate) fn push_word(&mut self, base: u64, bits: u64) -> Result {
         if bits == 0 {

@@ -55,11 +55,13 @@ impl LogStats {
         self.pages_per_second.store(0, Relaxed);
     }
 
+    /// Counts a report in which nothing was dirty.
     pub(super) fn clean_report(&self) {
         self.reports.add(1, Relaxed);
         self.clean.add(1, Relaxed);
     }
 
+    /// Counts a report of `pages` dirty pages of 4 KiB.
     pub(super) fn dirty_report(&self, pages: u64, rate: &mut Rate) {
         self.reports.add(1, Relaxed);
         self.pages.add(pages, Relaxed);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the chunks are: a radix tree of as many levels as the highest granule needs.
+//! The tree of chunks: a radix tree with as many levels as the highest granule in it needs.
 //!
-//! Pages of 4 KiB up to 8 GiB take one level, up to 2 TiB two, and all 2^64 bytes five. A look-up
-//! is one load a level, with no comparison that depends on the granule.
+//! With pages of 4 KiB, addresses below 8 GiB need one level, those below 2 TiB two, and all 64
+//! bits five. A look-up loads one pointer for each level and has no branch that depends on the
+//! granule.
 
 use super::{
     chunk::{
@@ -29,14 +30,14 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// All paths from the root have `levels` nodes, the last of which is [`Node::Chunks`]; without a
-/// root `levels` is 0.
+/// All paths from the root have `levels` nodes, of which the last is [`Node::Chunks`]. Without a
+/// root, `levels` is 0.
 pub(super) struct Tree {
     root: Option<Node>,
     levels: u32,
 }
 
-/// Levels of a tree that has room for `granule`.
+/// Returns the number of levels of a tree that has room for `granule`.
 fn levels_for(granule: u64) -> u32 {
     let mut levels = 1;
     while granule >> node::span_shift(levels) != 0 {
@@ -46,7 +47,7 @@ fn levels_for(granule: u64) -> u32 {
 }
 
 impl Tree {
-    /// No granule is dirty.
+    /// Creates an empty tree.
     pub(super) const fn new() -> Self {
         Self {
             root: None,
@@ -54,14 +55,14 @@ impl Tree {
         }
     }
 
-    /// Marks those of `runs` that are single granules, from the first on, for as long as that takes
-    /// no memory: the fast way. Returns the rest.
+    /// Marks `runs` from the first on, up to a run that is not a single granule or whose mark needs
+    /// memory. Returns the rest. This is the fastest way to mark.
     #[inline]
     pub(super) fn put<'a>(&mut self, runs: &'a [Run]) -> &'a [Run] {
         let Some(root) = &mut self.root else {
             return runs;
         };
-        // The number of levels is decided here and not for each granule.
+        // Match on the number of levels once, not for each granule.
         match self.levels {
             1 => node::put_each::<1>(root, runs),
             2 => node::put_each::<2>(root, runs),
@@ -71,7 +72,8 @@ impl Tree {
         }
     }
 
-    /// Marks the part `[lo, hi)` of chunk `index`; `None`, and nothing marked, without memory.
+    /// Marks the granules `[lo, hi)` of chunk `index`. Without memory, marks nothing and returns
+    /// `None`.
     pub(super) fn set(
         &mut self,
         index: u64,
@@ -87,7 +89,7 @@ impl Tree {
         self.insert(granule, chunk, memory)
     }
 
-    /// The chunk that has `granule`.
+    /// Returns the chunk that contains `granule`.
     fn chunk_mut(&mut self, granule: u64) -> Option<&mut Chunk> {
         let root = self.root.as_mut()?;
         match self.levels {
@@ -99,7 +101,8 @@ impl Tree {
         }
     }
 
-    /// Puts a chunk where none is. Without memory it is freed.
+    /// Inserts `chunk`, which contains `granule`. Its place is empty. Without memory, frees the
+    /// chunk and returns `None`.
     fn insert(&mut self, granule: u64, chunk: Chunk, memory: &mut MemoryLimit) -> Option<()> {
         let levels = levels_for(granule);
         if self.root.is_none() {
@@ -107,8 +110,8 @@ impl Tree {
             self.levels = levels;
         }
         while self.levels < levels {
-            // The root so far becomes the first child of a new one. If a later step finds no
-            // memory, the tree is higher than it has to be, and nothing else.
+            // The root becomes the first child of a new root. If a later allocation fails, the tree
+            // has more levels than it needs, which is harmless.
             let Some(mut children) = node::inner(memory) else {
                 chunk.free(memory);
                 return None;
@@ -126,7 +129,7 @@ impl Tree {
         done
     }
 
-    /// Takes `span` out.
+    /// Removes `span`.
     pub(super) fn clear(&mut self, span: Span, memory: &mut MemoryLimit) {
         if let Some(root) = &mut self.root {
             if meets(span, self.levels) && node::clear_node(root, self.levels, 0, span, memory) {
@@ -137,18 +140,18 @@ impl Tree {
         }
     }
 
-    /// Whether a granule of `span` is dirty.
+    /// Returns whether a granule of `span` is dirty.
     pub(super) fn any(&self, span: Span) -> bool {
         self.root.as_ref().is_some_and(|root| {
             meets(span, self.levels) && node::any_in(root, self.levels, 0, span)
         })
     }
 
-    /// Passes the dirty granules of `span` to `merger`, rising.
+    /// Passes the dirty granules of `span` to `merger` in ascending order.
     ///
     /// # Errors
     ///
-    /// The first of the sink.
+    /// Those of [`Chunk::tell`].
     pub(super) fn tell<F: FnMut(Span) -> Result>(
         &self,
         span: Span,
@@ -162,7 +165,7 @@ impl Tree {
         }
     }
 
-    /// Whether the invariants hold; and the bytes that it takes.
+    /// Returns whether the invariants hold, and the size of the tree in bytes.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn check(&self) -> (bool, usize) {
         let mut bytes = 0;
@@ -174,7 +177,7 @@ impl Tree {
     }
 }
 
-/// Whether a tree of so many levels reaches up to `span`.
+/// Returns whether a tree of `levels` levels has room for the first granule of `span`.
 fn meets(span: Span, levels: u32) -> bool {
     span.start() >> node::span_shift(levels) == 0
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A bitmap in words of 64 bits: bit arithmetic, no memory and no meaning.
+//! Bit operations on slices of words of 64 bits.
 
 use kernel::prelude::*;
 
-/// Bits of a word.
+/// Number of bits of a word.
 const BITS: u64 = 64;
 
 /// Sets the bits `[lo, hi)`.
@@ -17,17 +17,17 @@ pub(super) fn clear(words: &mut [u64], lo: u64, hi: u64) {
     each_word(words, lo, hi, |mask, word| *word &= !mask);
 }
 
-/// Whether a bit in `[lo, hi)` is set.
+/// Returns whether a bit in `[lo, hi)` is set.
 pub(super) fn any(words: &[u64], lo: u64, hi: u64) -> bool {
     within(words, lo, hi).any(|(_, bits)| bits != 0)
 }
 
-/// Passes each word with a bit of `[lo, hi)` to `f`, rising: the number of its first bit, and the
-/// bits in `[lo, hi)`.
+/// Calls `f` for each word that has a set bit in `[lo, hi)`, in ascending order, with the number of
+/// the first bit of the word and with its bits in `[lo, hi)`.
 ///
 /// # Errors
 ///
-/// The first that `f` returns; it is not called again.
+/// The first error of `f`, which is not called again.
 #[inline(always)]
 pub(super) fn each(
     words: &[u64],
@@ -43,10 +43,11 @@ pub(super) fn each(
     Ok(())
 }
 
-/// The words that `[lo, hi)` touches: number of the first bit, and the bits in `[lo, hi)`.
+/// Returns the words that `[lo, hi)` touches, each as the number of its first bit and its bits in
+/// `[lo, hi)`.
 #[inline(always)]
 fn within(words: &[u64], lo: u64, hi: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-    // CAST: Indices of the slice, or beyond its end.
+    // CAST: These are indices of the slice, or lie beyond its end.
     let first = (lo / BITS) as usize;
     let end = hi.div_ceil(BITS).min(words.len() as u64) as usize;
     let touched = words.get(first..end).unwrap_or_default();
@@ -58,10 +59,10 @@ fn within(words: &[u64], lo: u64, hi: u64) -> impl Iterator<Item = (u64, u64)> +
     })
 }
 
-/// Calls `f(mask, word)` for the words that `[lo, hi)` touches.
+/// Calls `f(mask, word)` for each word that `[lo, hi)` touches. `mask` has its bits in `[lo, hi)`.
 #[inline]
 fn each_word(words: &mut [u64], lo: u64, hi: u64, mut f: impl FnMut(u64, &mut u64)) {
-    // CAST: Indices of the slice, or beyond its end.
+    // CAST: These are indices of the slice, or lie beyond its end.
     let first = (lo / BITS) as usize;
     let end = hi.div_ceil(BITS).min(words.len() as u64) as usize;
     let mut base = lo / BITS * BITS;
@@ -71,7 +72,7 @@ fn each_word(words: &mut [u64], lo: u64, hi: u64, mut f: impl FnMut(u64, &mut u6
     }
 }
 
-/// The bits of `[lo, hi)` in the word whose first bit is number `base`.
+/// Returns a mask of the bits in `[lo, hi)` of the word whose first bit has the number `base`.
 #[inline(always)]
 fn window(base: u64, lo: u64, hi: u64) -> u64 {
     if lo <= base && base.saturating_add(BITS) <= hi {
@@ -82,10 +83,10 @@ fn window(base: u64, lo: u64, hi: u64) -> u64 {
     low(end) & !low(below)
 }
 
-/// The lowest `n` bits, `n <= 64`.
+/// Returns a mask of the lowest `n` bits. `n` is at most 64.
 #[inline]
 fn low(n: u64) -> u64 {
-    // CAST: At most 64.
+    // CAST: `n` is at most 64.
     u64::MAX
         .checked_shr(64u32.saturating_sub(n as u32))
         .unwrap_or(0)

@@ -80,7 +80,6 @@ impl LogConsumer {
     /// one access: an entry is one word, so a load that sees its phase sees all of it.
     #[inline]
     pub(super) fn fetch<F: Format>(&self, ring: &impl Chunks, most: u32, posted: bool) -> Fetched {
-        // CAST: Within the ring.
         let place = slot(self.head, self.order, 1);
         let (chunk, first) = (place / CHUNK, place % CHUNK);
         let limit = first.saturating_add(most as usize).min(CHUNK);
@@ -109,14 +108,13 @@ impl LogConsumer {
     }
 
     /// Decodes as many of the next entries into `runs` as are whole chunks and fit, provided that
-    /// the device has written all of them and all are of type WRITE. Returns their number, or else
-    /// 0, and then the contents of `runs` are of no use.
+    /// the device has written all of them and all are of type WRITE. Returns their number.
+    /// Otherwise returns 0 and leaves undefined runs in `runs`.
     ///
-    /// This is one pass over the words without a branch for each. Each is loaded in one access: an
-    /// entry is one word, so a load that sees its phase sees all of it.
+    /// This is one pass over the words without a branch for each word. Each word is loaded in one
+    /// access: an entry is one word, so a load that sees its phase sees all of it.
     #[inline(always)]
     pub(super) fn fetch_writes<F: Format>(&self, ring: &impl Chunks, runs: &mut [Run]) -> usize {
-        // CAST: Within the ring.
         let place = slot(self.head, self.order, 1);
         let above = (self.size() as usize).saturating_sub(place);
         let count = runs.len().min(above) / CHUNK * CHUNK;

@@ -59,8 +59,8 @@ pub(crate) struct Drained {
 pub(crate) struct LogRing<F: Format> {
     pub(super) memory: Slice<[u64; CHUNK]>,
     pub(super) consumer: LogConsumer,
-    /// An entry or a count was invalid. All later drains fail, because what else the device has
-    /// left out is not known.
+    /// An entry or a count was invalid. All later drains fail, because the device may have left out
+    /// other entries.
     failed: bool,
     format: PhantomData<F>,
 }
@@ -74,7 +74,8 @@ impl Chunks for Coherent<[[u64; CHUNK]]> {
 
     #[inline(always)]
     fn read<T>(&self, index: usize, to: &mut [T], mut f: impl FnMut(u64) -> T) -> bool {
-        // Without the DMA address, which would be computed, and checked, for each word.
+        // A view without the DMA address: with it, the address would be computed and checked for
+        // each word.
         let memory = self.as_view().as_sys_mem();
         let mut read = || -> Result {
             for (index, places) in (index..).zip(to.chunks_exact_mut(CHUNK)) {
@@ -111,8 +112,8 @@ impl<F: Format> LogRing<F> {
     ///
     /// # Errors
     ///
-    /// `EIO` for an undefined entry, an entry that is missing, or an
-    /// invalid count; all later drains fail, too. `ENOTCONN` after the binding has ended.
+    /// `EIO` for an undefined entry, a missing entry or an invalid count; all later drains fail,
+    /// too. `ENOTCONN` after the binding has ended.
     pub(crate) fn drain(
         &mut self,
         until: Until,
@@ -133,8 +134,8 @@ impl<F: Format> LogRing<F> {
             entries: 0,
             stopped: false,
         };
-        // A report that finds nothing posted, of which VMMs make thousands a second, does not pay
-        // for the empty batch below.
+        // Return before the batch below is initialised: VMMs make thousands of reports a second
+        // that find nothing posted.
         if limit == 0 {
             return Ok(drained);
         }
@@ -154,10 +155,11 @@ impl<F: Format> LogRing<F> {
             // The memory is freed when the binding ends, which waits for this closure.
             let fetched = self.memory.with(|memory| {
                 let before = drained.entries;
-                // At once, and when that is not possible one chunk after the other.
+                // Decode a whole batch. If an entry in it is not a WRITE or not written yet, decode
+                // chunk by chunk.
                 let mut bite = u32::MAX;
                 loop {
-                    // Not longer than slots are kept from the device.
+                    // Stop after a batch, to return its slots to the device.
                     let since = drained.entries.saturating_sub(given);
                     let left = limit.saturating_sub(drained.entries);
                     let most = batch.saturating_sub(since).max(CHUNK as u32).min(left);
@@ -169,7 +171,7 @@ impl<F: Format> LogRing<F> {
                         0 if bite == CHUNK as u32 => break,
                         0 => bite = CHUNK as u32,
                         got => {
-                            // CAST: At most what a batch has.
+                            // CAST: `got` is at most the size of a batch.
                             consumer.advance(got as u32);
                             drained.entries = drained.entries.saturating_add(got as u32);
                         }
@@ -207,7 +209,7 @@ impl<F: Format> LogRing<F> {
                 self.give_back(&doorbell);
             }
         };
-        // After an error, too: the pages that consumed entries name stay dirty.
+        // Pass on the runs after an error, too, because their entries are consumed.
         if writes.flush(&mut sink) == Flow::Stop {
             drained.stopped = true;
         }
@@ -218,6 +220,7 @@ impl<F: Format> LogRing<F> {
         Ok(drained)
     }
 
+    /// Returns all consumed slots to the device.
     fn give_back(&self, doorbell: &impl Fn(u32)) {
         // ORDERING: Full, for two reasons. The slots are read before the doorbell returns them to
         // the device. The pages are read after the entries that name them, by the VMM, which copies
@@ -226,6 +229,7 @@ impl<F: Format> LogRing<F> {
         doorbell(self.consumer.head());
     }
 
+    /// Makes all later drains fail, and returns the error for this one.
     fn fail(&mut self) -> Error {
         self.failed = true;
         EIO

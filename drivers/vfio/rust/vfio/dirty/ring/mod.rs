@@ -19,14 +19,33 @@
 //! 3. *SYNC is one point of the log.* SYNC(range, cookie) clears the filter of the range and posts
 //!    a marker with the cookie. Entries before the marker were logged under the old filter, entries
 //!    after it under the cleared one.
-//! 4. *A report consumes nothing behind its marker.* What stands there is filtered again, so a bit
-//!    that is taken from there would be the last word on that granule.
-//! 5. *A report of clean memory sends no command.* It reads the number of posted entries, with
-//!    which the device answers only when the entries of all writes before the read are posted, and
-//!    drains to that number. If no granule of the range is marked then, the range is clean.
-//! 6. *A loss announces itself.* The device keeps the last free slot for a LOST entry. After it
-//!    nothing is logged until a SYNC of everything. The driver first drains to the marker of that
-//!    SYNC, and only then marks all that is tracked.
+//! 4. *A report consumes nothing behind its marker.* The filter suppresses further writes to the
+//!    granules of those entries. If the report took their bits, it would clear them at its end, and
+//!    clearing such a bit would lose the suppressed writes.
+//! 5. *A report of clean memory sends no command.* It reads the number of posted entries and drains
+//!    to that number. The device answers the read only when the entries of all writes before the
+//!    read are posted. If no granule of the range is marked then, the range is clean.
+//! 6. *The device reports a loss.* It keeps the last free slot for a LOST entry, after which it
+//!    logs nothing until a SYNC of all ranges. The driver first drains to the marker of that SYNC,
+//!    and only then marks all tracked granules.
+//!
+//! # The way of an entry
+//!
+//! The files between the ring and the user's bitmap each have one reason to exist. For a WRITE
+//! entry of `samples/dlr-nic`, they are:
+//!
+//! 1. `format`: the entry is one word. [`format::Format`] is a trait because its bits belong to the
+//!    vendor (`pci/dlr/proto/log.rs`).
+//! 2. `memory`: the word lies in DMA memory of the management function, so its driver owns the
+//!    [`memory::LogRing`] and rings the doorbell (`pci/dlr/mgmt/log.rs`, and for one function
+//!    `mgmt/function_log.rs`). The driver of the function reaches it as a [`device::LogDevice`]
+//!    (`pci/dlr/vf/tracker.rs`).
+//! 3. `consumer`: decides by count and phase bit that the device has written the word. It has no
+//!    DMA memory, so that it can be tested on arrays.
+//! 4. `piece`: collects up to 256 runs, so that one call marks them all.
+//! 5. `sync`: receives the pieces, and decides how far a drain goes.
+//! 6. [`marks`](super::marks): checks that the granules are tracked; [`bitmap`](super::bitmap)
+//!    keeps them until a report passes them to the user.
 //!
 //! # Files
 //!

@@ -70,6 +70,7 @@ impl Setup {
         IovaRange::new((2 * BASE + first) << half, count << half)
     }
 
+    /// Returns the limits of the device.
     pub(super) fn limits(&self) -> RingLimits {
         RingLimits {
             log: Limits {
@@ -87,6 +88,7 @@ impl Setup {
 /// The rule that a device breaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
+    /// The device breaks no rule.
     Nothing,
     /// The SYNC posts its marker a moment after it has cleared the filter (rule 3).
     LateMarker,
@@ -96,12 +98,12 @@ pub(super) enum Broken {
     SilentLoss,
     /// A SYNC completes and posts no marker.
     NoMarker,
-    /// No rule: the driver submits each SYNC again, and the device executes it for the second time
-    /// this number of moments after the first, or when there is room.
+    /// The device breaks no rule: the driver submits each SYNC again, and the device executes it
+    /// for the second time this number of moments after the first, or when there is room.
     Again(u32),
-    /// As [`Broken::Again`], but the device executes it once more than it was submitted.
+    /// Like [`Broken::Again`], but the device executes it once more than the driver submits it.
     TooOften(u32),
-    /// As [`Broken::Again`], but the driver has not submitted it again.
+    /// Like [`Broken::Again`], but the driver does not submit it again.
     Unasked(u32),
     /// The device is gone.
     Gone,

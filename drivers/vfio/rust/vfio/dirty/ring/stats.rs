@@ -51,6 +51,7 @@ impl RingStats {
         }
     }
 
+    /// Counts `entries` consumed entries that named `granules` granules.
     pub(super) fn drained(&self, entries: u32, granules: u64) {
         self.entries.add(u64::from(entries), Relaxed);
         self.granules.add(granules, Relaxed);
@@ -61,6 +62,7 @@ impl RingStats {
         self.lost.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
+    /// Counts a SYNC that took `ns` nanoseconds.
     pub(super) fn sync(&self, ns: u64) {
         self.syncs.add(1, Relaxed);
         self.sync_ns.add(ns, Relaxed);

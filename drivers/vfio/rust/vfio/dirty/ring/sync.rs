@@ -158,7 +158,7 @@ impl<D: LogDevice> RingTracker<D> {
                     mark(runs, *shift, dirty)
                 };
                 let Ok(marked) = marked else {
-                    // Outside of what is tracked. What else may the device have got wrong?
+                    // The device logged an untracked granule, so the log is not trusted.
                     bad = true;
                     return Flow::Stop;
                 };
@@ -171,7 +171,7 @@ impl<D: LogDevice> RingTracker<D> {
             }
             // A further marker of a SYNC that was submitted again.
             Piece::Sync { cookie: seen } if stale.take(seen) => Flow::Continue,
-            // A marker for which no SYNC of this log waits.
+            // No SYNC of this log waits for this marker, so the log is not trusted.
             Piece::Sync { .. } => {
                 bad = true;
                 Flow::Stop
@@ -198,7 +198,8 @@ impl<D: LogDevice> RingTracker<D> {
     }
 }
 
-/// Marks runs that begin at a page of 4 KiB, as entries do, in larger granules. Returns how many.
+/// Marks runs of an entry whose granules are larger than its pages of 4 KiB. Returns the number of
+/// granules.
 ///
 /// # Errors
 ///

@@ -34,7 +34,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What the driver wants of its rings.
+/// Parameters of the log rings of a driver.
 #[derive(Clone, Copy)]
 pub(crate) struct RingParams {
     /// Log2 of the number of entries of a ring, limited to what the device supports.
@@ -102,8 +102,11 @@ pub(crate) struct Snapshot {
 /// An active log ring.
 pub(crate) struct RingTracker<D: LogDevice> {
     pub(super) device: D,
+    /// Log2 of the granule in bytes.
     pub(super) shift: u32,
+    /// Log2 of the number of entries of the ring.
     order: u32,
+    /// Cookie of the last SYNC.
     pub(super) cookie: u64,
     /// Markers that may still come from a SYNC that was submitted again.
     pub(super) stale: Stale,
