@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Functions that Rust needs and bindgen cannot see because they are inline, and the C compiler's
- * opinion of the layouts that bindgen (libclang) computed.
+ * Functions that Rust needs and bindgen cannot see because they are inline, and sizes and offsets
+ * as the C compiler computes them, to be compared with those of bindgen (libclang).
  */
 #include <linux/fs.h>
 #include <linux/interval_tree.h>
@@ -79,7 +79,7 @@ bool rust_helper_vfio_fatal_signal_pending(void)
 	return fatal_signal_pending(current);
 }
 
-/* Copies what is in memory: meets no page fault, and may stop early. */
+/* Copies with page faults disabled, so it may stop early. */
 size_t rust_helper_vfio_copy_from_iter_nofault(void *to, size_t bytes, struct iov_iter *from);
 size_t rust_helper_vfio_copy_from_iter_nofault(void *to, size_t bytes, struct iov_iter *from)
 {

@@ -14,7 +14,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// How a wait ended.
+/// Result of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wait {
     /// The completion was signalled.

@@ -34,8 +34,8 @@ impl Crc32c {
         self.0 = unsafe { bindings::crc32c(self.0, data.cast(), len) };
     }
 
-    /// Adds `len` bytes whose checksum is `crc`, without another look at them. It takes as long as
-    /// some tens of bytes would, however many there are.
+    /// Adds `len` bytes whose checksum is `crc` without reading them. This takes as long as adding
+    /// some tens of bytes, whatever `len` is.
     pub(crate) fn append(&mut self, crc: u32, len: u32) {
         // With the final XOR undone on both sides, the checksum of two pieces is that of the first,
         // followed by as many zeros as the second has bytes, plus that of the second.
@@ -130,7 +130,7 @@ mod tests {
                 crc.update(head);
                 crc.append(crc32c(tail), len as u32);
                 assert_eq!(crc.value(), crc32c(whole));
-                // What comes after a known piece counts as ever.
+                // Bytes after a known piece are added as before.
                 crc.update(b"more");
                 let mut all = Crc32c::new();
                 all.update(whole);

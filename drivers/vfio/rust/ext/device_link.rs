@@ -55,7 +55,7 @@ impl Drop for DeviceLink {
     }
 }
 
-/// Returns the C device: `Device` is a transparent wrapper.
+/// Returns the C device, of which `Device` is a transparent wrapper.
 fn as_raw(device: &Device) -> *mut bindings::device {
     core::ptr::from_ref(device).cast_mut().cast()
 }

@@ -15,12 +15,12 @@ use kernel::{
     prelude::*, //
 };
 
-/// Copies the next bytes of `src`, at most `len`, to `memory` from byte `at` on. Adds the copy to
-/// `crc`, which so covers what the device gets, and returns the number of bytes.
+/// Copies the next bytes of `src`, at most `len`, to `memory` from byte `at` on, and returns their
+/// number. Adds the copy to `crc`, so that `crc` covers the bytes that the device gets.
 ///
-/// It meets no page fault, so that the caller may hold a lock for which others wait. It copies
-/// less, or nothing, if a page of the user is not in memory: let the caller copy some bytes
-/// elsewhere, without the lock, and go on.
+/// Copies with page faults disabled, so that the caller may hold a lock for which other threads
+/// wait. If a page of the user is not in memory, copies less or nothing. The caller then copies
+/// some bytes elsewhere without the lock, which brings the page in, and goes on.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the `kernel` crate lacks. No file depends on VFIO or on the vendor's driver.
+//! Extensions of the `kernel` crate. No file uses `vfio` or the vendor's driver.
 //!
 //! | file | what the `kernel` crate lacks |
 //! | --- | --- |

@@ -22,11 +22,11 @@ use kernel::{
 /// Limit of a wait.
 #[derive(Clone, Copy)]
 pub(crate) enum Patience<'a> {
-    /// No limit but the deadline of a command; a fatal signal ends the wait.
+    /// The wait ends at the deadline of a command or for a fatal signal.
     Killable,
-    /// As [`Self::Killable`], but any signal ends the wait.
+    /// Like [`Self::Killable`], but any signal ends the wait.
     Interruptible,
-    /// What is left of the budget; signals do not end the wait.
+    /// The wait ends when the budget is used up. Signals do not end it.
     Within(&'a Budget),
 }
 

@@ -39,7 +39,7 @@ impl Drop for Awake<'_> {
     }
 }
 
-/// Returns the C device: `Device` is a transparent wrapper.
+/// Returns the C device, of which `Device` is a transparent wrapper.
 fn as_raw(device: &Device<Bound>) -> *mut kernel::bindings::device {
     core::ptr::from_ref(device).cast_mut().cast()
 }

@@ -7,10 +7,11 @@
 
 use kernel::prelude::*;
 
-/// The outages from which the device has come back, and the last after which it was found to be the
-/// same. Part of the state of the queue.
+/// Whether the device was checked since its last outage. Part of the state of the queue.
 pub(crate) struct Trust {
+    /// Number of outages from which the device has come back.
     returns: u32,
+    /// Value of `returns` at the last check that has found the same device.
     checked: u32,
 }
 
@@ -25,7 +26,7 @@ pub(crate) enum Pass {
 }
 
 impl Trust {
-    /// Trusts the device that was bound.
+    /// Creates trust in the device that was bound.
     pub(crate) const fn new() -> Self {
         Self {
             returns: 0,
@@ -38,7 +39,7 @@ impl Trust {
         self.returns = self.returns.wrapping_add(1);
     }
 
-    /// Returns a pass. The error is the outage after which the device was not checked.
+    /// Returns a pass. `Err(n)` means that the device was not checked since outage `n`.
     pub(crate) fn pass(&self) -> Result<Pass, u32> {
         if self.returns == self.checked {
             Ok(Pass::Checked(self.checked))
@@ -47,7 +48,8 @@ impl Trust {
         }
     }
 
-    /// Notes that a check that began with this `doubt` has found the same device.
+    /// Notes that a check has found the same device. `doubt` is the number of the outage that
+    /// [`Self::pass`] has returned before the check.
     pub(crate) fn regain(&mut self, doubt: u32) {
         self.checked = doubt;
     }

@@ -32,8 +32,8 @@ use kernel::{
     },
 };
 
-/// The accesses are to the view of the processor's address only. That of [`Coherent`] itself has
-/// the DMA address, too, which would be computed, and checked, for each word.
+/// Accesses use a view without the DMA address: with it, the address would be computed and checked
+/// for each word.
 impl Words for Coherent<[u64]> {
     #[inline]
     fn get(&self, index: usize) -> Option<u64> {
@@ -131,7 +131,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// As [`Self::copy_out`].
+    /// Those of [`Self::copy_out`].
     pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) -> Result {
         let end = offset.checked_add(from.len()).ok_or(EINVAL)?;
         self.with(end, |memory| {
@@ -145,7 +145,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// As [`Self::copy_out`].
+    /// Those of [`Self::copy_out`].
     pub(crate) fn fill(
         &self,
         offset: usize,
@@ -161,7 +161,7 @@ impl Buffer {
         if end > self.memory.len() {
             return Err(EINVAL);
         }
-        // Claimed during the copy, so that no command can start with it.
+        // Claim the buffer during the copy, so that no command can start with it.
         self.claim()?;
         let result = self.memory.with(f).and_then(|result| result);
         self.release();

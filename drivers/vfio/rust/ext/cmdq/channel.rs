@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Channels: what the queue and the driver of the management function keep for each function that
-//! is served.
+//! Channels: the state that the queue and the driver of the management function keep for each
+//! function that it serves.
 
 use crate::ext::{
     budget::Budget,
@@ -43,19 +43,21 @@ use kernel::{
 /// }
 /// ```
 pub(crate) trait Client: Send + Sync {
-    /// The vector of the function was raised. Called in the thread of the interrupt; may sleep and
-    /// submit commands.
+    /// Called in the thread of the interrupt when the vector of the function was raised. May sleep
+    /// and submit commands.
     fn raised(&self);
 
-    /// What the device did for the function has ended, because the management function was reset or
-    /// suspended. A log, for example, has ended, and every report must fail until it is started
-    /// again. The implementation must not take a lock that is held across accesses to user memory
-    /// or across commands, and must not submit commands, because locks of the queue may be held.
+    /// Called when a reset or a suspend of the management function has ended what the device did
+    /// for the function. For example, a log has ended, and every report must fail until a log is
+    /// started again. The implementation must not take a lock that is held across accesses to user
+    /// memory or across commands, and must not submit commands, because locks of the queue may be
+    /// held.
     fn ended(&self) {}
 
-    /// The management function is gone for good; every later command fails with `ENOTCONN`. May
-    /// sleep, but the caller may be inside a call of this same client: the implementation must not
-    /// take a lock that is held across commands. May be called more than once.
+    /// Called when the management function is gone for good, so that every later command fails with
+    /// `ENOTCONN`. May sleep, but the caller may be inside a call of this same client: the
+    /// implementation must not take a lock that is held across commands. May be called more than
+    /// once.
     fn lost(&self);
 }
 
@@ -102,12 +104,13 @@ impl<T> Drop for Claim<T> {
 /// }
 /// ```
 pub(crate) trait Reader: Send + Sync {
-    /// A command of the session has ended, or the device has more to read. May be called with spin
-    /// locks held and interrupts off: the implementation wakes threads and does nothing else.
+    /// Called when a command of the session has ended or the device has more to read. The caller
+    /// may hold spin locks with interrupts off, so the implementation wakes threads and does
+    /// nothing else.
     fn wake(&self);
 
-    /// The session on the device has ended because the management function was reset. As
-    /// [`Self::wake`].
+    /// Called when a reset of the management function has ended the session on the device, in the
+    /// same contexts as [`Self::wake`].
     fn ended(&self);
 }
 
@@ -165,21 +168,21 @@ impl<T> Channel<T> {
     /// Replaces the client.
     pub(crate) fn set_client(&self, client: Option<Arc<dyn Client>>) {
         let old = core::mem::replace(&mut *self.client.lock(), client);
-        // Outside the lock: this may drop the last reference.
+        // Drop the old client outside the lock, because this may be the last reference.
         drop(old);
     }
 
     /// Replaces the reader of the function's session.
     pub(crate) fn set_reader(&self, reader: Option<Arc<dyn Reader>>) {
         let old = core::mem::replace(&mut *self.reader.lock(), reader);
-        // Outside the lock: this may drop the last reference, which sleeps.
+        // Drop the old reader outside the lock, because dropping the last reference sleeps.
         drop(old);
     }
 
     /// Wakes the reader, if there is one. Must not be called in hard interrupt context.
     pub(super) fn wake_reader(&self) {
-        // With the lock held, not on a clone: the clone could become the last reference, whose drop
-        // sleeps, while the caller must not sleep.
+        // Call it with the lock held and not on a clone. The clone could become the last reference,
+        // whose drop sleeps, and the caller must not sleep.
         if let Some(reader) = &*self.reader.lock() {
             reader.wake();
         }

@@ -138,19 +138,19 @@ pub(crate) trait Access: Send + Sync + 'static {
     where
         Self: 'a;
 
-    /// As [`BoundCell::enter`].
+    /// See [`BoundCell::enter`].
     fn enter(&self) -> Option<Self::Guard<'_>>;
 
-    /// As [`BoundCell::enter_in_pause`].
+    /// See [`BoundCell::enter_in_pause`].
     fn enter_in_pause(&self) -> Option<Self::Guard<'_>>;
 
-    /// As [`BoundCell::pause`].
+    /// See [`BoundCell::pause`].
     fn pause(&self) -> Option<Self::Guard<'_>>;
 
-    /// As [`BoundCell::unpause`].
+    /// See [`BoundCell::unpause`].
     fn unpause(&self);
 
-    /// As [`BoundCell::revoke_after`].
+    /// See [`BoundCell::revoke_after`].
     fn revoke_after(&self, last: impl FnOnce(&Self::Hardware));
 
     /// Returns the device, for messages.
@@ -231,7 +231,7 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// A decoded completion.
     type Answer: Copy + Debug + Send + Unpin;
 
-    /// What the driver keeps for each function, see [`Channel`].
+    /// State that the driver keeps for each function, see [`Channel`].
     type Function: Send + Sync + 'static;
 
     /// Access to the hardware.
@@ -311,9 +311,9 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// gone, and for a function that the device does not have.
     fn is_aborting(hw: &Hardware<Self>, function: u16) -> bool;
 
-    /// The device has completed a command, which was created at `start`, with this outcome.
-    /// `channel` is the one that hears of its end. Called with the spin lock of the queue held,
-    /// before the waiters are woken; must not sleep.
+    /// Called when the device has completed a command, which was created at `start`, with this
+    /// outcome. `channel` is the one that is notified of its end. The spin lock of the queue is
+    /// held, and the waiters are not woken yet; must not sleep.
     fn completed(
         &self,
         command: &Self::Command,
@@ -322,23 +322,23 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
         outcome: &Result<Self::Reply>,
     );
 
-    /// A vector of functions was raised.
+    /// Called when a vector of functions was raised.
     fn raised(&self);
 
     /// Returns the command that sets up again what a reset of the whole function has ended and the
     /// driver keeps for as long as it is bound. The queue submits it before all others.
     fn set_up(channel: &Channel<Self::Function>) -> Option<Self::Command>;
 
-    /// A reset of the whole function ends what the device did for this function: what the driver
-    /// knows of it is out of date. Called when the reset begins, while the device may still write
-    /// memory of the function, and again when it has ended, so it must be idempotent and free
-    /// nothing. Called with the spin lock of the queue held; must not sleep.
+    /// Called when a reset of the whole function begins, while the device may still write memory of
+    /// the function, and again when the reset has ended. The reset ends what the device did for the
+    /// function, so the driver's knowledge of it is out of date. Must be idempotent and free
+    /// nothing. The spin lock of the queue is held; must not sleep.
     fn forget(function: &Self::Function);
 
-    /// An outage has begun: no thread accesses the hardware until its end, and the device will have
-    /// forgotten what it did for this function. May sleep.
+    /// Called when an outage has begun: no thread accesses the hardware until its end, and the
+    /// device will have forgotten what it did for this function. May sleep.
     fn halt(function: &Self::Function);
 
-    /// The management function was unbound, and DMA memory is freed. May sleep.
+    /// Called when the management function was unbound, to free DMA memory. May sleep.
     fn free(function: &Self::Function);
 }

@@ -113,7 +113,7 @@ impl Command for Order {
     }
 }
 
-/// What the driver keeps for a function.
+/// State that the driver keeps for a function.
 pub(super) struct Kept {
     /// A command sets something up again after a reset of the device.
     pub(super) set_up: Atomic<bool>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decides what becomes of commands that the device has dropped, in an abort of their function or
-//! in a reset of the queue. Without side effects.
+//! Decides whether commands that the device has dropped, in an abort of their function or in a
+//! reset of the queue, are submitted again or end. Without side effects.
 //!
 //! The vendor numbers the *kinds* of its commands: commands of a kind undo or repeat one another,
 //! and the device executes those of one function in the order of submission. Commands of different
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// A command that the device must not execute twice.
+    /// Returns a command that the device must not execute twice.
     fn once(function: u16, kind: usize) -> Dropped {
         Dropped {
             idempotent: false,
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// A command for which no thread waits.
+    /// Returns a command for which no thread waits.
     fn left(command: Dropped) -> Dropped {
         Dropped {
             waited_for: false,

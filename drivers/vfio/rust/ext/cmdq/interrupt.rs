@@ -69,8 +69,8 @@ impl<D: Device> Handler<D> {
 impl<D: Device> ThreadedHandler for Handler<D> {
     fn handle(&self) -> ThreadedIrqReturn {
         if self.index != VECTOR {
-            // Signalled here already: the thread below may have to wait for a lock whose holder
-            // waits for this event.
+            // Signal the event here and not in the thread below, which may have to wait for a lock
+            // whose holder waits for this event.
             self.channels().for_each(|c| c.event.signal());
         }
         ThreadedIrqReturn::WakeThread

@@ -96,7 +96,7 @@ pub(crate) enum Step {
     },
     /// Submit commands: the queue works.
     Run {
-        /// As for [`Self::Enable`].
+        /// The reset of the whole function came before.
         reset: bool,
     },
     /// Give up: the device has not followed.

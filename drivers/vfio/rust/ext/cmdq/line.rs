@@ -54,7 +54,7 @@ impl<T> Line<T> {
     /// Adds `value` at the end of the line. Returns its turn, for [`Self::leave`].
     pub(crate) fn join(&mut self, place: Place<T>, value: T) -> u64 {
         let turn = self.next;
-        // A 64-bit count does not wrap in the life of a machine.
+        // A 64-bit count does not wrap while a machine runs.
         self.next = self.next.wrapping_add(1);
         self.waiting.insert(place.0.into_node(turn, value));
         turn

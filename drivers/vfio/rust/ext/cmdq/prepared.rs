@@ -39,9 +39,11 @@ pub(crate) struct Prepared<D: Device> {
     place: UniqueArc<MaybeUninit<Ticket<D>>>,
 }
 
+/// A request that owns its buffer, which this returns when dropped.
 struct Claim<D: Device> {
     queue: Arc<Queue<D>>,
     request: Arc<Request<D>>,
+    /// The request was submitted, so the device owns the buffer.
     given: bool,
 }
 
@@ -54,8 +56,8 @@ impl<D: Device> Drop for Claim<D> {
 }
 
 impl<D: Device> Prepared<D> {
-    /// Prepares a command with the first bytes of a buffer, if it has one. `channel` hears of the
-    /// end of the command.
+    /// Prepares a command with the first bytes of a buffer, if it has one. `channel` is notified of
+    /// the end of the command.
     ///
     /// # Errors
     ///
@@ -67,7 +69,7 @@ impl<D: Device> Prepared<D> {
         buffer: Option<(Arc<Buffer>, u32)>,
         patience: Patience<'_>,
     ) -> Result<Self> {
-        // After an outage there is none: the session has ended, and the device must be checked.
+        // There is no pass after an outage: the session has ended, and the device must be checked.
         let pass = queue.pass().map_err(|_| EIO)?;
         let channel = Some(channel.clone());
         let memory = patience.allocate(Memory::new)?;

@@ -210,12 +210,12 @@ mod tests {
 
     #[test]
     fn thirteen_functions_in_stop_copy() -> Result {
-        // Thirteen functions with four reads and a command each, and one with 64 buffers (review
-        // M3).
+        // Each of thirteen functions has four reads and another command in flight.
         let mut shares = four(10, 64)?;
         for function in 0..13 {
             assert!(fill(&mut shares, function, BULK) >= 4);
         }
+        // One of two functions has 64 buffers to read into. It does not get all slots.
         let mut shares = four(6, 2)?;
         assert!(fill(&mut shares, 0, BULK) < 64);
         assert!(shares.fits(1, BULK) && shares.fits(1, 2usize));

@@ -46,7 +46,7 @@ impl<D: Device> Ticket<D> {
         self.wait_with(Patience::Killable)
     }
 
-    /// As [`Self::wait`], but any signal ends the wait with `ERESTARTSYS`.
+    /// Like [`Self::wait`], but any signal ends the wait with `ERESTARTSYS`.
     pub(crate) fn wait_interruptible(&self) -> Result<D::Reply> {
         self.wait_with(Patience::Interruptible).map_err(|error| {
             if error == EINTR {
@@ -57,20 +57,21 @@ impl<D: Device> Ticket<D> {
         })
     }
 
-    /// As [`Self::wait`], but ignores signals and waits no longer than `budget`.
+    /// Like [`Self::wait`], but ignores signals and waits no longer than `budget`.
     ///
     /// # Errors
     ///
-    /// Also `ETIMEDOUT` if the budget is used up first; the command goes on.
+    /// Those of [`Self::wait`], and `ETIMEDOUT` if the budget is used up first; the command goes
+    /// on.
     pub(crate) fn wait_within(&self, budget: &Budget) -> Result<D::Reply> {
         self.wait_with(Patience::Within(budget))
     }
 
-    /// As [`Self::wait`], with the given `patience`.
+    /// Like [`Self::wait`], with the given `patience`.
     ///
     /// # Errors
     ///
-    /// Also `ETIMEDOUT` if a budget is used up first; the command goes on.
+    /// Those of [`Self::wait`], and `ETIMEDOUT` if a budget is used up first; the command goes on.
     pub(crate) fn wait_with(&self, patience: Patience<'_>) -> Result<D::Reply> {
         loop {
             if let Some(outcome) = self.request.outcome() {

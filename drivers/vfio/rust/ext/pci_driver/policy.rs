@@ -54,7 +54,7 @@ pub(crate) const fn vfs_at_unbind(vfs: u16, bound: bool, leaving: bool) -> Vfs {
 /// A change of the number of VFs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
-    /// Nothing to do.
+    /// Change nothing.
     None,
     /// Enable this number of VFs.
     Make(u16),

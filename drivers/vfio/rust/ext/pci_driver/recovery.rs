@@ -31,7 +31,7 @@ impl ChannelState {
     }
 }
 
-/// What a driver wants error recovery to do next (`pci_ers_result_t`).
+/// Answer of a driver to a step of error recovery (`pci_ers_result_t`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     /// The device can recover without a reset.

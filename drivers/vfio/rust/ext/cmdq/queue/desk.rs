@@ -30,7 +30,7 @@ use kernel::{
 pub(super) struct Desk<D: Device> {
     judge: Judge,
     /// Commands that were dropped, and their description at that time, because a waiter may leave
-    /// while the driver decides about them. Empty between steps.
+    /// while the driver decides about them. Empty between two steps.
     pub(super) dropped: KVec<(Arc<Request<D>>, Dropped)>,
     /// Time at which the abort of a function is overdue.
     pub(super) abort_until: KVec<Millis>,
@@ -49,10 +49,9 @@ impl<D: Device> Desk<D> {
         })
     }
 
-    /// Takes the commands that `of` chooses from their slots and decides what becomes of them.
-    /// Commands that are submitted again go to the line; their number is returned. `lost` means
-    /// that the device has lost what it did for its functions, so that no command is submitted
-    /// again.
+    /// Takes the commands that `of` chooses from their slots. Returns the number of those that go
+    /// to the line, to be submitted again; the others end. `lost` means that the device has lost
+    /// what it did for its functions, so that no command is submitted again.
     pub(super) fn judge(
         &mut self,
         state: &mut State<D>,

@@ -139,13 +139,18 @@ impl<D: Device> Queue<D> {
         result
     }
 
+    /// Resets the device that has come back, unless it is another one, and revives the queue.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if `is_same` is false, and those of [`Self::revive`].
     fn come_back(
         &self,
         pdev: &pci::Device<Core<'_>>,
         is_same: impl FnOnce(&Hardware<D>) -> bool,
         budget: &Budget,
     ) -> Result {
-        // Before the first way out: the next call checks what this function does not come to.
+        // First, so that on any early return the next call checks the device.
         self.lose_trust();
         {
             let hw = self.hw.enter_in_pause().ok_or(ENOTCONN)?;

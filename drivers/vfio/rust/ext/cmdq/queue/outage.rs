@@ -35,7 +35,8 @@ impl<D: Device> Queue<D> {
         self.state.lock().life == Life::Held
     }
 
-    /// Returns a pass for commands. The error is the outage after which the device was not checked.
+    /// Returns a pass for commands. `Err(n)` means that the device was not checked since outage
+    /// `n`.
     pub(crate) fn pass(&self) -> Result<Pass, u32> {
         self.state.lock().trust.pass()
     }
@@ -45,7 +46,8 @@ impl<D: Device> Queue<D> {
         self.state.lock().trust.lose();
     }
 
-    /// Notes that a check that began with this `doubt` has found the same device.
+    /// Notes that a check has found the same device. `doubt` is the number of the outage that
+    /// [`Self::pass`] has returned before the check.
     pub(crate) fn regain_trust(&self, doubt: u32) {
         self.state.lock().trust.regain(doubt);
     }

@@ -235,7 +235,8 @@ impl<D: Device> Queue<D> {
     fn run(&self, desk: &mut Desk<D>, hw: &Hardware<D>, reset: bool) {
         let mut first = KVec::new();
         if reset && self.set_up(&mut first).is_err() {
-            // What the device has forgotten would be taken for current.
+            // Without these commands, the driver would use memory that the device no longer
+            // updates.
             self.fail(desk, hw);
             return;
         }
@@ -251,7 +252,7 @@ impl<D: Device> Queue<D> {
                 }
                 again = desk.judge(&mut state, |_| true, reset);
                 for request in &first {
-                    // There is room for one per function.
+                    // The line has room for one request of each function.
                     let _ = state.line.again(0, request.clone());
                 }
                 self.pump(hw, &mut state);

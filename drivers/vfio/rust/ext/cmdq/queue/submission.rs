@@ -73,7 +73,7 @@ impl<D: Device> Queue<D> {
         let hw = self.enter()?;
         let mut state = self.state.lock();
         if !state.trust.allows(request.pass()) {
-            // The outage has ended the session.
+            // An outage has ended the session of the command.
             return Err(EIO);
         }
         if !state.room(request.function(), request.class(), self.now())? {
@@ -171,7 +171,7 @@ impl<D: Device> Queue<D> {
                 Wait::TimedOut => self.step(),
             }
         };
-        // `waiting` is dropped after the lock, see `Request`.
+        // Drop `waiting` after the lock, see `Request`.
         let waiting = self.state.lock().line.leave(turn);
         match (waiting, request.is_done()) {
             // The command has got a slot, perhaps just now.
