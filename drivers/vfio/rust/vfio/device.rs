@@ -54,8 +54,8 @@ const _: () = assert!(core::mem::offset_of!(bindings::vfio_pci_core_device, vdev
 unsafe impl<T: Send + Sync, O: Send + Sync> Sync for Device<T, O> {}
 
 impl<T, O> Device<T, O> {
-    /// Fails the build unless `core` comes first, on which each cast from `vfio_device` to `Device`
-    /// relies.
+    /// Fails the build unless `core` comes first, because each cast from `vfio_device` to `Device`
+    /// relies on that.
     const CORE_IS_FIRST: () = assert!(core::mem::offset_of!(Self, core) == 0);
 
     /// # Safety

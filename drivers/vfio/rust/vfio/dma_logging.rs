@@ -52,7 +52,7 @@ pub(crate) trait DmaLogging: Operations {
     /// user as well. The log must be inactive for the user even then.
     fn stop(dev: &OpenDevice<'_, Self>) -> Result;
 
-    /// As [`Self::stop`], when the device is closed: no other function of this trait runs, and no
+    /// Like [`Self::stop`], when the device is closed: no other function of this trait runs, and no
     /// signal may keep the log active.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PCI driver of an [`Operations`]: probe, remove, and the error handlers of the PCI core
-//! (Documentation/contract.rst, items P1 to P3, P9 to P11, P13).
+//! The PCI driver of an [`Operations`]: probe, remove, and the error handlers of the PCI core.
+//! Probe sets drvdata before it registers the device (contract P9).
+//!
+//! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h), `struct pci_driver`
 //!
 //! [`pci_driver::Driver`](crate::ext::pci_driver::Driver) cannot be used: it stores its own data
 //! in drvdata, where vfio-pci-core expects its device.

@@ -12,10 +12,13 @@ use core::marker::PhantomData;
 
 /// The callbacks of a `T` that implements [`Migration`](super::migration::Migration).
 pub(crate) struct MigrationOps<T> {
+    /// The callbacks of VFIO.
     pub(super) vtable: &'static bindings::vfio_migration_ops,
     /// The optional states of each device, unless `Operations::capabilities` says otherwise.
     pub(super) flags: Flags,
-    /// Called when the function has lost its state in an error of the PCI channel. In any context.
+    /// Called when the function has lost its state in an error of the PCI channel, with the device
+    /// lock held. It may drop the last reference to a session, and so run `Drop` of the driver's
+    /// types.
     pub(super) lost: fn(&T),
     /// Called before the function is reset.
     pub(super) before_reset: fn(&T),
@@ -27,10 +30,12 @@ pub(crate) struct MigrationOps<T> {
 
 /// The callbacks of a `T` that implements [`DmaLogging`](super::dma_logging::DmaLogging).
 pub(crate) struct LoggingOps<T> {
+    /// The callbacks of VFIO.
     pub(super) vtable: &'static bindings::vfio_log_ops,
-    /// Called when the function has lost its state in an error of the PCI channel. In any context.
+    /// Called when the function has lost its state in an error of the PCI channel, with the device
+    /// lock held.
     pub(super) lost: fn(&T),
-    /// Called after the function was reset. In any context.
+    /// Called after the function was reset. The caller may hold any lock.
     pub(super) reset_done: fn(&T),
     /// Stops logging on a device that is being closed.
     ///

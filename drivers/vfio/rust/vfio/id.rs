@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI ids for drivers that bind only by `driver_override` (contract P1).
+//! PCI ids for drivers that bind only by `driver_override`: the PCI core matches such an id only if
+//! the device's `driver_override` names the driver (contract P1).
 //!
 //! C header: [`include/linux/mod_devicetable.h`](srctree/include/linux/mod_devicetable.h),
 //! `PCI_ID_F_VFIO_DRIVER_OVERRIDE`

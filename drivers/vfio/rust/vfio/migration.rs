@@ -16,6 +16,7 @@
 //! | `plan` | the actions of each arc, and their inverses |
 //! | `generation` | detects a reset during an operation |
 //! | `debt` | sessions that the device may still have after the driver has dropped them |
+//! | `framing` | check that a stream which the user reads is whole |
 //! | `accounting`, `queue`, `pipeline` | data that a save session reads ahead, and pre-copy info |
 //! | `save`, `load` | the traits of a driver's sessions |
 //! | `image` | sessions for devices whose whole state is read at once |
@@ -113,7 +114,7 @@ pub(crate) trait Migration: Operations {
     ///
     /// # Errors
     ///
-    /// As for [`Self::begin`].
+    /// See [`Self::begin`].
     fn step(dev: &OpenDevice<'_, Self>, state: &mut Self::State, step: Move)
         -> Result<(), Failure>;
 

@@ -28,16 +28,20 @@
 //!   [`PciFunction`] is not a `Device<Bound>`, because DMA memory mapped for the function would not
 //!   be in the user's IOMMU domain.
 //! * A **migration file** may outlive all of these. It owns an `Arc` of the driver's session, and
-//!   accesses the device only through a `Link`, which unbind cuts (contract K7).
+//!   accesses the device only through a `Link`, which unbind cuts (contract K7: item K7 of
+//!   `Documentation/contract.rst`, and likewise in all comments of the layer).
 //!
 //! # Contexts and locks
 //!
 //! | call | locks held by the caller | may sleep |
 //! | --- | --- | --- |
-//! | `new` | device lock | yes |
-//! | `open`, `close` | `dev_set->lock` | yes |
-//! | `Migration::step` | the state lock | yes |
+//! | `new`, `unbind` | device lock | yes |
+//! | `open`, `closing`, `close` | `dev_set->lock` | yes |
+//! | `read`, `write`, `ioctl`, `region_info` | none; several threads may call at once | yes |
+//! | `mmap` | the user's `mmap_lock` for writing | yes |
+//! | `Migration::{begin, step, arrived}` | the state lock | yes |
 //! | `Migration::reset` | the state lock, and possibly `memory_lock` for writing | yes, bounded |
+//! | `Migration::data_size` | none | yes |
 //! | `DmaLogging::*` | none; `dev_set->lock` when `close` stops logging | yes |
 //! | `Save::*`, `Resume::*` | none; several threads may call at once | yes |
 //! | `reset_prepare`, `reset_done`, `lost` | any | see the traits |
@@ -45,6 +49,25 @@
 //! `Migration::reset` can run while a page fault on a BAR of the device waits for `memory_lock`. So
 //! it must not wait for a lock whose holder copies to or from user memory, as that copy may cause
 //! such a page fault (contract K2).
+//!
+//! # Files
+//!
+//! No file imports one of a later row.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `config_space`, `region`, `call` | accesses, ioctls and mappings, as hooks get them |
+//! | `id`, `function`, `bar`, `link`, `recovery` | parts of a device that do not need its driver |
+//! | `iova_bitmap` | IOVA ranges, and the user's bitmap of a report |
+//! | `interval_tree`, `dirty` | the ranges of START; the log of DMA writes |
+//! | `migration/state` | states, run levels and arcs |
+//! | `state_lock`, `hooks`, `device` | the state lock; tables of callbacks; the device in memory |
+//! | `pci`, `migration_file` | the trait of a driver; the file of a session |
+//! | `migration`, `dma_logging` | the traits for migration and logging, and what implements them |
+//! | `transition`, `migration_ops` | paths of arcs; `struct vfio_migration_ops` |
+//! | `region_ops`, `ops`, `driver` | `struct vfio_device_ops`; `struct pci_driver` |
+//! | `pairing`, `debugfs` | for devices with a management function: pairing; debugfs files |
+//! | `prelude` | the names that a driver needs |
 
 pub(crate) mod bar;
 pub(crate) mod bar_state;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `struct vfio_device_ops` of a driver: creation, open and close of the device. The callbacks for
-//! regions are in `region_ops`; all others are functions of vfio-pci-core (contract P4 to P8).
+//! regions are in `region_ops`. All others, such as those for iommufd, are functions of
+//! vfio-pci-core, which the core requires of each variant driver (contract P4 to P8).
 //!
 //! C header: [`include/linux/vfio.h`](srctree/include/linux/vfio.h)
 

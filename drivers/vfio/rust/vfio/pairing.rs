@@ -34,7 +34,8 @@ pub(crate) use access::Missing;
 /// Time after which a search in probe begins no new round. An FLR takes 100 ms (PCIe 6.0, section
 /// 6.6.2), and a function that leaves D3cold may read as all ones for a second (section 2.3.1).
 const PATIENCE_AT_PROBE: Delta = Delta::from_millis(1200);
-/// The same for a call of a user, which may hold other locks of VFIO. Any search ends after one
+/// Time after which a search in a call of a user begins no new round. The call may hold other locks
+/// of VFIO. Any search ends after one
 /// [`Budget`](crate::ext::budget::Budget), even if no candidate answers.
 const PATIENCE_LATER: Delta = Delta::from_millis(200);
 /// Time for which calls do not search again after a search that asked management functions in vain.
@@ -80,7 +81,8 @@ const BACKOFF: Delta = Delta::from_millis(1000);
 /// }
 /// ```
 pub(crate) trait Pair: Send + Sized + Unpin {
-    /// What a function says about its management function, for example in configuration space.
+    /// The information of a function about its management function, for example in configuration
+    /// space.
     type Identity: Send + Sync;
 
     /// Handle for commands. A clone of it fails with `ENOTCONN` once the management function is
@@ -110,15 +112,15 @@ pub(crate) trait Pair: Send + Sized + Unpin {
     /// Returns whether the management function is gone for good.
     fn is_gone(&self) -> bool;
 
-    /// Returns what VFIO is told at registration.
+    /// Returns the capabilities and limits that VFIO is told at registration.
     fn abilities(&self) -> Self::Abilities;
 
     /// Returns whether a function that was registered with VFIO as `registered` can continue with
     /// this pair.
     fn can_continue(&self, registered: &Self::Abilities) -> bool;
 
-    /// The last user begins to close the function: until [`Self::end_closing`] all clean-up shares
-    /// one [`Budget`](crate::ext::budget::Budget).
+    /// Called when the last user begins to close the function. Until [`Self::end_closing`] all
+    /// clean-up shares one [`Budget`](crate::ext::budget::Budget).
     fn begin_closing(&self);
 
     /// Ends what [`Self::begin_closing`] began.
@@ -213,11 +215,11 @@ impl<P: Pair> Pairing<P> {
             Access::Search => (),
             Access::Fail(error) => return Err(error),
         }
-        // The old claim and the old device link must go first.
+        // Drop the old claim and the old device link first.
         current.pair = None;
         let pair = match P::find(pdev, &self.identity, PATIENCE_LATER) {
             Ok(Ok(pair)) => pair,
-            // Without a candidate the search costs nothing, so that no pause is needed.
+            // Without a candidate the search takes no time, so no pause is needed.
             Ok(Err(Missing::Unbound)) => return Err(ENOTCONN),
             _ => {
                 current.failed = Some((Instant::now(), ENOTCONN));

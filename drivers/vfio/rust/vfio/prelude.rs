@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The items of the layer that a variant driver needs, for `use crate::vfio::prelude::*`.
+//! The items of the layer that a variant driver needs, for `use crate::vfio::prelude::*`. Drivers
+//! with a log ring or sessions of their own import more.
 
 pub(crate) use super::{
     bar::{
@@ -12,6 +13,13 @@ pub(crate) use super::{
         BarState,
         Part, //
     },
+    call::{
+        Described,
+        Ioctl,
+        Mmap,
+        RegionInfo, //
+    },
+    config_space::ConfigRange,
     dirty::{
         log::Log,
         marks::Dirty,

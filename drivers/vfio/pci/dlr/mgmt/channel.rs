@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver of the management function keeps for each data function.
+//! The state that the driver of the management function keeps for each data function.
 
 use super::log::Log;
 use crate::ext::cmdq::channel;

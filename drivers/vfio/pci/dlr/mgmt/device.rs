@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use crate::ext::cmdq::device::Device;
 
-    /// Otherwise the bytes that a page had before a reset would be taken for those of now.
+    /// Otherwise the driver would read the contents that a page had before a reset.
     #[test]
     fn v8_only_a_page_that_the_device_has_taken_is_current() -> Result {
         let channel = FunctionData::channel(0)?;
@@ -286,7 +286,7 @@ mod tests {
         assert!(!channel.is_page_live());
         complete(page(), 0);
         assert!(channel.is_page_live());
-        // Another command says nothing about the page.
+        // Other commands do not affect the page.
         complete(Command::save_end(0), 1);
         assert!(channel.is_page_live());
         complete(page(), 1);

@@ -110,7 +110,8 @@ impl pci_driver::Driver for Driver {
         match policy::vfs_at_unbind(vfs, sriov::any_bound(pdev), LEAVING.load(Relaxed)) {
             Vfs::None => {}
             Vfs::Keep => dev_info!(pdev, "{} VFs are in use and stay enabled\n", vfs),
-            // With the queue running: the drivers of the VFs submit commands when they are unbound.
+            // Remove the VFs while the queue is running, because their drivers submit commands when
+            // they are unbound.
             Vfs::Remove => sriov::disable(pdev),
         }
         this.service.withdraw();
@@ -123,7 +124,7 @@ impl pci_driver::Driver for Driver {
 
     fn suspend(this: Pin<&Self>, pdev: &pci::Device<Core<'_>>) -> Result {
         this.service.queue.interrupt(pdev, true);
-        // This also keeps a device from memory that has not followed the reset.
+        // This also keeps a device that has not followed the reset from accessing memory.
         dma::clear_master(pdev);
         Ok(())
     }

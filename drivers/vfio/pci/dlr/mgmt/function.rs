@@ -78,8 +78,8 @@ impl Function {
     pub(crate) fn claim(service: &Arc<Service>, number: u32) -> Result<(Self, Claim)> {
         let (channel, info) = service.channel(number)?;
         let claim = Claim::new(channel.clone())?;
-        // The last owner may have been unbound after a close, which only its next open would have
-        // ended.
+        // The last owner may have been unbound between a close and the next open, which would have
+        // ended its closing budget.
         channel.end_closing();
         let parts = Parts {
             service: service.clone(),
@@ -111,12 +111,12 @@ impl Function {
         self.run(Command::suspend(self.channel.number, to))
     }
 
-    /// As [`Channel::begin_closing`].
+    /// See [`Channel::begin_closing`].
     pub(crate) fn begin_closing(&self) {
         self.channel.begin_closing();
     }
 
-    /// As [`Channel::end_closing`].
+    /// See [`Channel::end_closing`].
     pub(crate) fn end_closing(&self) {
         self.channel.end_closing();
     }
@@ -131,12 +131,12 @@ impl Function {
         self.run(Command::resume(self.channel.number, to))
     }
 
-    /// As [`Self::suspend`], to undo a step: ignores signals and takes no longer than `budget`.
+    /// Like [`Self::suspend`], to undo a step: ignores signals and takes no longer than `budget`.
     pub(crate) fn suspend_within(&self, to: FnState, budget: &Budget) -> Result {
         self.clean_up(Command::suspend(self.channel.number, to), budget)
     }
 
-    /// As [`Self::resume`], to undo a step: ignores signals and takes no longer than `budget`.
+    /// Like [`Self::resume`], to undo a step: ignores signals and takes no longer than `budget`.
     pub(crate) fn resume_within(&self, to: FnState, budget: &Budget) -> Result {
         self.clean_up(Command::resume(self.channel.number, to), budget)
     }
@@ -172,8 +172,8 @@ impl Function {
     /// Starts a save session, in any state of the function.
     pub(crate) fn save_begin(&self) -> Result {
         if self.info.caps.contains(Cap::StatusPage) {
-            // The device may have lost the address of the page without the driver's knowledge. A
-            // page that the device does not update would be taken for current.
+            // The device may have lost the address of the page without the driver's knowledge. The
+            // driver would then read a page that the device does not update.
             let command = page_command(&self.channel);
             let channel = Some(&self.channel);
             self.submit(command, None, channel, Patience::Killable)?
@@ -194,7 +194,7 @@ impl Function {
         queue.wait_for_room(self.channel.number, class, Patience::Killable)
     }
 
-    /// As [`Self::wait_for_room`], for a SAVE_READ, but any signal ends the wait with
+    /// Like [`Self::wait_for_room`], for a SAVE_READ, but any signal ends the wait with
     /// `ERESTARTSYS`.
     pub(crate) fn wait_for_room_interruptible(&self) -> Result {
         let queue = &self.service.queue;
@@ -212,7 +212,7 @@ impl Function {
         self.save_end_within(&self.budget())
     }
 
-    /// As [`Self::save_end`], within the `budget` of a longer clean-up.
+    /// Like [`Self::save_end`], within the `budget` of a longer clean-up.
     pub(crate) fn save_end_within(&self, budget: &Budget) -> Result {
         self.clean_up(Command::save_end(self.channel.number), budget)
     }
@@ -228,7 +228,7 @@ impl Function {
         self.load_abort_within(&self.budget())
     }
 
-    /// As [`Self::load_abort`], within the `budget` of a longer clean-up.
+    /// Like [`Self::load_abort`], within the `budget` of a longer clean-up.
     pub(crate) fn load_abort_within(&self, budget: &Budget) -> Result {
         self.clean_up(Command::load_abort(self.channel.number), budget)
     }
@@ -242,6 +242,11 @@ impl Function {
         self.clean_up(Command::attest(self.channel.number, nonce), budget)
     }
 
+    /// Submits a command with the first `len` bytes of `buffer` to a device that was checked.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `len` is 0 or beyond the end of the buffer, and those of [`Self::submit`].
     pub(super) fn submit_buffer(
         &self,
         command: Command,
@@ -255,7 +260,8 @@ impl Function {
         self.submit(command, Some((buffer, len)), None, Patience::Killable)
     }
 
-    /// Submits a command to a device that was checked. `channel` hears of the end of the command.
+    /// Submits a command to a device that was checked. `channel` is notified of the end of the
+    /// command.
     pub(super) fn submit(
         &self,
         command: Command,
@@ -275,6 +281,7 @@ impl Function {
         }
     }
 
+    /// Runs a command; a fatal signal ends the wait.
     pub(super) fn run(&self, command: Command) -> Result {
         self.run_with(command, Patience::Killable)
     }
@@ -283,7 +290,7 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// Also `ETIMEDOUT` when `budget` is used up. The device may have executed the command, or may
+    /// `ETIMEDOUT` when `budget` is used up, too. The device may have executed the command, or may
     /// still do so.
     pub(super) fn clean_up(&self, command: Command, budget: &Budget) -> Result {
         self.run_with(command, Patience::Within(budget))

@@ -101,6 +101,11 @@ impl Function {
         }
     }
 
+    /// Checks the parameters of a log against the limits of the function.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the function has no log, `EINVAL` for a parameter beyond its limits.
     fn check(&self, config: &LogConfig<'_>) -> Result<LogStart> {
         let info = &self.info;
         if !info.caps.contains(Cap::Log) {
@@ -151,6 +156,7 @@ impl Function {
         Ok(Command::log_start(self.channel.number, &start))
     }
 
+    /// Allocates a buffer that holds `ranges` as LOG_START and LOG_ADD take them.
     fn ranges(&self, ranges: &[Range]) -> Result<Arc<Buffer>> {
         let one = size_of_val(&ranges.first().ok_or(EINVAL)?.to_bytes());
         let buffer = self.alloc_buffer(ranges.len().checked_mul(one).ok_or(EINVAL)?)?;
@@ -178,7 +184,7 @@ impl Function {
     pub(crate) fn log_stop(&self) -> Result {
         self.channel.log.lock().active = false;
         self.clean_up(Command::log_stop(self.channel.number), &self.budget())?;
-        // Freed under the lock, because `shut_down` may free it at the same time.
+        // Free the ring under the lock, because `shut_down` may free it at the same time.
         self.channel.log.lock().ring = None;
         Ok(())
     }

@@ -38,22 +38,22 @@ impl Function {
         self.status_with(|| self.try_status())
     }
 
-    /// As [`Self::status`], for a caller that must read the page together with data of its own,
+    /// Like [`Self::status`], for a caller that must read the page together with data of its own,
     /// under a lock: `look` takes the lock, calls [`Self::try_status`] and returns `None` if that
     /// does. This function sleeps only between calls to `look`.
     pub(crate) fn status_with<R>(&self, mut look: impl FnMut() -> Result<Option<R>>) -> Result<R> {
         if !self.info.caps.contains(Cap::StatusPage) {
             return Err(EOPNOTSUPP);
         }
-        // VMMs ask thousands of times a second, and hardly ever while the device writes: no clock
-        // is read then.
+        // Do not read the clock in the usual case: VMMs ask thousands of times a second, and the
+        // device rarely updates the page meanwhile.
         if let Some(result) = look()? {
             return Ok(result);
         }
         let begin = Instant::<Monotonic>::now();
         loop {
             fsleep(PAUSE);
-            // Before the look: one that comes after the end of the time still counts.
+            // Read the clock first, so that one look follows the deadline.
             let late = begin.elapsed() > MAX_UPDATE;
             if let Some(result) = look()? {
                 return Ok(result);
@@ -79,7 +79,8 @@ impl Function {
         }
         let first = usize::from(self.channel.number) * status_page::WORDS;
         let pages = &hw.data().pages;
-        // Each function has a page within bounds. 1 would be an odd sequence number: no snapshot.
+        // Each function has a page within bounds. 1 would be an odd sequence number, which gives no
+        // snapshot.
         Ok(StatusPage::snapshot(|i| pages.get(first + i).unwrap_or(1)))
     }
 }

@@ -130,7 +130,7 @@ pub(super) fn begin_enable(hw: &Mapped, vector: u32) {
     let bar = hw.bar();
     let shared = hw.data();
     let (sq, cq) = (shared.sq.dma_address(), shared.cq.dma_address());
-    // CAST: The halves of an address.
+    // CAST: Each register takes a half of the address.
     bar.write_reg(regs::SQ_BASE_LO::from_raw(sq as u32));
     bar.write_reg(regs::SQ_BASE_HI::from_raw((sq >> 32) as u32));
     bar.write_reg(regs::CQ_BASE_LO::from_raw(cq as u32));
@@ -172,8 +172,8 @@ pub(super) fn reset(hw: &Registers, ms: u32) -> Result {
     Ok(())
 }
 
-/// Returns whether the device answers. The queue need not be ready: it has a recovery of its own,
-/// which needs no reset of the bus.
+/// Returns whether the device answers. The queue need not be ready, because its own recovery needs
+/// no reset of the bus.
 pub(super) fn answers(hw: &Registers) -> bool {
     hw.bar().read(regs::MAGIC).into_raw() == regs::MAGIC_VALUE
 }

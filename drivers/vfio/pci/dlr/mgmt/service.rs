@@ -106,8 +106,8 @@ impl Service {
             let info = FnInfo::decode(info)?;
             functions.push(info, GFP_KERNEL)?;
             if info.caps.contains(Cap::StatusPage) {
-                // Stored first, so that a recovery sets the page up, too. A page of a device that
-                // refuses it is never read.
+                // Store the address first, so that a recovery sets up the page, too. If the device
+                // refuses the page, the driver never reads it.
                 let address = status_page_address(queue, number)?;
                 channel.page.store(address, Relaxed);
                 set_up_page(queue, channel)?;

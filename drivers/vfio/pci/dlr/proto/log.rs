@@ -48,7 +48,7 @@ static_assert!(dlr::DLR_LOG_ENTRY_RUN_BITS == 8);
 static_assert!(LogWord::HIGH_SHIFT == dlr::DLR_LOG_ENTRY_ADDR_SHIFT);
 static_assert!(LogWord::HIGH_SHIFT == format::PAGE_SHIFT);
 static_assert!(dlr::DLR_LOG_COOKIE_BITS == 64 - dlr::DLR_LOG_ENTRY_ADDR_SHIFT);
-// What `Format` requires of a WRITE entry.
+// `Format` requires these positions of a WRITE entry.
 static_assert!(LogWord::KIND_MASK | LogWord::PHASE_MASK == (1 << LogWord::RUN_SHIFT) - 1);
 static_assert!(LogWord::HIGH_SHIFT == LogWord::RUN_SHIFT + 8);
 static_assert!(1 << *crate::proto::LOG_RING_ORDERS.start() == CHUNK);

@@ -26,13 +26,12 @@ pub(crate) const BAR: u32 = dlr::DLR_MF_BAR;
 /// Size in bytes of the part of the BAR that the contract defines.
 pub(crate) const BAR_SIZE: usize = dlr::DLR_MF_BAR_SIZE as usize;
 
-/// Functions that have registers.
+/// Number of functions that have registers.
 const FUNCTIONS: usize = dlr::DLR_MAX_FUNCTIONS as usize;
-/// Bytes from a register of a function to that of the next one.
+/// Distance in bytes from a register of a function to that of the next function.
 const STRIDE: usize = dlr::DLR_REG_FN_STRIDE as usize;
 
-// The registers below are checked against `dlr.h`. The distance comes from there and has no second
-// source, so it stands here as a number.
+// `register!` takes the stride as a literal, which this compares with `dlr.h`.
 static_assert!(STRIDE == 0x40);
 
 register! {
@@ -76,9 +75,9 @@ register! {
 
     /// Largest orders of the two rings of the admin queue.
     pub(crate) AQ_MAX_ORDER(u32) @ 0x018 {
-        /// Of the completion ring.
+        /// Order of the completion ring.
         15:8 cq;
-        /// Of the submission ring.
+        /// Order of the submission ring.
         7:0 sq;
     }
 
@@ -104,7 +103,7 @@ register! {
         31:0 half;
     }
 
-    /// High half of that address.
+    /// High half of the DMA address of the submission ring.
     pub(crate) SQ_BASE_HI(u32) @ 0x034 {
         /// Bits 63:32 of the address.
         31:0 half;
@@ -116,7 +115,7 @@ register! {
         31:0 half;
     }
 
-    /// High half of that address.
+    /// High half of the DMA address of the completion ring.
     pub(crate) CQ_BASE_HI(u32) @ 0x03c {
         /// Bits 63:32 of the address.
         31:0 half;
@@ -124,41 +123,42 @@ register! {
 
     /// Orders of the rings of the admin queue.
     pub(crate) AQ_ATTR(u32) @ 0x040 {
-        /// Of the completion ring.
+        /// Order of the completion ring.
         15:8 cq;
-        /// Of the submission ring.
+        /// Order of the submission ring.
         7:0 sq;
     }
 
     /// MSI-X vector of completions.
     pub(crate) AQ_VECTOR(u32) @ 0x044 {
-        /// Its number.
+        /// Number of the vector.
         31:0 vector;
     }
 
     /// Free-running producer count of the submission ring.
     pub(crate) SQ_TAIL(u32) @ 0x050 {
-        /// Modulo 2^32.
+        /// Count, modulo 2^32.
         31:0 count;
     }
 
     /// Free-running consumer count of the completion ring.
     pub(crate) CQ_HEAD(u32) @ 0x054 {
-        /// Modulo 2^32.
+        /// Count, modulo 2^32.
         31:0 count;
     }
 
-    /// What a function has posted to its log ring since LOG_START.
+    /// Free-running count of the entries that a function has posted to its log ring since
+    /// LOG_START.
     pub(crate) LOG_POSTED(u32)[FUNCTIONS, stride = STRIDE] @ 0x1000 {
         /// There is no count: the log is not active or has failed, or the device is gone.
         31:31 error => bool;
-        /// Entries, modulo 2^31.
+        /// Count, modulo 2^31.
         30:0 count;
     }
 
     /// Free-running consumer count of a function's log ring.
     pub(crate) LOG_HEAD(u32)[FUNCTIONS, stride = STRIDE] @ 0x1004 {
-        /// Modulo 2^32.
+        /// Count, modulo 2^32.
         31:0 count;
     }
 
@@ -238,7 +238,7 @@ impl STATUS {
 }
 
 impl CONTROL {
-    /// As [`STATUS::is_gone`].
+    /// See [`STATUS::is_gone`].
     pub(crate) const fn is_gone(self) -> bool {
         self.into_raw() == u32::MAX
     }

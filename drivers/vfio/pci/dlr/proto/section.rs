@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The header of a section of a device state stream (`struct dlr_section`). This is the only place
-//! that decodes it; what its fields may be is up to the callers.
+//! The header of a section of a device state stream (`struct dlr_section`). Only this file decodes
+//! it. The callers check the values of the fields.
 
 use super::dlr;
 use kernel::prelude::*;

@@ -21,7 +21,7 @@ pub(crate) const WORDS: usize = SIZE / 8;
 const MAX_TRIES: usize = 64;
 
 static_assert!(size_of::<dlr::dlr_status_page>() == SIZE);
-/// Indices of the words that are read. What follows them is reserved.
+/// Indices of the words that are read. The words after them are reserved.
 const SEQ: usize = 0;
 const INITIAL: usize = offset_of!(dlr::dlr_status_page, initial_bytes) / 8;
 const DIRTY: usize = offset_of!(dlr::dlr_status_page, dirty_bytes) / 8;
@@ -89,7 +89,7 @@ impl StatusPage {
             initial_bytes,
             dirty_bytes,
             total_bytes,
-            // CAST: The low half.
+            // CAST: Only the low half is wanted.
             reinit_count: counts as u32,
             log_lost_count: high(counts),
             log_failed: health & dlr::DLR_HEALTH_LOG_FAILED != 0,

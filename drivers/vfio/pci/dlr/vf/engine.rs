@@ -62,7 +62,8 @@ impl<'a> Context<'a> {
 /// The migration engine of a data function.
 #[pin_data]
 pub(crate) struct DlrEngine {
-    /// Handle of the function from the last transition, for a recovery. A leaf lock.
+    /// Handle of the function from the last transition, for a recovery. No other lock is taken with
+    /// this one held.
     #[pin]
     last: SpinLock<Option<Function>>,
 }
@@ -84,7 +85,8 @@ impl Engine for DlrEngine {
     fn attach(&self, cx: &Context<'_>) -> Result {
         let function = cx.function.get()?.clone();
         let old = self.last.lock().replace(function);
-        // Outside the lock: this may drop the last reference to the service.
+        // Drop the old handle outside the lock, because this may be the last reference to the
+        // service.
         drop(old);
         Ok(())
     }

@@ -73,7 +73,7 @@ impl Lanes {
 
 type Io = LoadIo<Lanes>;
 
-/// What a write() brings, and the lane for it.
+/// The data of a write(), and the lane for it.
 struct Incoming<'a, 'b> {
     sink: &'a Sink,
     io: &'a Io,
@@ -114,9 +114,9 @@ impl Room for Incoming<'_, '_> {
         buffer.copy_in(begin.saturating_add(at), bytes)
     }
 
-    /// The device gets the bytes from where they are copied to here. Page faults must not happen
-    /// with the lock of the memory held, for which an unbind waits: pages that are not in memory
-    /// are brought in by a copy of some bytes without it.
+    /// Copies into the memory from which the device reads. An unbind waits for the lock of that
+    /// memory, so no page fault may happen with the lock held. If a page is not in memory, a copy
+    /// of some bytes without the lock brings it in.
     fn fill(&mut self, at: usize, len: usize, crc: &mut Crc32c) -> Result<usize> {
         let (buffer, begin) = self.place()?;
         let at = begin.saturating_add(at);
@@ -219,7 +219,7 @@ impl Sink {
 
     /// Commits the stream: the device verifies and installs it.
     fn commit(&self, io: &Io) -> Result {
-        // In the order of submission.
+        // Wait in the order of submission.
         for i in 0..BUFFERS {
             let load = io.with(|io| {
                 let at = io.at.wrapping_add(i) % BUFFERS;

@@ -84,7 +84,7 @@ impl pairing::Pair for Pair {
         let begin = Instant::<Monotonic>::now();
         let budget = Budget::new();
         loop {
-            // Read before the round: a round after the deadline still counts.
+            // Read the clock before the round, so that one round follows the deadline.
             let late = begin.elapsed() > patience || budget.is_over();
             match Self::ask_all(pdev, identity, &budget)? {
                 Err(Missing::Unproved) if !late => fsleep(PAUSE),
@@ -128,7 +128,7 @@ impl Pair {
         let candidates = mgmt::candidates(identity.serial)?;
         let mut left = candidates.len();
         for service in candidates {
-            // Those that are silent must leave time for the others.
+            // A candidate that does not answer must leave time for the others.
             let part = budget.part(left);
             left = left.saturating_sub(1);
             if !may_own(pf_of(pdev, &service)) {
@@ -170,7 +170,7 @@ impl Pair {
         }
         function.attest(nonce, budget)?;
         let verdict = judge(before, nonce, identity.nonce(pdev));
-        // A failure does not matter: the layer shows zeros to the user in place of these words.
+        // Ignore an error: the layer shows zeros to the user in place of these words.
         let _ = function.attest(0, budget);
         match verdict {
             Verdict::Same => (),

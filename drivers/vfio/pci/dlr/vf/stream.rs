@@ -2,12 +2,13 @@
 
 //! Parser of the stream that a user writes to a load session: it checks section by section.
 //!
-//! The input is hostile (`Documentation/contract.rst`, R1). Every byte is copied into the kernel
-//! first, and the device gets the copy that was checked. The parser keeps headers, and what it
-//! reads itself; payloads go to the [`Room`] of the caller, whose size does not depend on the
+//! The user may write anything (`Documentation/contract.rst`, R1). Every byte is copied into the
+//! kernel first, and the device gets the copy that was checked. The parser keeps headers, and what
+//! it reads itself; payloads go to the [`Room`] of the caller, whose size does not depend on the
 //! length that a section declares (R6). All errors are final.
 //!
-//! Without side effects: the room copies from user space and passes sections to the device.
+//! The parser has no side effects: the room copies from user space and passes sections to the
+//! device.
 
 use crate::{
     ext::crc32c::{
@@ -101,7 +102,7 @@ pub(crate) struct Parser {
     /// Number of bytes of the current section, or of the one that was just completed, that have
     /// come.
     have: usize,
-    /// Checksum of its payload.
+    /// Checksum of the payload of that section.
     payload: Crc32c,
     /// Number of the current section.
     seq: u32,
@@ -161,7 +162,7 @@ impl Parser {
         self.bytes
     }
 
-    /// From here on the parser refuses everything.
+    /// Makes the parser refuse everything from now on.
     pub(crate) fn fail(&mut self) {
         self.phase = Phase::Failed;
     }

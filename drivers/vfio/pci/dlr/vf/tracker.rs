@@ -3,8 +3,8 @@
 //! Dirty logging of a data function by its log ring ("Dirty log" in
 //! `Documentation/hardware/dlr-contract.rst`).
 //!
-//! The layer's [`RingTracker`] has the protocol of the ring: when to SYNC, how far to drain, and
-//! what a full ring costs. This file connects it to the commands of the function.
+//! The layer's [`RingTracker`] has the protocol of the ring: it decides when to SYNC, how far to
+//! drain, and what to report after a loss. This file connects it to the commands of the function.
 
 use crate::{
     ext::{
@@ -138,7 +138,7 @@ impl LogDevice for Function {
         Function::sync_wait(self, ticket)
     }
 
-    /// Each submission may have posted one more marker.
+    /// Retires the ticket. Each further submission may have posted one more marker.
     fn sync_found(&self, ticket: Ticket) -> u32 {
         ticket.retire()
     }

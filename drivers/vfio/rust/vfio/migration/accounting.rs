@@ -231,7 +231,7 @@ mod tests {
         assert!(a.info(&page(100, 7, 5), 10, false, true).reinit);
     }
 
-    /// MIG_DATA_SIZE is never 0 and never too small (mutants M15 and M15b).
+    /// MIG_DATA_SIZE is never 0 and never too small.
     #[test]
     fn data_size_is_what_is_left_and_never_zero() {
         assert_eq!(data_size(0, 0), 1);

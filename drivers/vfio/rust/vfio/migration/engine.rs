@@ -135,7 +135,7 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// As for [`Self::begin_save`].
+    /// See [`Self::begin_save`].
     fn begin_load(&self, cx: &Self::Context<'_>) -> Result<LoadStart<Self::Load>>;
 
     /// Activates the state that the sink has accepted, on the arc RESUMING → STOP. It may sleep,

@@ -62,14 +62,14 @@ impl Resets {
     }
 }
 
-/// The lifetime of a session on the device, which ends with the next reset of the function.
+/// The epoch of a session on the device, which ends with the next reset of the function.
 pub(crate) struct SessionEpoch {
     resets: Arc<Resets>,
     began: Option<Generation>,
 }
 
 impl SessionEpoch {
-    /// Makes the lifetime of a session that begins in the generation `began`.
+    /// Makes the epoch of a session that begins in the generation `began`.
     pub(crate) fn new(resets: &Arc<Resets>, began: Option<Generation>) -> Self {
         Self {
             resets: resets.clone(),

@@ -32,7 +32,7 @@ mod tests {
         Ok(())
     }
 
-    /// While the run level changes, a reader starts no read (contract D17; mutant M23).
+    /// While the run level changes, a reader starts no read (contract D17).
     #[test]
     fn no_read_is_started_while_held() -> Result {
         for stopped in [false, true] {

@@ -84,7 +84,7 @@ impl<B, T> Queue<B, T> {
         }
     }
 
-    /// The head of the queue.
+    /// Returns the head of the queue.
     pub(crate) fn front(&self) -> Front<'_, B, T> {
         match self.slots.first() {
             None => Front::Empty,

@@ -36,11 +36,14 @@ impl<E: Engine> Machine<E> {
 
     /// Makes the session fail after a failure of the PCI channel, because the state of the device
     /// is lost, and each session that begins before the next reset of the function. Takes no mutex.
+    /// It may drop the last reference to a session, and then `Drop` of the driver's types runs in
+    /// the caller's context.
     pub(crate) fn poison(&self) {
         self.lost.store(true, Release);
         self.poison_current();
     }
 
+    /// Makes the active session fail.
     fn poison_current(&self) {
         let current = self.view.current();
         if let Some(save) = current.save {

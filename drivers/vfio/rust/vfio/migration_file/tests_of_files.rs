@@ -8,7 +8,7 @@ use kernel::prelude::*;
 mod tests {
     use super::super::*;
 
-    /// The flag is neither lost nor always set (mutants M16 and M17).
+    /// The flag is neither lost nor always set.
     #[test]
     fn flags_are_an_answer_to_version_2_only() {
         for reinit in [false, true] {

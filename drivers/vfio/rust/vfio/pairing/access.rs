@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decisions about a pair: why there is none, and when to search for a new one. Without side
-//! effects.
+//! Decisions about a pair, without side effects: why there is none, and when to search for a new
+//! one.
 
 use kernel::prelude::*;
 
@@ -37,7 +37,7 @@ impl Missing {
     }
 }
 
-/// What a call does that needs the management function.
+/// Action of a call that needs the management function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Access {
     /// It uses the pair.

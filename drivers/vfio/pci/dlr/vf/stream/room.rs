@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The trait between the parser of a stream and what it parses.
+//! The trait of the memory between the parser of a stream and the device.
 
 use crate::ext::crc32c::Crc32c;
 use kernel::prelude::*;

@@ -83,8 +83,7 @@ mod tests {
         Ok(())
     }
 
-    /// The checksum of a section is checked even if all later checksums fit the damaged bytes
-    /// (mutant M06).
+    /// The checksum of a section is checked even if all later checksums fit the damaged bytes.
     #[test]
     fn a_damaged_payload_is_seen_by_its_own_checksum() -> Result {
         for kind in [0x100, 0x101, 0x105] {
@@ -101,7 +100,7 @@ mod tests {
         Ok(())
     }
 
-    /// Each field of the trailer is checked on its own (mutants M07 and M08).
+    /// Each field of the trailer is checked on its own.
     #[test]
     fn each_word_of_the_trailer_is_checked() -> Result {
         type Change = fn(&mut dlr::dlr_stream_trailer);
@@ -130,7 +129,7 @@ mod tests {
         Ok(())
     }
 
-    /// A section with a wrong number is refused at its header (mutant M10).
+    /// A section with a wrong number is refused at its header.
     #[test]
     fn each_section_has_its_number() -> Result {
         for (first, second) in [(1, None), (0, Some(0)), (0, Some(2))] {
