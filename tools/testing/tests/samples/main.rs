@@ -301,8 +301,8 @@ fn fill_bochs(device: &mut Drive, seed: u16, order: &str) -> Result<()> {
     Ok(())
 }
 
-/// A pattern moves through every field of `bochs-display`; what is damaged or of another model is
-/// refused by write().
+/// A pattern moves through every field of `bochs-display`. The driver refuses an image of another
+/// model in write(), and `vfio-mig` refuses a damaged image by the checksum of its own file.
 #[test]
 fn bochs_moves_every_field_of_its_state() -> Result<()> {
     let driver = "bochs_vfio_pci";
