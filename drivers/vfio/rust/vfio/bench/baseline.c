@@ -13,8 +13,6 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include <uapi/linux/dlr.h>
-
 #include "baseline.h"
 
 static unsigned int bench_passes = 9;
@@ -69,7 +67,7 @@ u64 dlr_bench_user_count(unsigned long user, size_t bytes)
 void dlr_bench_flat(unsigned long *bits, const u64 *words, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		__set_bit(words[i] >> DLR_LOG_ENTRY_ADDR_SHIFT, bits);
+		__set_bit(words[i] >> DLR_LOG_PAGE_SHIFT, bits);
 }
 
 /* What mlx5 does with its reports: the core's function, once for each page. */

@@ -7,6 +7,8 @@
 
 /* Bytes of the pages that all benchmarks track. */
 #define DLR_LOG_PAGE 4096
+/* Position of the page number in a word of the log ring: the upper 52 bits, as in a run. */
+#define DLR_LOG_PAGE_SHIFT 12
 
 struct iova_bitmap;
 
