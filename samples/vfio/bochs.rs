@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Migration of QEMU's `bochs-display` device: a driver that implements one trait, `Engine`.
+//! Migration of QEMU's `bochs-display` device. Besides `Operations` and `Migratable`, the driver
+//! implements `Engine`.
 //!
 //! All of the device's state is in its BARs: the picture, eleven registers of which nine are saved,
 //! and the byte order. The device does no DMA and has no timer, so its state does not change while

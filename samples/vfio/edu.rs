@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Logging of DMA writes for QEMU's `edu` device: a driver that implements one trait, `Tracker`.
+//! Logging of DMA writes for QEMU's `edu` device. Besides `Operations` and `Logged`, the driver
+//! implements `Tracker`.
 //!
 //! The device has no log. It copies up to 4096 bytes at a time, 100 ms after a write to its command
 //! register, and the driver can read source, destination and length from its registers. So BAR 0 is
@@ -120,7 +121,7 @@ impl Tracker for EduLog {
     fn start(cx: &OpenDevice<'_, Edu>, _start: &Start<'_>) -> Result<Self> {
         let bar = cx.bar(BAR)?;
         let mut writes = cx.data().get_ref().writes.lock();
-        // `hold` fails if the user has disabled memory decoding.
+        // Without `hold`, reads fail while the user has disabled memory decoding.
         let bar = bar.hold()?;
         writes.start()?;
         // A copy that is under way is logged as well.
