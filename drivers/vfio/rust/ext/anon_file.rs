@@ -73,6 +73,7 @@ pub(crate) trait AnonFile: Sized + Send + Sync + 'static {
     }
 }
 
+/// The file operations of `T`.
 struct Vtable<T>(PhantomData<T>);
 
 impl<T: AnonFile> Vtable<T> {
@@ -218,6 +219,7 @@ impl<T: AnonFile> Vtable<T> {
     }
 }
 
+/// Converts the result of a read or write for C.
 fn size_or_errno(result: Result<usize>) -> isize {
     match result {
         // CAST: The VFS limits a transfer to `MAX_RW_COUNT`, which fits.

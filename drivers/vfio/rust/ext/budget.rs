@@ -34,6 +34,7 @@ impl Budget {
         Self::of(CLEAN_UP_MS)
     }
 
+    /// Starts a budget of `total_ms` milliseconds.
     fn of(total_ms: i64) -> Self {
         Self {
             begin: Instant::now(),

@@ -9,6 +9,7 @@ use kernel::{
     static_lock_class, //
 };
 
+/// The directory of the module, while a [`Root`] exists.
 static ROOT: Global<Option<Dir>> = Global::new();
 
 /// Owner of the module's directory, which it removes when dropped. It is the last field of the

@@ -27,6 +27,7 @@ use kernel::{
 /// The published services of type `S`. It is the type of a `static`.
 pub(crate) struct Registry<S: Send + Sync + 'static>(Global<KVec<Entry<S>>>);
 
+/// A published service and its device.
 struct Entry<S> {
     device: ARef<Device>,
     service: Arc<S>,

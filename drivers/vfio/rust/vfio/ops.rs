@@ -166,6 +166,7 @@ impl<T: Operations> DeviceOps<T> {
         })
     }
 
+    /// Resets the migration state and makes the open data.
     fn open_ours(device: &Device<T>) -> Result {
         if let Some(ops) = Self::migration(device) {
             // SAFETY: `vfio_pci_core_enable()` has written the field, and no other call does.

@@ -62,6 +62,7 @@ impl<S> Locked<S> {
         self.mirror.0.store(state.to_raw(), Release);
     }
 
+    /// Returns the driver's data.
     pub(super) fn data_mut(&mut self) -> &mut S {
         &mut self.data
     }
@@ -110,6 +111,7 @@ impl<S: Send + Unpin> StateLock<S> {
         })
     }
 
+    /// Returns the copy of the state that is read without the lock.
     pub(crate) fn mirror(&self) -> Arc<StateMirror> {
         self.mirror.clone()
     }
@@ -156,6 +158,7 @@ impl<S: Send + Unpin> StateLock<S> {
         }
     }
 
+    /// Runs the resets that were requested on `owner`, and releases the lock.
     fn release<R: ResetState<S>>(&self, owner: &R, mut guard: MutexGuard<'_, Locked<S>>) {
         loop {
             let mut pending = self.reset_pending.lock();

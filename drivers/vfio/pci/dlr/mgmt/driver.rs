@@ -210,6 +210,7 @@ fn change_vfs(
 }
 
 impl Driver {
+    /// Sets up a management function in probe, and publishes its service.
     fn bring_up(new: Unallocated<'_>) -> Result<Self> {
         let pdev = new.set_mask(DmaMask::new::<64>())?;
         ext::pci::enable_mem(pdev)?;

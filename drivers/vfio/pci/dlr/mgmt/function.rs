@@ -296,6 +296,7 @@ impl Function {
         self.run_with(command, Patience::Within(budget))
     }
 
+    /// Submits a command and waits for its end.
     fn run_with(&self, command: Command, patience: Patience<'_>) -> Result {
         let ticket = self.submit(command, None, None, patience)?;
         ticket.wait_with(patience).map(drop)

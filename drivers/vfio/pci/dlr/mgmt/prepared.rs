@@ -24,6 +24,7 @@ use kernel::{
 };
 
 impl Function {
+    /// Prepares a command of a session.
     fn prepare(
         &self,
         command: Command,

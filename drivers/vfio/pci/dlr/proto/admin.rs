@@ -63,6 +63,7 @@ pub(crate) struct LogStart {
 pub(crate) struct Command(dlr::dlr_sqe);
 
 impl Command {
+    /// Creates a command without parameters.
     fn new(opcode: dlr::dlr_opcode, function: u16) -> Self {
         Self(dlr::dlr_sqe {
             opcode: opcode as u16,
@@ -120,6 +121,7 @@ impl Command {
         command
     }
 
+    /// Creates a SUSPEND or RESUME command.
     fn level(opcode: dlr::dlr_opcode, function: u16, to: FnState) -> Self {
         let mut command = Self::new(opcode, function);
         command.0.params = zerocopy::transmute!(dlr::dlr_level_params {

@@ -140,6 +140,7 @@ impl FnInfo {
         self.caps == other.caps && self.compat == other.compat
     }
 
+    /// Returns whether the limits are within the contract.
     fn is_sane(&self) -> bool {
         let log = !self.caps.contains(Cap::Log)
             || ((PAGE_SHIFT..64).contains(&self.page_shift_min)

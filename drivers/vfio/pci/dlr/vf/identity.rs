@@ -138,6 +138,7 @@ impl Identity {
     }
 }
 
+/// Returns the offset of the DVSEC of the contract in configuration space.
 fn find_dvsec<C: DeviceContext>(pdev: &pci::Device<C>) -> Option<u16> {
     ext::pci::find_dvsec(
         pdev,

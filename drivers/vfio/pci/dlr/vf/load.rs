@@ -57,6 +57,7 @@ pub(crate) struct Lanes {
     at: usize,
 }
 
+/// A buffer, and the command that passes it to the device.
 struct Lane {
     buffer: Arc<Buffer>,
     /// Number of bytes of complete sections. A section that is not complete stands behind them.

@@ -119,6 +119,7 @@ impl pairing::Pair for Pair {
 }
 
 impl Pair {
+    /// Asks each management function that may own `pdev`, within `budget`.
     fn ask_all(
         pdev: PciFunction<'_>,
         identity: &Identity,
@@ -150,6 +151,7 @@ impl Pair {
         Ok(Err(missing))
     }
 
+    /// Asks the management function of `service` by ATTEST whether `pdev` is its function.
     fn ask(
         pdev: PciFunction<'_>,
         identity: &Identity,

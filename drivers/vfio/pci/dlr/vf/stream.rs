@@ -64,6 +64,7 @@ pub(crate) enum Complete {
     Trailer,
 }
 
+/// The position of the parser in the stream.
 #[derive(Clone, Copy)]
 enum Phase {
     /// The parser collects a section header.
@@ -76,6 +77,7 @@ enum Phase {
     Failed,
 }
 
+/// The fields of a section header that the parser needs.
 #[derive(Clone, Copy)]
 struct Section {
     kind: u16,
@@ -167,6 +169,7 @@ impl Parser {
         self.phase = Phase::Failed;
     }
 
+    /// Does the work of [`Self::take`], which makes an error final.
     fn try_take(
         &mut self,
         available: usize,
@@ -296,6 +299,7 @@ impl Parser {
         Ok(complete)
     }
 
+    /// Checks that the function can load the stream.
     fn check_header(&self, header: &dlr::dlr_stream_header) -> Result {
         let version = u32::from_le(header.state_version);
         let versions = self.accepts.version_min..=self.accepts.version_max;
@@ -309,6 +313,7 @@ impl Parser {
         Ok(())
     }
 
+    /// Checks the sums over the whole stream.
     fn check_trailer(&self, trailer: &dlr::dlr_stream_trailer) -> Result {
         if u32::from_le(trailer.sections) != self.seq
             || u32::from_le(trailer.stream_crc) != self.crc.value()

@@ -157,6 +157,8 @@ impl Buffer {
         self.with(end, |memory| dma_fill::fill(memory, offset, len, src, crc))
     }
 
+    /// Runs `f` on the memory while no command owns the buffer. `end` is the end of the bytes that
+    /// `f` accesses.
     fn with<R>(&self, end: usize, f: impl FnOnce(&Coherent<[u8]>) -> Result<R>) -> Result<R> {
         if end > self.memory.len() {
             return Err(EINVAL);

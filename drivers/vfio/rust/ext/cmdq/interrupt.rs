@@ -58,6 +58,7 @@ impl<D: Device> Handler<D> {
         })
     }
 
+    /// Returns the channels of the functions whose vector this is.
     fn channels(&self) -> impl Iterator<Item = &Arc<Channel<D::Function>>> {
         self.queue
             .channels

@@ -215,6 +215,7 @@ impl<D: Device> Queue<D> {
         }
     }
 
+    /// Moves up to [`BATCH`] completed requests to `batch` and returns their number.
     fn take_batch(&self, life: Life, batch: &mut [Option<Arc<Request<D>>>; BATCH]) -> usize {
         let Some(hw) = self.hw.enter() else {
             return 0;

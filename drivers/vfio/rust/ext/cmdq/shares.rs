@@ -101,6 +101,7 @@ impl Shares {
         self.change(function, class.into(), |used| used.saturating_sub(1));
     }
 
+    /// Changes the numbers of slots that a function and a class use.
     fn change(&mut self, function: u16, at: usize, f: impl Fn(usize) -> usize) {
         let own = self.place(function, at);
         let own = own.and_then(|at| self.by_function.get_mut(at));

@@ -39,6 +39,7 @@ const LONG: usize = 128;
 
 /// Number of words of a bitmap.
 const BITMAP: usize = CHUNK_GRANULES as usize / 64;
+/// The bits of the granules of a chunk.
 type Bitmap = [u64; BITMAP];
 
 /// The dirty granules of a chunk, at least one.

@@ -22,6 +22,7 @@ use kernel::{
 /// does.
 const NODE_BYTES: usize = 64;
 
+/// Memory of a node of the tree.
 type Node = RBTreeNodeReservation<u64, u64>;
 
 /// A set of granules kept as intervals.

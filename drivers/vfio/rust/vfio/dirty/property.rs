@@ -33,6 +33,7 @@ const STEPS: u32 = if cfg!(CONFIG_UML) { 1_000_000 } else { 3_000 };
 pub(super) struct Set(pub(super) KVec<bool>);
 
 impl Set {
+    /// Creates the empty set of numbers below `n`.
     pub(super) fn new(n: u64) -> Result<Self> {
         let mut all = KVec::new();
         for _ in 0..n {
@@ -41,14 +42,17 @@ impl Set {
         Ok(Self(all))
     }
 
+    /// Adds all numbers of `span` if `value` is true, else removes them.
     pub(super) fn put(&mut self, span: Span, value: bool) {
         self.0[span.start() as usize..span.end() as usize].fill(value);
     }
 
+    /// Returns whether a number of `span` is in the set.
     pub(super) fn any(&self, span: Span) -> bool {
         self.0[span.start() as usize..span.end() as usize].contains(&true)
     }
 
+    /// Returns whether all numbers of `span` are in the set.
     pub(super) fn all(&self, span: Span) -> bool {
         !self.0[span.start() as usize..span.end() as usize].contains(&false)
     }
@@ -65,6 +69,8 @@ pub(super) struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
+    /// Creates the check of a report of `asked`. With `exact`, the report must include nothing
+    /// else.
     pub(super) fn new(set: &'a Set, asked: Span, exact: bool) -> Self {
         Self {
             set,

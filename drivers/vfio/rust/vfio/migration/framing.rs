@@ -76,6 +76,7 @@ impl<H: SectionHeader> Framing<H> {
         }
     }
 
+    /// Follows the next bytes of the stream. Returns `EIO` for bytes that are no section.
     fn follow(&mut self, mut bytes: &[u8]) -> Result {
         while !bytes.is_empty() {
             if self.payload != 0 {

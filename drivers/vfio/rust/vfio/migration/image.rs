@@ -57,6 +57,7 @@ pub(crate) struct Format {
 }
 
 impl Format {
+    /// Makes the header of a stream of `state`.
     fn header(&self, state: &[u8]) -> Result<[u8; HEADER]> {
         let length = u32::try_from(state.len())?;
         if length > self.max_bytes {
@@ -228,6 +229,7 @@ pub(crate) struct Image<M> {
 pub(crate) struct Accepted(KVVec<u8>);
 
 impl Accepted {
+    /// Returns the state without the header.
     fn bytes(&self) -> &[u8] {
         self.0.get(HEADER..).unwrap_or_default()
     }

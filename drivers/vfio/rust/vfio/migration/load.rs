@@ -139,6 +139,7 @@ pub(crate) struct LoadIo<I> {
 }
 
 impl<I: Send + Unpin> LoadIo<I> {
+    /// Creates the data of a session in `epoch`.
     pub(super) fn new(io: I, epoch: SessionEpoch) -> impl PinInit<Self> {
         pin_init!(Self {
             epoch,
@@ -191,18 +192,22 @@ impl<I: Send + Unpin> LoadIo<I> {
         self.bytes.store(bytes, Relaxed);
     }
 
+    /// Returns the number of bytes of the stream that were taken.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
+    /// Returns whether the driver has ended the session.
     pub(super) fn has_ended(&self) -> bool {
         self.io.lock().is_none()
     }
 
+    /// Returns whether the PCI channel failed.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Acquire)
     }
 
+    /// Notes that the PCI channel failed, so that the device has lost the stream.
     pub(super) fn poison(&self) {
         self.poisoned.store(true, Release);
     }

@@ -164,6 +164,7 @@ impl<L: LoadSink> LoadSession<L> {
         self.progress.store(progress as u32, Release);
     }
 
+    /// Passes `src` to the sink. Ends the session on an error.
     fn write_with(&self, parser: &mut L::Parser, src: &mut IovIterSource<'_>) -> Result<usize> {
         if self.io.has_ended() || self.is(Progress::Failed) {
             return Err(ENODEV);

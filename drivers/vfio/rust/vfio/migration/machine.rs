@@ -184,6 +184,7 @@ impl<E: Engine> Machine<E> {
         Ok(data_size(pending.total_bytes, unread))
     }
 
+    /// Tells the engine about the end of an arc, and returns `result`.
     fn ended<R>(
         &self,
         cx: &E::Context<'_>,
@@ -213,6 +214,7 @@ impl<E: Engine> Machine<E> {
         (save, load)
     }
 
+    /// Begins a save session on the device and makes its file.
     fn open_save<F: Files>(
         &self,
         cx: &E::Context<'_>,
@@ -238,6 +240,7 @@ impl<E: Engine> Machine<E> {
         Ok(file)
     }
 
+    /// Begins a load session on the device and makes its file.
     fn open_load<F: Files>(
         &self,
         cx: &E::Context<'_>,

@@ -27,11 +27,13 @@ pub(crate) enum Front<'a, B, T> {
     },
 }
 
+/// A buffer that is not free.
 struct Slot<B, T> {
     buffer: B,
     content: Content<T>,
 }
 
+/// The contents of a buffer: a read in flight, or unread bytes.
 enum Content<T> {
     InFlight(T),
     Ready { from: usize, to: usize },
@@ -160,6 +162,7 @@ impl<B, T> Queue<B, T> {
             .count()
     }
 
+    /// Frees the buffer of the slot `at`.
     fn release(&mut self, at: usize) {
         if let Ok(slot) = self.slots.remove(at) {
             // `free` had room for this buffer before `push` took it.

@@ -77,6 +77,7 @@ impl<S: SaveSource> Save for SaveSession<S> {
 }
 
 impl<S: SaveSource> SaveSession<S> {
+    /// Copies the next bytes of the stream to `dst`, with the lock `reader` held.
     fn read_with(
         &self,
         reader: &mut Bounce<S::Check>,

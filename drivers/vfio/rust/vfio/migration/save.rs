@@ -235,6 +235,7 @@ pub(crate) struct Sleepers {
 }
 
 impl Sleepers {
+    /// Creates an object without sleepers.
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             readers <- new_condvar!("vfio_save_readers"),
@@ -256,10 +257,12 @@ impl Sleepers {
         self.wake_all();
     }
 
+    /// Returns whether the rest of the stream is lost.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Acquire)
     }
 
+    /// Wakes all readers and pollers.
     pub(super) fn wake_all(&self) {
         self.readers.notify_all();
         self.pollers.notify_all();

@@ -45,6 +45,7 @@ use kernel::{
     },
 };
 
+/// The reads of a session.
 type Io<S> = Pipeline<Arc<<S as SaveSource>::Buffer>, Arc<<S as SaveSource>::Read>>;
 
 /// A save session.

@@ -28,6 +28,7 @@ pub(crate) struct Current<E: Engine> {
 }
 
 impl<E: Engine> Current<E> {
+    /// Returns the value without a session.
     pub(super) const fn none() -> Self {
         Self {
             save: None,

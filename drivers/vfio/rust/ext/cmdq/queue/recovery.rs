@@ -191,6 +191,7 @@ impl<D: Device> Queue<D> {
         }
     }
 
+    /// Advances the recovery of the queue by one step.
     fn step_life(&self, desk: &mut Desk<D>, hw: &Hardware<D>, life: Life, now: Millis) {
         let status = D::status(hw);
         let seen = Seen {

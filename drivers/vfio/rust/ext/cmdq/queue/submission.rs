@@ -69,6 +69,7 @@ impl<D: Device> Queue<D> {
         })
     }
 
+    /// Submits a request if there is room for it.
     fn try_place(&self, request: &Arc<Request<D>>) -> Result {
         let hw = self.enter()?;
         let mut state = self.state.lock();
@@ -192,6 +193,7 @@ impl<D: Device> Queue<D> {
         now.saturating_sub(*began.get_or_insert(now)) >= OUTAGE_MS
     }
 
+    /// Adds a request to the line and submits what has room. Returns its turn in the line.
     fn join(&self, place: Place<Arc<Request<D>>>, request: &Arc<Request<D>>) -> Result<u64> {
         let mut state = self.state.lock();
         match state.life {
@@ -276,6 +278,7 @@ impl<D: Device> Queue<D> {
         self.stats.commands.count();
     }
 
+    /// Tells the device about new entries.
     fn ring_doorbell(&self, hw: &Hardware<D>, state: &State<D>) {
         // ORDERING: Orders the writes of the entries and of the commands' buffers before the
         // doorbell. Pairs with the device's fetch of the entries.
