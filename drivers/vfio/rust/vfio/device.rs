@@ -3,7 +3,10 @@
 //! The allocation of a VFIO device, and the view of it that callbacks get.
 
 use super::{
-    bar::Bar,
+    bar::{
+        Bar,
+        BarSet, //
+    },
     function::PciFunction,
     link::Link,
     recovery::Recovery, //
@@ -40,6 +43,8 @@ pub(super) struct Device<T, O> {
     core: Opaque<bindings::vfio_pci_core_device>,
     pub(super) link: ManuallyDrop<Arc<Link>>,
     pub(super) recovery: Recovery,
+    /// The trapped BARs, as fixed at registration. vfio-pci-core sets up its BARs once per open.
+    pub(super) trapped: BarSet,
     pub(super) open: UnsafeCell<MaybeUninit<Pin<KBox<O>>>>,
     pub(super) data: ManuallyDrop<T>,
 }
@@ -159,6 +164,11 @@ impl<'a, T, O> OpenDevice<'a, T, O> {
     pub(crate) fn bar(&self, number: u32) -> Result<Bar<'a>> {
         // SAFETY: The device is open, and stays so for `'a`.
         unsafe { Bar::new(self.device.core(), self.pdev(), number) }
+    }
+
+    /// Returns the trapped BARs.
+    pub(super) fn trapped(&self) -> BarSet {
+        self.device.trapped
     }
 
     /// Returns the link through which migration files reach the device.

@@ -92,8 +92,9 @@ pub(crate) trait Migration: Operations {
     /// The data under the state lock besides the state itself: the sessions.
     type State: Send + Unpin;
 
-    /// Returns the state lock, under which the migration state changes. Every call returns the same
-    /// lock.
+    /// Returns the state lock, under which the migration state changes. Every call must return the
+    /// same lock. With another one the layer would tell the user the state of another device, and
+    /// reset that; memory safety does not depend on it.
     fn state_lock(&self) -> &StateLock<Self::State>;
 
     /// Carries out an arc that opens a session, and returns the file of the session (see
@@ -234,7 +235,8 @@ pub(crate) trait MigratableWith: Operations {
     /// The engine of the device.
     type Engine: Engine;
 
-    /// Returns the migration of the device.
+    /// Returns the migration of the device. See [`Migration::state_lock`] for what another one
+    /// would cost.
     fn machine(&self) -> &Machine<Self::Engine>;
 
     /// Calls `f` with the context of the engine.

@@ -113,8 +113,12 @@ impl<T: Operations> DeviceOps<T> {
             (&raw mut (*this).recovery).write(Recovery::new());
             (&raw mut (*this).open).write(UnsafeCell::new(MaybeUninit::uninit()));
         }
-        // SAFETY: All fields are initialised.
-        let capabilities = unsafe { (*this).data.capabilities() };
+        // SAFETY: `data` is initialised, and the last field is valid for writes.
+        let capabilities = unsafe {
+            let capabilities = (*this).data.capabilities();
+            (&raw mut (*this).trapped).write((*this).data.trapped_bars());
+            capabilities
+        };
         if let (Some(flags), Some(ops)) = (capabilities.migration, T::MIGRATION.as_ref()) {
             // SAFETY: The device is not registered yet, so these fields may be set.
             unsafe {
@@ -160,7 +164,7 @@ impl<T: Operations> DeviceOps<T> {
             // SAFETY: The device is enabled, and no user can reach it before this returns.
             unsafe {
                 bindings::vfio_pci_core_finish_enable(device.core());
-                trap(device.core(), device.data.trapped_bars());
+                trap(device.core(), device.trapped);
             }
             Ok(0)
         })

@@ -139,7 +139,7 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
 
     /// Returns the BARs that the user can access only through [`Self::read`] and [`Self::write`].
     /// They cannot be mapped or exported as dma-bufs, and the device offers no ioeventfds, by which
-    /// vfio-pci-core would write to a BAR itself. Every call returns the same set.
+    /// vfio-pci-core would write to a BAR itself. Called once, after [`Self::new`].
     fn trapped_bars(&self) -> BarSet {
         BarSet::NONE
     }

@@ -68,7 +68,7 @@ impl<T: Operations> RegionOps<T> {
     ) -> c_int {
         // SAFETY: The core device begins with its `vfio_device`, which is one of `T`.
         let device = unsafe { Device::<T>::from_raw(core.cast()) };
-        if device.data.trapped_bars().contains(region) {
+        if device.trapped.contains(region) {
             return EINVAL.to_errno();
         }
         // SAFETY: The arguments are those that the core passed.
@@ -129,7 +129,7 @@ impl<T: Operations> RegionOps<T> {
     ) -> c_long {
         // SAFETY: By the requirements of this function.
         let dev = unsafe { open::<T>(vdev) };
-        let trapped = !dev.data().trapped_bars().is_empty();
+        let trapped = !dev.trapped().is_empty();
         // SAFETY: VFIO passed the arguments, and the hook returns before this does.
         let ioctl = unsafe { Ioctl::new(vdev, command, argument, trapped) };
         match T::ioctl(&dev, ioctl) {
@@ -154,7 +154,7 @@ impl<T: Operations> RegionOps<T> {
             // SAFETY: The area is being created and only this call uses it.
             let area = unsafe { &mut *area };
             let mmap = Mmap { vdev, area };
-            if dev.data().trapped_bars().contains(mmap.region()) {
+            if dev.trapped().contains(mmap.region()) {
                 return Err(EINVAL);
             }
             T::mmap(&dev, mmap).map(|()| 0)

@@ -10,6 +10,8 @@ mod drift_tests;
 mod engine;
 mod engine_tests;
 mod file_tests;
+mod hook_tests;
+mod opened;
 mod streams;
 mod tracker;
 mod tracker_error_tests;
