@@ -140,8 +140,9 @@ pub(crate) trait Resume: Send + Sync + 'static {
     fn write(&self, src: &mut IovIterSource<'_>, nonblock: bool) -> Result<usize>;
 }
 
+/// The file of a save session.
 #[pin_data]
-struct SaveFile<S> {
+pub(super) struct SaveFile<S> {
     session: Arc<S>,
     link: Arc<Link>,
     state: Arc<StateMirror>,
@@ -156,15 +157,7 @@ pub(super) fn save<S: Save>(
     link: Arc<Link>,
     state: Arc<StateMirror>,
 ) -> Result<MigrationFile> {
-    let data = KBox::pin_init(
-        pin_init!(SaveFile {
-            session,
-            link,
-            state,
-            asking <- new_mutex!((), "vfio_precopy_info"),
-        }),
-        USER,
-    )?;
+    let data = KBox::pin_init(SaveFile::new(session, link, state), USER)?;
     anon_file::new(c"[vfio-save]", data, Direction::Read).map(MigrationFile)
 }
 
@@ -190,8 +183,9 @@ impl<S: Save> AnonFile for SaveFile<S> {
     }
 }
 
-struct ResumeFile<R> {
-    session: Arc<R>,
+/// The file of a load session.
+pub(super) struct ResumeFile<R> {
+    pub(super) session: Arc<R>,
 }
 
 pub(super) fn resume<R: Resume>(session: Arc<R>) -> Result<MigrationFile> {
@@ -257,6 +251,26 @@ impl RawPrecopyInfo {
 }
 
 impl<S: Save> SaveFile<S> {
+    /// Makes the data of the file of `session`.
+    pub(super) fn new(
+        session: Arc<S>,
+        link: Arc<Link>,
+        state: Arc<StateMirror>,
+    ) -> impl PinInit<Self> {
+        pin_init!(Self {
+            session,
+            link,
+            state,
+            asking <- new_mutex!((), "vfio_precopy_info"),
+        })
+    }
+
+    /// Returns whether a call is between its question and its answer.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking.try_lock().is_none()
+    }
+
     /// Handles `VFIO_MIG_GET_PRECOPY_INFO`, with the checks of the inline
     /// `vfio_check_precopy_ioctl()` (contract D11 to D13).
     fn precopy(&self, cmd: u32, arg: usize) -> Result<isize> {

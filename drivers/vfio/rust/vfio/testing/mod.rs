@@ -12,6 +12,7 @@ mod engine_tests;
 mod file_tests;
 mod hook_tests;
 mod opened;
+mod precopy_tests;
 mod streams;
 mod tracker;
 mod tracker_error_tests;
