@@ -164,6 +164,11 @@ impl Described<'_> {
     }
 }
 
+// With a second one a hook could have the core carry out a call twice.
+crate::ext::assert_not_impl!(Ioctl<'static>: Clone);
+crate::ext::assert_not_impl!(Mmap<'static>: Clone);
+crate::ext::assert_not_impl!(RegionInfo<'static>: Clone);
+
 #[kunit_tests(vfio_call)]
 mod tests {
     use super::*;
