@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device with DMA memory and user memory for KUnit tests.
+//! A device with DMA memory, user memory and a PCI function for KUnit tests.
+
+mod function;
+
+pub(crate) use self::function::FakeFunction;
 
 use super::dma_pool::{
     Pool,

@@ -42,6 +42,12 @@ impl<'a> PciFunction<'a> {
         Self(pdev)
     }
 
+    /// Wraps a function that exists for a test.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn of_test(function: &'a ext::testing::FakeFunction) -> Self {
+        Self(function.bound())
+    }
+
     /// Returns the name of the function (domain:bus:device.function).
     pub(crate) fn name(&self) -> &'a CStr {
         self.0.as_ref().name()
@@ -98,3 +104,35 @@ const _: () = {
     crate::ext::assert_not_impl!(PciFunction<'static>: AsRef<pci::Device<Bound>>);
     crate::ext::assert_not_impl!(PciFunction<'static>: Deref<Target = pci::Device<Bound>>);
 };
+
+#[kunit_tests(vfio_function)]
+mod tests {
+    use super::*;
+    use crate::ext::testing::FakeFunction;
+
+    /// All ones is a value, because a register may hold it. Each access has a runtime PM reference.
+    #[test]
+    fn s8_configuration_space_may_read_as_all_ones() -> Result {
+        let mut function = FakeFunction::new()?;
+        function.set_config(0x40, &[0x1234_5678, u32::MAX])?;
+        let pdev = PciFunction::of_test(&function);
+        assert_eq!(pdev.config_read32(0x40), Ok(0x1234_5678));
+        assert_eq!(pdev.config_read32(0x44), Ok(u32::MAX));
+        assert_eq!(pdev.config_read32(0x42), Err(EINVAL));
+        assert_eq!(pdev.config_read32(0x1000), Err(EINVAL));
+        assert_eq!(function.unguarded_reads(), 0);
+        Ok(())
+    }
+
+    /// Once the PCI core knows that the function is gone, reads fail and do not reach the bus.
+    #[test]
+    fn configuration_space_of_a_lost_function_cannot_be_read() -> Result {
+        let mut function = FakeFunction::new()?;
+        function.disconnect();
+        assert_eq!(
+            PciFunction::of_test(&function).config_read32(0x40),
+            Err(EIO)
+        );
+        Ok(())
+    }
+}

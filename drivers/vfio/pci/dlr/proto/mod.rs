@@ -23,6 +23,7 @@ use kernel::prelude::*;
 
 pub(crate) mod admin;
 pub(crate) mod dlr;
+pub(crate) mod dvsec;
 pub(crate) mod identify;
 pub(crate) mod log;
 pub(crate) mod regs;

@@ -4,7 +4,15 @@
 
 use crate::{
     ext,
-    proto::dlr,
+    proto::{
+        dlr,
+        dvsec::{
+            FunctionWord,
+            Header1,
+            Header2, //
+        },
+        regs::VERSION, //
+    },
     vfio::{
         config_space::ConfigRange,
         DeviceId,
@@ -59,7 +67,7 @@ impl Identity {
             .and_then(|dvsec| u32::from(dvsec).checked_add(dlr::DLR_DVSEC_FUNCTION))
             .and_then(|at| u16::try_from(at).ok())
             .and_then(|at| ext::pci::read_config_any(pdev, at))
-            .is_some_and(|word| word != u32::MAX && word & dlr::DLR_DVSEC_FUNCTION_ROLE_MF != 0)
+            .is_some_and(|word| word != u32::MAX && FunctionWord::from_raw(word).is_management())
     }
 
     /// Reads the nonce words.
@@ -83,24 +91,27 @@ impl Identity {
     /// # Errors
     ///
     /// `ENODEV` if `pdev` carries no DVSEC of the contract, or one of an unknown version or of a
-    /// management function. Otherwise the error of the config access.
+    /// management function. Otherwise those of [`PciFunction::config_read32`].
     pub(super) fn read(pdev: PciFunction<'_>) -> Result<Self> {
+        // The look for the capability reads configuration space, too.
+        let _awake = pdev.awake()?;
         let Some(dvsec) = find_dvsec(&*pdev) else {
             dev_err!(pdev, "no DVSEC of the DLR contract\n");
             return Err(ENODEV);
         };
         let word = |offset: u32| {
             let at = u32::from(dvsec).checked_add(offset).ok_or(EINVAL)?;
-            ext::pci::read_config_dword(&*pdev, u16::try_from(at)?)
+            pdev.config_read32(u16::try_from(at)?)
         };
-        let major = word(dlr::DLR_DVSEC_HEADER2)? >> 16;
-        let length = word(dlr::DLR_DVSEC_HEADER1)? >> 20;
-        if major != dlr::DLR_CONTRACT_VERSION >> 16 || length < dlr::DLR_DVSEC_LENGTH {
-            dev_err!(pdev, "unknown contract version {}\n", major);
+        let major = Header2::from_raw(word(dlr::DLR_DVSEC_HEADER2)?).major();
+        let length = Header1::from_raw(word(dlr::DLR_DVSEC_HEADER1)?).length();
+        let ours = VERSION::from_raw(dlr::DLR_CONTRACT_VERSION).major();
+        if major != ours || length.get() < dlr::DLR_DVSEC_LENGTH {
+            dev_err!(pdev, "unknown contract version {}\n", major.get());
             return Err(ENODEV);
         }
-        let function = word(dlr::DLR_DVSEC_FUNCTION)?;
-        if function & dlr::DLR_DVSEC_FUNCTION_ROLE_MF != 0 {
+        let function = FunctionWord::from_raw(word(dlr::DLR_DVSEC_FUNCTION)?);
+        if function.is_management() {
             dev_err!(pdev, "this is a management function\n");
             return Err(ENODEV);
         }
@@ -110,7 +121,7 @@ impl Identity {
         );
         Ok(Self {
             serial: u64::from(high) << 32 | u64::from(low),
-            number: function & dlr::DLR_DVSEC_FUNCTION_NUMBER_MASK,
+            number: function.number().get(),
             dvsec,
             dsn: ext::pci::find_ext_capability(&*pdev, EXT_CAP_DSN),
         })
@@ -145,4 +156,97 @@ fn find_dvsec<C: DeviceContext>(pdev: &pci::Device<C>) -> Option<u16> {
         dlr::DLR_DVSEC_VENDOR_ID as u16,
         dlr::DLR_DVSEC_ID as u16,
     )
+}
+
+#[kunit_tests(dlr_identity)]
+mod tests {
+    use super::*;
+    use crate::ext::testing::FakeFunction;
+
+    const DSN_AT: u32 = 0x140;
+    const DVSEC_AT: u32 = 0x180;
+
+    /// The words of a DVSEC, with this major version, length and function word.
+    fn dvsec(major: u32, length: u32, function: u32) -> [u32; 8] {
+        [
+            // PCI_EXT_CAP_ID_DVSEC, version 1, the last capability.
+            0x0001_0023,
+            dlr::DLR_DVSEC_VENDOR_ID | dlr::DLR_DVSEC_REVISION << 16 | length << 20,
+            dlr::DLR_DVSEC_ID | major << 16,
+            function,
+            0x4444_3333,
+            0x8888_7777,
+            0,
+            u32::MAX,
+        ]
+    }
+
+    fn function(words: &[u32]) -> Result<FakeFunction> {
+        let mut function = FakeFunction::new()?;
+        function.set_config(0x100, &[DSN_AT << 20 | 0x0001_0001])?;
+        function.set_config(
+            DSN_AT as usize,
+            &[DVSEC_AT << 20 | 0x1_0000 | u32::from(EXT_CAP_DSN), 1, 2],
+        )?;
+        function.set_config(DVSEC_AT as usize, words)?;
+        Ok(function)
+    }
+
+    const MAJOR: u32 = dlr::DLR_CONTRACT_VERSION >> 16;
+    const LENGTH: u32 = dlr::DLR_DVSEC_LENGTH;
+
+    /// Serial and number are those of the DVSEC. The words that identify the function are hidden in
+    /// ascending order. All reads have a runtime PM reference.
+    #[test]
+    fn an_identity_is_read_from_the_dvsec() -> Result {
+        let function = function(&dvsec(MAJOR, LENGTH, 0xfffe))?;
+        let identity = Identity::read(PciFunction::of_test(&function))?;
+        assert_eq!(identity.serial, 0x8888_7777_4444_3333);
+        assert_eq!(identity.number, 0xfffe);
+        assert_eq!(
+            &identity.hidden()?[..],
+            [
+                ConfigRange::new(DSN_AT + 4..DSN_AT + 12)?,
+                ConfigRange::new(DVSEC_AT + 12..DVSEC_AT + 32)?,
+            ]
+        );
+        assert_eq!(function.unguarded_reads(), 0);
+        Ok(())
+    }
+
+    /// All ones in one of the nonce words means that the function may not have answered.
+    #[test]
+    fn a_nonce_that_reads_as_all_ones_is_unreadable() -> Result {
+        let mut words = dvsec(MAJOR, LENGTH, 1);
+        for (high, look) in [
+            (u32::MAX, Look::Unreadable),
+            (0x1111_2222, Look::Shows(0x1111_2222_9999_aaaa)),
+        ] {
+            words[6] = 0x9999_aaaa;
+            words[7] = high;
+            let function = function(&words)?;
+            let pdev = PciFunction::of_test(&function);
+            assert_eq!(Identity::read(pdev)?.nonce(pdev), look);
+        }
+        Ok(())
+    }
+
+    /// Another contract, a DVSEC without all words, a management function and no DVSEC.
+    #[test]
+    fn other_functions_are_refused() -> Result {
+        let management = 1 | dlr::DLR_DVSEC_FUNCTION_ROLE_MF;
+        for words in [
+            dvsec(MAJOR + 1, LENGTH, 1),
+            dvsec(MAJOR, LENGTH - 4, 1),
+            dvsec(MAJOR, LENGTH, management),
+            [0; 8],
+        ] {
+            let function = function(&words)?;
+            let read = Identity::read(PciFunction::of_test(&function));
+            assert_eq!(read.err(), Some(ENODEV));
+            let found = Identity::is_management(function.bound());
+            assert_eq!(found, words[3] == management);
+        }
+        Ok(())
+    }
 }
