@@ -142,10 +142,9 @@ impl<T: Logged> LoggedWith for T {
 }
 
 impl<T: LoggedWith> DmaLogging for T {
-    /// Returns `LOG_MAX_RANGES` of the VFIO core for pages of 4 KiB: the log itself merges the
-    /// ranges, after it has widened them.
+    /// Has no limit, because the log itself merges the ranges, after it has widened them.
     fn max_ranges(&self) -> usize {
-        256
+        usize::MAX
     }
 
     fn start(dev: &OpenDevice<'_, Self>, ranges: &[IovaRange], page_size: u64) -> Result<u64> {
