@@ -118,18 +118,8 @@ impl<T: Operations> Driver<T> {
             // SAFETY: `vdev` is initialised, and starts with its core device.
             let ret = unsafe { bindings::vfio_pci_core_register_device(vdev.cast()) };
             to_result(ret).inspect_err(|_| {
-                // SAFETY: `vdev` is initialised, and we own its only reference.
-                let device = unsafe { Device::<T>::from_raw(vdev) };
-                // SAFETY: Probe runs, so the function still counts as bound. No user has seen the
-                // device.
-                T::unbind(device.data(), unsafe { device.function() });
-                // SAFETY: `dev` is valid. The device is not registered. The reference is ours, and
-                // `device` is not used any more.
-                unsafe {
-                    kbindings::dev_set_drvdata(dev, ptr::null_mut());
-                    Device::<T>::end(vdev);
-                    bindings::vfio_put_device(vdev);
-                }
+                // SAFETY: `vdev` is initialised and not registered, and the reference is ours.
+                unsafe { Self::let_go(pdev, vdev) };
             })?;
             Ok(0)
         })
@@ -149,8 +139,6 @@ impl<T: Operations> Driver<T> {
         // SAFETY: `probe` registered the device. This waits until its users have closed it
         // (contract K9).
         unsafe { bindings::vfio_pci_core_unregister_device(core) };
-        // SAFETY: Remove runs, so the function is still bound.
-        let bound = unsafe { device.function() };
         // SAFETY: `core` is valid. The fields are read through the raw pointer, because a reference
         // would claim that no other thread writes the device. The last close of another device of
         // the set may write `needs_reset` under `dev_set->lock`, which we do not hold, hence the
@@ -166,15 +154,29 @@ impl<T: Operations> Driver<T> {
         //
         // SAFETY: `pdev` is valid, and remove runs with its device lock held.
         if reset && unsafe { ext::pci::reset_locked(pdev) }.is_err() {
-            dev_warn!(bound, "cannot be reset\n");
+            // SAFETY: Remove runs, so the function is still bound.
+            dev_warn!(unsafe { device.function() }, "cannot be reset\n");
         }
-        T::unbind(device.data(), bound);
-        // SAFETY: `pdev` is valid. The device is unregistered, and without drvdata no bus callback
-        // finds it. The reference is the one that `probe` kept, and `device` is not used any more.
+        // SAFETY: The device is unregistered. The reference is the one that `probe` kept.
+        unsafe { Self::let_go(pdev, core.cast()) };
+    }
+
+    /// Has the driver release what belongs to other devices, drops its data, and puts the device.
+    ///
+    /// # Safety
+    ///
+    /// Probe or remove of `pdev` runs. `vdev` is its device, which was unregistered or never
+    /// registered. The caller passes on its reference, and does not use `vdev` after this.
+    unsafe fn let_go(pdev: *mut kbindings::pci_dev, vdev: *mut bindings::vfio_device) {
+        // SAFETY: `vdev` is initialised, and `end` comes last.
+        let device = unsafe { Device::<T>::from_raw(vdev) };
+        // SAFETY: By the requirements of this function.
+        T::unbind(device.data(), unsafe { device.function() });
+        // SAFETY: As above. Without drvdata no bus callback finds the device.
         unsafe {
             kbindings::dev_set_drvdata(&raw mut (*pdev).dev, ptr::null_mut());
-            Device::<T>::end(core.cast());
-            bindings::vfio_put_device(core.cast());
+            Device::<T>::end(vdev);
+            bindings::vfio_put_device(vdev);
         }
     }
 

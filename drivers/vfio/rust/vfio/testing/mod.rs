@@ -13,6 +13,7 @@ mod file_tests;
 mod hook_tests;
 mod opened;
 mod precopy_tests;
+mod probe_tests;
 mod range_tests;
 mod streams;
 mod tracker;
