@@ -11,6 +11,7 @@ mod engine;
 mod engine_tests;
 mod file_tests;
 mod hook_tests;
+mod odd_tests;
 mod opened;
 mod precopy_tests;
 mod probe_tests;
