@@ -29,6 +29,9 @@ type Answers = Receiver<(Event, Vec<u8>)>;
 /// Where the answers to each request go.
 type Routes = HashMap<u64, Sender<(Event, Vec<u8>)>>;
 
+/// What the error says of a box that went away while a test used it.
+pub(crate) const WENT_AWAY: &str = "the box went away (see its console.log)";
+
 /// How long answers may take that the agent gives at once.
 const PROMPT: Duration = Duration::from_secs(60);
 
@@ -279,7 +282,7 @@ impl Inner {
 fn next(answers: &Answers, limit: Duration) -> Result<(Event, Vec<u8>)> {
     match answers.recv_timeout(limit) {
         Ok(answer) => Ok(answer),
-        Err(RecvTimeoutError::Disconnected) => bail!("the box went away (see its console.log)"),
+        Err(RecvTimeoutError::Disconnected) => bail!(WENT_AWAY),
         Err(RecvTimeoutError::Timeout) => {
             bail!("no answer from the box within {} s", limit.as_secs())
         }

@@ -56,6 +56,9 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 /// What is printed of a box that is started once more: see [`HostBox::start_with`].
 pub(crate) const STARTED_AGAIN: &str = "a box is started again";
 
+/// What the error says of a box that a test could not use at all.
+pub(crate) const DID_NOT_COME_UP: &str = "the host box did not come up (see console.log, qemu.log)";
+
 /// A running host box.
 pub struct HostBox {
     config: BoxConfig,
@@ -149,7 +152,7 @@ impl HostBox {
                 // The first error is the one to tell.
                 let _ = qemu.kill();
                 let _ = qemu.wait();
-                let e = e.context("the host box did not come up (see console.log, qemu.log)");
+                let e = e.context(DID_NOT_COME_UP);
                 return Err(if stood_still {
                     e.context(evidence::StoodStill)
                 } else {

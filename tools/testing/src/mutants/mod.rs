@@ -9,9 +9,10 @@
 //!
 //! * [`list`] reads the bugs from `tools/testing/mutants/`.
 //! * [`patch`] makes the copy.
-//! * [`run`] runs the tests.
+//! * [`run`] runs the tests, and [`outcome`] says what came out of one.
 
 mod list;
+mod outcome;
 mod patch;
 mod run;
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -15,6 +14,7 @@ use serde::Deserialize;
 
 use super::{
     list::{Mutant, Place},
+    outcome::Outcome,
     patch::VARIABLE,
 };
 use crate::{
@@ -31,33 +31,6 @@ use crate::{
 const NATIVE_LIMIT: Duration = Duration::from_secs(120);
 const HOST_LIMIT: u32 = 120;
 const BOX_LIMIT: u32 = 600;
-
-/// How a mutant's run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Its test failed.
-    Caught,
-    /// Its test passed.
-    Survived,
-    /// Its test gave no verdict.
-    Silent,
-}
-
-impl Outcome {
-    pub(super) fn is_caught(&self) -> bool {
-        *self == Self::Caught
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Caught => "caught",
-            Self::Survived => "SURVIVED",
-            Self::Silent => "SURVIVED: its test gave no verdict",
-        })
-    }
-}
 
 /// What the tests of one place run on. The tests are green on it while no bug is on.
 pub(super) struct Bench<'a> {
@@ -177,11 +150,18 @@ impl<'a> Bench<'a> {
                 let mut artefacts = workshop.artefacts()?;
                 artefacts.module = Some(module.clone());
                 artefacts.programs.clone_from(programs);
-                let mut command = limited(executable, BOX_LIMIT, name.trim(), number);
-                command
-                    .arg("--test-threads=1")
-                    .envs(artefacts.environment());
-                verdict(&mut command)
+                let run = || {
+                    let mut command = limited(executable, BOX_LIMIT, name.trim(), number);
+                    command
+                        .arg("--test-threads=1")
+                        .envs(artefacts.environment());
+                    verdict(&mut command)
+                };
+                match run()? {
+                    // A busy machine may keep a box from coming up.
+                    Outcome::NoBox => run(),
+                    outcome => Ok(outcome),
+                }
             }
         }
     }
@@ -241,19 +221,7 @@ fn limited(executable: &Path, seconds: u32, name: &str, number: usize) -> Comman
 
 fn verdict(command: &mut Command) -> Result<Outcome> {
     let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let of = |word: &str| {
-        text.lines()
-            .filter_map(|line| line.strip_prefix("test "))
-            .any(|line| line.ends_with(word))
-    };
-    Ok(if of("... FAILED") {
-        Outcome::Caught
-    } else if of("... ok") {
-        Outcome::Survived
-    } else {
-        Outcome::Silent
-    })
+    Ok(Outcome::of(&String::from_utf8_lossy(&output.stdout)))
 }
 
 /// Builds the tests of the packages of `mutants` in the copy.
