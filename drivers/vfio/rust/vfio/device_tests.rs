@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the end of a device and of its trapped BARs. They use both `device` and `ops` and so
-//! are in neither file.
+//! Tests of the close and the end of a device and of its trapped BARs. They use both `device` and
+//! `ops` and so are in neither file.
 
 use kernel::prelude::*;
 
@@ -9,14 +9,22 @@ use kernel::prelude::*;
 mod tests {
     use super::super::{
         bar::BarSet,
+        dma_logging::{
+            DmaLogging,
+            Ops, //
+        },
         function::PciFunction,
         id::{
             DeviceId,
             IdTable, //
         },
+        iova_bitmap::{
+            IovaBitmap,
+            IovaRange, //
+        },
         link::Link,
         ops::DeviceOps,
-        pci::{Device, Operations},
+        pci::{Device, OpenDevice, Operations},
         region_ops::trap, //
     };
     use crate::bindings;
@@ -92,6 +100,77 @@ mod tests {
         assert!(link.is_cut());
         drop(memory);
         assert_eq!(drops.load(Relaxed), 1);
+        Ok(())
+    }
+
+    /// A driver that counts how often its log is ended.
+    struct Logging(Arc<Atomic<u32>>);
+
+    impl Operations for Logging {
+        type OpenData = ();
+        const ID_TABLE: IdTable = &NO_DEVICE;
+        const NAME: &'static CStr = c"vfio-kunit";
+        const DMA_LOGGING: Option<Ops<Self>> = Some(Ops::new());
+
+        fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
+            Err::<Self, _>(ENODEV)
+        }
+
+        fn open(_this: Pin<&Self>, _pdev: PciFunction<'_>) -> impl PinInit<(), Error> {
+            Ok::<_, Error>(())
+        }
+    }
+
+    impl DmaLogging for Logging {
+        fn max_ranges(&self) -> usize {
+            1
+        }
+
+        fn start(_dev: &OpenDevice<'_, Self>, _ranges: &[IovaRange], page: u64) -> Result<u64> {
+            Ok(page)
+        }
+
+        fn stop(_dev: &OpenDevice<'_, Self>) -> Result {
+            Ok(())
+        }
+
+        fn end(dev: &OpenDevice<'_, Self>) -> Result {
+            dev.data().0.fetch_add(1, Relaxed);
+            Ok(())
+        }
+
+        fn report(
+            _dev: &OpenDevice<'_, Self>,
+            _range: IovaRange,
+            _dirty: &mut IovaBitmap<'_>,
+        ) -> Result {
+            Ok(())
+        }
+
+        fn lost(&self) {}
+
+        fn after_reset(&self) {}
+    }
+
+    /// A log that its user has not stopped ends with the last close (mutant D35).
+    #[test]
+    fn l21_the_last_close_ends_the_log() -> Result {
+        let flags = GFP_KERNEL | __GFP_ZERO;
+        let close = Logging::DMA_LOGGING.ok_or(EINVAL)?.close;
+        let ends = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let mut memory = KBox::<MaybeUninit<Device<Logging>>>::new_uninit(flags)?;
+        let device = memory.as_mut_ptr().cast::<Device<Logging>>();
+        // SAFETY: The core device is never accessed.
+        let link = unsafe { Link::new(NonNull::new(device.cast()).ok_or(EINVAL)?)? };
+        // SAFETY: The fields are valid for writes and dropped once. The core device is all zeros,
+        // and `close` only uses the registration data, because `Logging::end` succeeds.
+        unsafe {
+            (&raw mut (*device).link).write(ManuallyDrop::new(link));
+            (&raw mut (*device).data).write(ManuallyDrop::new(Logging(ends.clone())));
+            close(device.cast());
+            Device::<Logging>::end(device.cast());
+        }
+        assert_eq!(ends.load(Relaxed), 1);
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 
 use super::{
     link::Link,
+    migration::state::State,
     state_lock::StateMirror, //
 };
 use crate::{
@@ -233,6 +234,18 @@ const _: () = {
 };
 
 impl RawPrecopyInfo {
+    /// Checks what the user has passed to the ioctl in `state` (contract D11).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the user has no room for the answer, or outside of pre-copy.
+    fn check(&self, state: State) -> Result {
+        if (self.argsz as usize) < size_of::<Self>() || !state.is_precopy() {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
     /// Fills in the answer to `self`, which the user passed. Without version 2 the flags stay as
     /// passed, as before version 2 existed (contract D13).
     fn answered(self, answer: &PrecopyInfo, v2: bool) -> Self {
@@ -278,12 +291,7 @@ impl<S: Save> SaveFile<S> {
             return Err(ENOTTY);
         }
         let info: RawPrecopyInfo = user::read(arg)?;
-        if (info.argsz as usize) < size_of::<RawPrecopyInfo>() {
-            return Err(EINVAL);
-        }
-        if !self.state.get().is_precopy() {
-            return Err(EINVAL);
-        }
+        info.check(self.state.get())?;
         let v2 = self.link.precopy_info_v2();
         // `reinit` must reach the user exactly once: also if writing an answer fails, and also with
         // two calls at once.

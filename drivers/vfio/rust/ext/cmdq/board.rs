@@ -57,6 +57,8 @@ pub(super) struct Board {
     pub(super) sq: Ring,
     pub(super) cq: Ring,
     pub(super) ready: Atomic<bool>,
+    /// The device stays ready, whatever the driver asks of it.
+    pub(super) deaf: Atomic<bool>,
     pub(super) tail: Atomic<u32>,
     pub(super) fetched: Atomic<u32>,
     pub(super) posted: Atomic<u32>,
@@ -100,6 +102,7 @@ impl Slot {
                 sq: Ring::new(),
                 cq: Ring::new(),
                 ready: Atomic::new(false),
+                deaf: Atomic::new(false),
                 tail: Atomic::new(0),
                 fetched: Atomic::new(0),
                 posted: Atomic::new(0),

@@ -132,6 +132,21 @@ mod tests {
         Ok(())
     }
 
+    /// A list that is full and finds no memory to grow (mutant D19).
+    #[test]
+    fn a_full_list_without_memory_degrades_to_its_chunk() -> Result {
+        let mut b = DirtyBitmap::new(NODE_BYTES + 64, 0, Charge::none());
+        for n in 0..40 {
+            mark(&mut b, [span(2 * n, 2 * n + 1)?]);
+        }
+        for n in 0..40 {
+            assert!(b.any(span(2 * n, 2 * n + 1)?));
+        }
+        let all = span(0, 2 * CHUNK_GRANULES)?;
+        assert_eq!(taken(&mut b, all)?, (CHUNK_GRANULES, 1));
+        Ok(())
+    }
+
     #[test]
     fn memory_bound() -> Result {
         let mut b = big();

@@ -32,6 +32,24 @@ mod tests {
         }
     }
 
+    /// The size that the user has passed is at least that of the struct (mutants M28 and M29).
+    #[test]
+    fn precopy_info_is_for_pre_copy_and_for_a_whole_struct() {
+        for argsz in [0, 23, 24, 25, u32::MAX] {
+            let asked = RawPrecopyInfo {
+                argsz,
+                flags: 0,
+                initial_bytes: 0,
+                dirty_bytes: 0,
+            };
+            for state in State::ALL {
+                let answered = argsz >= 24 && state.is_precopy();
+                assert_eq!(asked.check(state).is_ok(), answered);
+                assert!(answered || asked.check(state) == Err(EINVAL));
+            }
+        }
+    }
+
     /// The layer may be in the kernel or in another module than the driver.
     #[test]
     fn s3_files_pin_the_module_of_the_vendor() {

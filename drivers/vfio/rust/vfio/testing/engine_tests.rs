@@ -23,14 +23,20 @@ use super::{
 };
 use crate::{
     ext::testing::holds,
-    vfio::migration::{
-        machine::Machine,
-        state::{
-            Flags,
-            ResetCause,
-            RunLevel,
-            State,
-            Transition, //
+    vfio::{
+        migration::{
+            machine::Machine,
+            state::{
+                Flags,
+                ResetCause,
+                RunLevel,
+                State,
+                Transition, //
+            },
+        },
+        migration_file::{
+            Readiness,
+            Save, //
         },
     },
 };
@@ -190,6 +196,20 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// No read is in flight while the run level changes (contract D17, mutant M03).
+    #[test]
+    fn d17_a_change_of_the_level_waits_for_the_reads_in_flight() -> Result {
+        let bed = Bed::at(ALL, State::PreCopy)?;
+        bed.board.with(|d| d.stalls = true);
+        // This starts two reads.
+        assert_eq!(bed.save()?.readiness(), Readiness::Idle);
+        let before = bed.board.with(|d| d.calls.len());
+        bed.request(State::PreCopyP2p)?;
+        let wanted = [Op::Attach, Op::Read, Op::Read, Op::SetLevel];
+        assert!(bed.board.with(|d| d.calls[before..] == wanted));
         Ok(())
     }
 

@@ -228,6 +228,12 @@ mod tests {
             bed.reset();
             assert_eq!(write(&*load, STATE), Err(ENODEV));
         }
+        // The arc has activated the state.
+        let bed = Bed::at(ALL, State::Resuming)?;
+        let load = bed.load()?;
+        write(&*load, &stream(STATE)?)?;
+        bed.request(State::Stop)?;
+        assert_eq!(write(&*load, STATE), Err(ENODEV));
         Ok(())
     }
 

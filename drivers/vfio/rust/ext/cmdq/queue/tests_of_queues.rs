@@ -194,6 +194,36 @@ mod tests {
         Ok(())
     }
 
+    /// The device may still access the buffers of commands that such a recovery ends (mutant M32).
+    #[test]
+    fn a_recovery_that_fails_leaves_the_device_its_buffers() -> Result {
+        let memory = DmaDevice::new(c"cmdq-kunit-kept")?;
+        let buffer = Buffer::from_memory(memory.alloc(64)?)?;
+        let queue = up(c"cmdq-kunit-deaf")?;
+        let order = Order::new(0, Class::State);
+        let what = Some((buffer.clone(), 64));
+        let ticket = queue.submit(order, what, None, Pass::Check, Patience::Killable)?;
+        let board = &queue.hw.board;
+        board.deaf.store(true, Relaxed);
+        // A completion that matches nothing leads to a handshake.
+        let (id, _) = board.fetch().ok_or(EIO)?;
+        board.complete(!id, 0);
+        queue.look();
+        queue.settle(&Budget::new());
+        let off = matches!(queue.state.lock().life, Life::Off { .. });
+        assert!(off && ticket.is_done());
+        assert!(ticket.wait().is_err());
+        assert_eq!(queue.in_flight(), 1);
+        assert_eq!(buffer.copy_in(0, b"x"), Err(EBUSY));
+        // The next recovery succeeds, when the pause of 250 ms is over.
+        board.deaf.store(false, Relaxed);
+        fsleep(Delta::from_millis(300));
+        queue.settle(&Budget::new());
+        assert_eq!(queue.state.lock().life, Life::Up);
+        assert_eq!(buffer.copy_in(0, b"x"), Ok(()));
+        Ok(())
+    }
+
     #[test]
     fn an_outage_ends_what_was_submitted() -> Result {
         let queue = up(c"cmdq-kunit-outage")?;

@@ -71,6 +71,8 @@ pub(crate) mod memory;
 #[cfg(CONFIG_KUNIT = "y")]
 mod model;
 #[cfg(CONFIG_KUNIT = "y")]
+mod model_error_tests;
+#[cfg(CONFIG_KUNIT = "y")]
 mod model_setup;
 #[cfg(CONFIG_KUNIT = "y")]
 mod model_tests;

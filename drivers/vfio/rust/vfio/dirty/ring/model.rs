@@ -57,7 +57,7 @@ pub(super) struct State {
     /// Whether the device has logged a granule since the last SYNC that covered it.
     filtered: [bool; GRANULES],
     ring: [Option<Entry>; RING],
-    posted: u32,
+    pub(super) posted: u32,
     consumed: u32,
     lost: bool,
     /// The entry that is not posted yet: its first granule and the number of granules.
@@ -278,14 +278,14 @@ impl LogDevice for &Model {
             let entry = {
                 let mut s = self.state.borrow_mut();
                 self.moment(&mut s);
+                let slot = s.consumed as usize % RING;
                 let end = match until {
                     Until::Count(count) => count,
-                    Until::Empty => s.posted,
+                    Until::Empty => s.consumed + u32::from(s.ring[slot].is_some()),
                 };
                 if s.consumed >= end {
                     return Ok(entries);
                 }
-                let slot = s.consumed as usize % RING;
                 let entry = s.ring[slot].take().ok_or(EIO)?;
                 s.consumed += 1;
                 self.moment(&mut s);

@@ -40,12 +40,12 @@ use kernel::{
 };
 
 /// Returns the state that all logs of one model share.
-fn shared() -> Result<Arc<RingShared>> {
+pub(super) fn shared() -> Result<Arc<RingShared>> {
     RingShared::new(c"model", RingParams { order: 4 })
 }
 
 /// Starts a log.
-fn start<'a>(
+pub(super) fn start<'a>(
     cx: &Context<'_, &'a Model>,
     ranges: &[IovaRange],
     page_size: u64,
@@ -256,39 +256,6 @@ mod tests {
                 };
                 assert_eq!(losses(setup, course, 7)?, 0);
             }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn errors_stay_what_they_are() -> Result {
-        let setup = Setup {
-            broken: Broken::Gone,
-            ..Setup::PLAIN
-        };
-        let model = Model::new(setup, NEVER)?;
-        let all = setup.halves(0, 2 * GRANULES as u64)?;
-        let (find, shared) = (|| Ok(&model), shared()?);
-        let cx = Context::new(&find, &shared);
-        let mut log = start(&cx, &[all], 4096)?;
-        let mut vmm = Vmm {
-            model: &model,
-            copy: [0; 2 * GRANULES],
-            asked: all,
-            room: u32::MAX,
-        };
-        let stats = LogStats::new();
-        for _ in 0..3 {
-            let told = log.checked(|l| l.report(&cx, all, &mut vmm, &stats));
-            assert_eq!(told, Err(ENOTCONN));
-        }
-        // Anything else is EIO from the second time on, and the first error counts.
-        let mut log = start(&cx, &[all], 4096)?;
-        let first: Result = log.checked(|_| Err(EINTR));
-        assert_eq!(first, Err(EINTR));
-        for _ in 0..2 {
-            let told = log.checked(|l| l.report(&cx, all, &mut vmm, &stats));
-            assert_eq!(told, Err(EIO));
         }
         Ok(())
     }
