@@ -57,4 +57,54 @@ impl FunctionData {
     pub(super) fn set_page_live(&self, live: bool) {
         self.page_live.store(live, Relaxed);
     }
+    /// Ends the log by `stop`, which waits until the device has ended it. Called under the log lock
+    /// of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Those of `stop`. The ring then stays, because the device may still write it.
+    pub(super) fn end_log(&self, stop: impl FnOnce() -> Result) -> Result {
+        self.log.lock().active = false;
+        stop()?;
+        // Freed under the lock, because `shut_down` may free it at the same time.
+        self.log.lock().ring = None;
+        Ok(())
+    }
+}
+
+#[kunit_tests(dlr_mgmt_channel)]
+mod tests {
+    use super::{
+        super::log::Ring,
+        *, //
+    };
+    use crate::{
+        ext::testing::{
+            holds,
+            DmaDevice, //
+        },
+        vfio::dirty::ring::CHUNK,
+    };
+
+    /// Log2 of the number of entries.
+    const ORDER: u32 = 6;
+
+    /// The device may write to the ring until it has said that the log has ended (mutant D31).
+    #[test]
+    fn a_ring_stays_until_the_device_has_ended_the_log() -> Result {
+        let device = DmaDevice::new(c"dlr-kunit-log")?;
+        let memory = device.alloc::<[u64; CHUNK]>((1 << ORDER) / CHUNK)?;
+        let channel = FunctionData::channel(0)?;
+        *channel.log.lock() = Log {
+            ring: Some(Ring::new(memory, ORDER)),
+            active: true,
+        };
+        let has_ring = || channel.log.lock().ring.is_some();
+        let refused = channel.end_log(|| holds(has_ring()).and(Err(EIO)));
+        assert_eq!(refused, Err(EIO));
+        assert!(has_ring() && !channel.log.lock().active);
+        assert_eq!(channel.end_log(|| holds(has_ring())), Ok(()));
+        assert!(!has_ring());
+        Ok(())
+    }
 }

@@ -182,11 +182,8 @@ impl Function {
     /// Stops the log and frees the ring; succeeds also if no log is active. Ignores signals and
     /// takes no longer than one [`Budget`](crate::ext::budget::Budget).
     pub(crate) fn log_stop(&self) -> Result {
-        self.channel.log.lock().active = false;
-        self.clean_up(Command::log_stop(self.channel.number), &self.budget())?;
-        // Free the ring under the lock, because `shut_down` may free it at the same time.
-        self.channel.log.lock().ring = None;
-        Ok(())
+        let stop = Command::log_stop(self.channel.number);
+        self.channel.end_log(|| self.clean_up(stop, &self.budget()))
     }
 
     /// Stops a log whose start or stop has failed, because the device may still write its ring.
