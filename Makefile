@@ -14,7 +14,7 @@ BOX = CARGO_TARGET_DIR="$(TREE)/host" $(CARGO) run \
 # Data functions in the box of `make shell`.
 FUNCTIONS ?= 2
 
-.PHONY: help demo test fast fuzz fuzz-driver precopies test-one test-ignored test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
+.PHONY: help demo test fast fuzz fuzz-driver precopies test-one test-wide test-debug test-upstream mutants soak bench kunit shell rootfs kernel modules programs fmt clippy doc clean \
 	distclean prerequisites
 
 help:
@@ -25,7 +25,6 @@ help:
 	@echo 'make fast            run what needs no host box: style, host tests, the tests of the driver'
 	@echo '                     natively (LAYER=native: these only)'
 	@echo 'make test-one NAME=  run the tests in host boxes whose name contains NAME'
-	@echo 'make test-ignored    run the tests of known gaps, which "make test" counts as skipped'
 	@echo 'make test-wide       run scenarios that take long or depend on bugs of QEMU'
 	@echo 'make test-debug      run all tests without guests on a kernel with KASAN, lockdep and more (NAME= as above)'
 	@echo 'make mutants         put known bugs into driver and NIC, one at a time: a named test must fail'
@@ -82,11 +81,6 @@ test-one: prerequisites
 # See Documentation/testing.rst, "What the emulated processor gets wrong".
 precopies: prerequisites
 	@$(BOX) cargo run --quiet --package dlr-testing --bin dlr-precopies -- $(ARGS)
-
-# Tests of known gaps, see Documentation/testing.rst.
-test-ignored: prerequisites
-	@$(BOX) build programs
-	@$(BOX) cargo test --package dlr-testing --tests -- --ignored --test-threads=1 --nocapture
 
 # See Documentation/scenarios.rst.
 test-wide: prerequisites
