@@ -34,7 +34,7 @@
 //! | `registry` | services that the driver of a PF offers to the drivers of its VFs |
 //! | `signal` | `fatal_signal_pending()` |
 //! | `sriov` | enabling and disabling VFs |
-//! | `testing` | a DMA device, user memory and a PCI function for KUnit |
+//! | `testing` | devices, user memory and a PCI function for KUnit |
 //! | `throttle` | a rate limit for messages without a lock |
 //! | `trace` | tracepoints of an out-of-tree module |
 //! | `trust` | whether a device was checked since it came back from an outage |

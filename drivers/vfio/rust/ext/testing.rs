@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device with DMA memory, user memory and a PCI function for KUnit tests.
+//! Devices, one of them with DMA memory, user memory and a PCI function for KUnit tests.
 
 mod function;
 
@@ -33,7 +33,10 @@ use kernel::{
     iov::IovIterSource,
     page::PAGE_SIZE,
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     transmute::{
         AsBytes,
         FromBytes, //
@@ -86,9 +89,7 @@ impl DmaDevice {
     ///
     /// `EINVAL` outside of a test, `EEXIST` for a name that is in use, `ENOMEM`.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
-        // SAFETY: the function may be called by every task.
-        let test = unsafe { bindings::kunit_get_current_test() };
-        let test = NonNull::new(test).ok_or(EINVAL)?;
+        let test = current_test()?;
         let device = Registered {
             // SAFETY: Dropping `Registered` closes the pool before it unbinds the device.
             pool: unsafe { Pool::new()? },
@@ -165,6 +166,43 @@ unsafe extern "C" fn unregister(context: *mut ffi::c_void) {
     drop(unsafe { KBox::from_raw(context.cast::<Registered>()) });
 }
 
+/// Registers a device, for messages, that exists until the end of the running test. KUnit removes
+/// it then, also if the test has failed.
+///
+/// # Errors
+///
+/// `EINVAL` outside of a test, `ENODEV` for a name that is in use or if there is no memory for the
+/// device, `ENOMEM`.
+pub(crate) fn device_of_test(name: &'static CStr) -> Result<ARef<Device>> {
+    let test = current_test()?;
+    let registration = KBox::new(faux::Registration::new(name, None)?, GFP_KERNEL)?;
+    let bound: &Device<Bound> = (*registration).as_ref().as_ref();
+    let device = ARef::from(&**bound);
+    let context = KBox::into_raw(registration).cast();
+    // SAFETY: `test` is the running test of this task. `unregister_device` gets the box exactly
+    // once: from here if this fails, else at the end of the test.
+    to_result(unsafe {
+        bindings::kunit_add_action_or_reset(test.as_ptr(), Some(unregister_device), context)
+    })?;
+    Ok(device)
+}
+
+/// Removes the device of a test.
+///
+/// # Safety
+///
+/// `context` is the box that [`device_of_test`] has made, and is not used after this.
+unsafe extern "C" fn unregister_device(context: *mut ffi::c_void) {
+    // SAFETY: By the requirements of this function.
+    drop(unsafe { KBox::from_raw(context.cast::<faux::Registration>()) });
+}
+
+/// The running test of this task; `EINVAL` if there is none.
+fn current_test() -> Result<NonNull<bindings::kunit>> {
+    // SAFETY: the function may be called by every task.
+    NonNull::new(unsafe { bindings::kunit_get_current_test() }).ok_or(EINVAL)
+}
+
 /// Zeroed user memory in the address space that KUnit gives to the thread of a case. It is freed at
 /// the end of the thread.
 pub(crate) struct UserMemory {
@@ -179,9 +217,7 @@ impl UserMemory {
     ///
     /// `EINVAL` outside of a test, `ENOMEM`.
     pub(crate) fn new(len: usize) -> Result<Self> {
-        // SAFETY: the function may be called by every task.
-        let test = unsafe { bindings::kunit_get_current_test() };
-        let test = NonNull::new(test).ok_or(EINVAL)?;
+        let test = current_test()?;
         let access = PROT_READ | PROT_WRITE;
         let kind = MAP_ANONYMOUS | MAP_PRIVATE;
         // SAFETY: `test` is the test of this task, and the file may be NULL for anonymous memory.

@@ -9,10 +9,12 @@ use super::{
         Words, //
     },
 };
+use crate::ext::testing::device_of_test;
 use kernel::{
-    faux,
+    device::Device,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -53,7 +55,7 @@ impl Words for Ring {
 /// The hardware. Registers act at once, and commands end when the test says so.
 pub(super) struct Board {
     /// For messages.
-    device: faux::Registration,
+    device: ARef<Device>,
     pub(super) sq: Ring,
     pub(super) cq: Ring,
     pub(super) ready: Atomic<bool>,
@@ -94,11 +96,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Creates the hardware. `name` is that of a device which exists as long.
+    /// Creates the hardware. `name` is that of a device which exists until the end of the test.
     pub(super) fn new(name: &'static CStr) -> Result<Arc<Self>> {
         let slot = Self {
             board: Board {
-                device: faux::Registration::new(name, None)?,
+                device: device_of_test(name)?,
                 sq: Ring::new(),
                 cq: Ring::new(),
                 ready: Atomic::new(false),
@@ -139,7 +141,7 @@ impl Access for Slot {
         last(&self.board);
     }
 
-    fn device(hw: &Board) -> &kernel::device::Device {
-        hw.device.as_ref().as_ref()
+    fn device(hw: &Board) -> &Device {
+        &hw.device
     }
 }

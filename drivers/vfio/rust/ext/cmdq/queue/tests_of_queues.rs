@@ -32,6 +32,7 @@ mod tests {
     };
     use crate::ext::{
         budget::Budget,
+        global::Global,
         patience::Patience,
         testing::DmaDevice,
         trust::Pass, //
@@ -270,12 +271,32 @@ mod tests {
         Ok(())
     }
 
+    /// The hardware of a case that has failed: a failed assertion drops nothing.
+    static LEFT: Global<Option<Arc<Slot>>> = Global::new();
+    const NAME: &CStr = c"cmdq-kunit-left";
+
+    #[test]
+    fn a_case_leaves_its_hardware_behind() -> Result {
+        // `EBUSY` when the suite runs a second time.
+        let _ = LEFT.init(None, c"cmdq_kunit", kernel::static_lock_class!());
+        *LEFT.lock()? = Some(Slot::new(NAME)?);
+        Ok(())
+    }
+
+    #[test]
+    fn the_next_one_finds_the_name_free() -> Result {
+        let next = Slot::new(NAME);
+        *LEFT.lock()? = None;
+        next.map(drop)
+    }
+
     /// What would make it access memory or slots that are not there.
     #[test]
     fn a_queue_that_cannot_work_is_refused() -> Result {
+        let slot = Slot::new(c"cmdq-kunit-refused")?;
         let new = |channels, order| {
             let limits = Limits { order, ..LIMITS };
-            Queue::new(Slot::new(c"cmdq-kunit-refused")?, Fake, channels, limits).map(drop)
+            Queue::new(slot.clone(), Fake, channels, limits).map(drop)
         };
         assert_eq!(new(Fake::channels(2)?, ORDER), Ok(()));
         for order in [MAX_ORDER + 1, 31, 32, u32::MAX] {
