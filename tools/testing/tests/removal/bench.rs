@@ -86,7 +86,13 @@ impl Bench {
 
     /// [`Bench::new`] in a box like this, which has one NIC of two functions.
     pub(crate) fn in_box(config: BoxConfig) -> Result<Self> {
+        Self::with_parameters(config, "")
+    }
+
+    /// [`Bench::in_box`] with these parameters of the driver.
+    pub(crate) fn with_parameters(config: BoxConfig, parameters: &str) -> Result<Self> {
         let host = HostBox::start(config)?;
+        host.load_driver(parameters)?;
         let management = host.addresses(0)?.remove(0);
         let data = host.bind_dlr(0)?;
         let mut drives = Vec::new();

@@ -24,7 +24,7 @@ fn m5_each_allocation_of_opening_and_closing_fails() -> Result<()> {
         .expect_complaint("at __iommu_release_dma_ownership+")
         .expect_complaint("[ cut here ]");
     let mut bench = Bench::in_box(config)?;
-    allow_failures(&bench)?;
+    allow_failures(&bench, 1)?;
     for (call, with_session) in [("open", false), ("close", false), ("close", true)] {
         let mut nth = 1;
         loop {
@@ -73,7 +73,7 @@ fn m5_each_allocation_of_a_bind_fails() -> Result<()> {
         .expect_complaint("at remove_proc_entry+")
         .expect_complaint("[ cut here ]");
     let mut bench = Bench::in_box(config)?;
-    allow_failures(&bench)?;
+    allow_failures(&bench, 1)?;
     let drives = std::mem::take(&mut bench.drives);
     for drive in drives {
         drive.quit()?;
@@ -150,7 +150,7 @@ fn m5_each_allocation_of_unbinding_and_loading_fails() -> Result<()> {
         .expect_complaint("at event_define_fields+")
         .expect_complaint("[ cut here ]");
     let mut bench = Bench::in_box(config)?;
-    allow_failures(&bench)?;
+    allow_failures(&bench, 1)?;
     for drive in std::mem::take(&mut bench.drives) {
         drive.quit()?;
     }
