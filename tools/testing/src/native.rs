@@ -222,8 +222,8 @@ impl Run<'_> {
         });
         // Its exit status says less than its log.
         let _ = ran?;
-        if let Some(nic) = nic {
-            nic.check_idle()?;
+        if let Some(mut nic) = nic {
+            at_end(&mut nic)?;
         }
         Ok(String::from_utf8_lossy(&fs::read(&log)?).into_owned())
     }
@@ -270,6 +270,12 @@ impl Plugged {
     }
 }
 
+/// The NIC has outlived the run, no thread of it panicked, and nothing is left in it.
+fn at_end(nic: &mut Nic) -> Result<()> {
+    nic.check()?;
+    nic.check_idle()
+}
+
 /// What went wrong in a run: complaints of the kernel and of the script, and an early end.
 pub fn complaints(log: &str) -> Vec<String> {
     let mut list: Vec<_> = splat::complaints(log, &[])
@@ -290,6 +296,17 @@ pub fn complaints(log: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostbox::idle_nic;
+
+    #[test]
+    fn a_thread_of_the_nic_that_panicked_is_seen_at_the_end() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        at_end(&mut idle_nic(folder.path(), "listens"))?;
+        let folder = tempfile::tempdir()?;
+        let words = "thread 'queue' panicked at src/x.rs:1:1";
+        assert!(at_end(&mut idle_nic(folder.path(), words)).is_err());
+        Ok(())
+    }
 
     #[test]
     fn only_a_run_that_reached_its_end_without_a_word_is_good() {

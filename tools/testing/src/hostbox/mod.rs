@@ -45,6 +45,8 @@ use anyhow::{ensure, Context, Result};
 use tempfile::TempDir;
 
 pub use config::{BoxConfig, Cable, NicConfig, Placement};
+#[cfg(test)]
+pub(crate) use nic::tests::idle_nic;
 pub use nic::Nic;
 pub use qemu::{emulator, Location, Plug};
 

@@ -126,17 +126,7 @@ impl Nic {
     /// Says what is left over.
     pub fn check_idle(&self) -> Result<()> {
         let stats = self.control(&json!({"cmd": "stats"}))?;
-        for function in stats["functions"].as_array().into_iter().flatten() {
-            ensure!(
-                function["state"] == 0
-                    && function["session"] == "none"
-                    && function["log"]["active"] == false,
-                "left over in the NIC: {function}"
-            );
-        }
-        let queue = &stats["queue"];
-        ensure!(queue["outstanding"] == 0, "left over in the NIC: {queue}");
-        Ok(())
+        idle(&stats, self.functions)
     }
 
     /// Fails if the process ended by itself or a thread of it panicked.
@@ -181,10 +171,89 @@ impl Nic {
     }
 }
 
+/// Judges what a NIC with so many data functions counts.
+fn idle(stats: &Value, functions: u16) -> Result<()> {
+    // What is not told is not idle.
+    let told = stats["functions"].as_array().map_or(0, Vec::len);
+    ensure!(
+        told == usize::from(functions),
+        "the NIC tells of {told} functions and has {functions}: {stats}"
+    );
+    for function in stats["functions"].as_array().into_iter().flatten() {
+        ensure!(
+            function["state"] == 0
+                && function["session"] == "none"
+                && function["log"]["active"] == false,
+            "left over in the NIC: {function}"
+        );
+    }
+    let queue = &stats["queue"];
+    ensure!(queue["outstanding"] == 0, "left over in the NIC: {queue}");
+    Ok(())
+}
+
 impl Drop for Nic {
     fn drop(&mut self) {
         // Nothing is left to do for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use std::os::unix::{fs::PermissionsExt, net::UnixListener};
+
+    use super::*;
+
+    fn stats(functions: usize) -> Value {
+        let function = json!({"state": 0, "session": "none", "log": {"active": false}});
+        json!({"functions": vec![function; functions], "queue": {"outstanding": 0}})
+    }
+
+    /// A program without functions that prints `words`, lives on, and answers by its control socket that
+    /// nothing is left over, once.
+    pub(crate) fn idle_nic(folder: &Path, words: &str) -> Nic {
+        let program = folder.join("program");
+        let script = format!("#!/bin/sh\necho \"{words}\"\n: > \"$2/mf.sock\"\nexec sleep 60\n");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let listener = UnixListener::bind(folder.join("control.sock")).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).unwrap();
+            let mut answer = stats(0);
+            answer["ok"] = true.into();
+            stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+        });
+        let log = folder.join("nic.log");
+        Nic::start(&program, &NicConfig::new(0), folder.into(), log).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_told_is_idle() {
+        idle(&stats(2), 2).unwrap();
+        for (field, value) in [
+            ("state", json!(1)),
+            ("session", json!("save")),
+            ("log", json!({})),
+        ] {
+            let mut stats = stats(2);
+            stats["functions"][1][field] = value;
+            assert!(idle(&stats, 2).is_err(), "{field}");
+        }
+        let mut queue = stats(2);
+        queue["queue"]["outstanding"] = 1.into();
+        assert!(idle(&queue, 2).is_err());
+    }
+
+    #[test]
+    fn functions_that_are_not_told_of_are_not_idle() {
+        let mut none = stats(2);
+        none["functions"].take();
+        assert!(idle(&none, 2).is_err());
+        assert!(idle(&stats(1), 2).is_err());
     }
 }
