@@ -131,7 +131,9 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Figures> {
         state.write(&path)?;
     }
     fs::remove_file(&path).with_context(|| format!("{}", path.display()))?;
-    let figures = state.figures;
+    let mut figures = state.figures;
+    let often = figures.broken_off_too_often();
+    figures.check("the soak", often);
     let text = report::text(&figures);
     fs::write(folder.join("report.txt"), &text)?;
     for failure in &figures.failures {
@@ -164,7 +166,10 @@ pub fn short(bed: &Bed, name: &str, migrations: u32, sabotage: Option<&str>) -> 
         sabotage,
     };
     let schedule = Schedule::short(SHORT_SEED, migrations, migrations.div_ceil(SHORT_LOADS));
-    boot(&site, &schedule.boot(0), &mut |_| {})
+    let mut figures = boot(&site, &schedule.boot(0), &mut |_| {})?;
+    let often = figures.broken_off_too_often();
+    figures.check(name, often);
+    Ok(figures)
 }
 
 /// That of the short form, whose schedule has some of everything.
