@@ -212,6 +212,16 @@ impl Drop for Drive {
     }
 }
 
+/// Number of pages that the answer to a REPORT calls dirty.
+///
+/// # Errors
+///
+/// It has no such number.
+pub fn dirty(answer: &Value) -> Result<u64> {
+    let count = answer["dirty"].as_u64();
+    count.with_context(|| format!("no number of dirty pages in {answer}"))
+}
+
 /// `OK` or the name of the errno in an answer.
 ///
 /// # Errors
@@ -228,4 +238,17 @@ pub fn outcome(answer: &Value) -> Result<String> {
 fn said(output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     format!("{} {}{errors}", output.ending(), output.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_without_a_number_is_not_dirty() {
+        assert_eq!(dirty(&json!({"dirty": 3})).ok(), Some(3));
+        assert_eq!(dirty(&json!({"dirty": 0})).ok(), Some(0));
+        assert!(dirty(&json!({})).is_err());
+        assert!(dirty(&json!({"dirty": null})).is_err());
+    }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use dlr_testing::drive::outcome;
+use dlr_testing::drive::{dirty, outcome};
 use serde_json::{json, Value};
 
 use crate::lane::{Lane, TRACKED, UNTRACKED};
@@ -145,7 +145,7 @@ impl Operation {
                 Some(format!("REPORT {}", lane.errno(&Self::Report.request())?))
             }
             Self::Report | Self::ReportOutside if errno == "OK" => {
-                ensure!(answer["dirty"] != 0, "reported clean: {answer}");
+                ensure!(dirty(&answer)? > 0, "reported clean: {answer}");
                 None
             }
             Self::Report | Self::ReportOutside => {
