@@ -53,7 +53,9 @@ fn m5_each_allocation_of_opening_and_closing_fails() -> Result<()> {
             ensure!(nth < MANY, "{call} does not end");
         }
         eprintln!("{} of {call}, session: {with_session}", nth - 1);
-        ensure!(call != "open" || nth > 5, "{nth} allocations of {call}");
+        // A close makes at least one, on the group's way back to its default domain.
+        let least = if call == "open" { 5 } else { 1 };
+        ensure!(nth > least, "{} allocations of {call}", nth - 1);
     }
     bench.check_works()?;
     bench.finish()
