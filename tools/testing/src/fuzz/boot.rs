@@ -2,7 +2,7 @@
 
 //! One boot: the kernel, the NIC, and `vfio-mig fuzz` on all of its functions.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -18,6 +18,9 @@ pub(super) const FUNCTIONS: u64 = 4;
 /// How long a boot may take.
 const LIMIT: Duration = Duration::from_secs(7200);
 
+/// The kinds of episodes of `vfio-mig fuzz`, as its report calls them.
+const KINDS: [&str; 4] = ["calls", "streams", "crowd", "writers"];
+
 /// Where a boot takes place.
 pub(super) struct Site<'a> {
     pub(super) bed: &'a Bed,
@@ -32,6 +35,8 @@ pub(super) struct Site<'a> {
 pub(super) struct Found {
     /// Steps that were made.
     pub(super) steps: u64,
+    /// Episodes of each kind.
+    pub(super) episodes: BTreeMap<String, u64>,
     /// Damaged streams that were refused.
     pub(super) refused: u64,
     /// Damaged streams that were taken.
@@ -40,6 +45,20 @@ pub(super) struct Found {
     pub(super) differ: u32,
     /// What was wrong: differences, complaints of the kernel, functions without a report.
     pub(super) failures: Vec<String>,
+}
+
+impl Found {
+    /// Kinds of episodes that did not come, and kinds of ends of damaged streams.
+    pub(super) fn lacks(&self) -> Vec<&'static str> {
+        let came = |kind: &&str| self.episodes.get(*kind).is_some_and(|count| *count > 0);
+        let mut lacks: Vec<_> = KINDS.into_iter().filter(|kind| !came(kind)).collect();
+        for (count, what) in [(self.refused, "refused"), (self.taken, "taken")] {
+            if count == 0 {
+                lacks.push(what);
+            }
+        }
+        lacks
+    }
 }
 
 /// Makes `steps` of the sequence that `seed` gives, from step `from` on, divided among the functions.
@@ -103,6 +122,9 @@ fn judge(log: &str) -> Found {
         let count = |value: &Value| value.as_u64().unwrap_or_default();
         let streams = &report["streams"];
         found.steps += count(&report["steps"]);
+        for (kind, episodes) in report["episodes"].as_object().into_iter().flatten() {
+            *found.episodes.entry(kind.clone()).or_default() += count(episodes);
+        }
         found.refused += count(&streams["by_write"]) + count(&streams["by_arc"]);
         found.taken += count(&streams["same"]) + count(&streams["other"]);
         if !report["difference"].is_null() {
@@ -117,7 +139,7 @@ fn judge(log: &str) -> Found {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"seed":1,"steps":64,"difference":null,"streams":{"by_write":3,"by_arc":1,"same":2,"other":0}}"#;
+    const GOOD: &str = r#"{"seed":1,"steps":64,"difference":null,"episodes":{"calls":3,"streams":1,"writers":2},"streams":{"by_write":3,"by_arc":1,"same":2,"other":0}}"#;
 
     #[test]
     fn a_boot_is_good_only_with_all_reports_and_a_quiet_kernel() {
@@ -125,6 +147,12 @@ mod tests {
         let found = judge(&log(&[GOOD; 4]));
         assert!(found.failures.is_empty(), "{found:?}");
         assert_eq!((found.steps, found.refused, found.taken), (256, 16, 8));
+        assert_eq!(found.lacks(), ["crowd"]);
+        let crowd = GOOD.replace("calls\":3", "calls\":3,\"crowd\":1");
+        let found = judge(&log(&[GOOD, GOOD, GOOD, &crowd]));
+        assert_eq!(found.lacks(), [""; 0]);
+        let none = crowd.replace("by_write\":3,\"by_arc\":1", "by_arc\":0");
+        assert_eq!(judge(&log(&[none.as_str(); 4])).lacks(), ["refused"]);
         let other = GOOD.replace("null", r#"{"step":3}"#);
         for bad in [
             log(&[GOOD; 3]),

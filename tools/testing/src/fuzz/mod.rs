@@ -152,8 +152,9 @@ pub fn short(bed: &Bed, name: &str, sabotage: Option<&str>) -> Result<()> {
     }
     ensure!(found.failures.is_empty(), "{}", found.failures.join("; "));
     ensure!(
-        found.steps >= SHORT_STEPS && found.refused > 0 && found.taken > 0,
-        "it lacks something: {found:?}"
+        found.steps >= SHORT_STEPS && found.lacks().is_empty(),
+        "it lacks {:?}: {found:?}",
+        found.lacks()
     );
     Ok(())
 }
