@@ -10,7 +10,7 @@ use super::{
     after::resume_traffic,
     cloud, layout,
     passage::{forward, Passage},
-    plan::{End, Ended, Lost, Migration, Plan},
+    plan::{silence, End, Ended, Lost, Migration, Plan},
     stay,
     traffic::{Counters, Doorbells, Guest},
     transport::VirtioPci,
@@ -147,6 +147,8 @@ fn compared(passage: &mut Passage<'_>, before: &Counters) -> Result<Migration> {
         to: to.device.node().name.clone(),
         rounds: std::mem::take(&mut passage.rounds),
         lost_pages: lost.len() as u64,
+    let silence = silence(&passage.rounds, passage.plan.rounds as usize);
+    passage.problems.extend(silence);
         lost: named.collect(),
         pre_copy_bytes: passage.stats.pre_copy_bytes,
         stop_copy_bytes: passage.stats.stop_copy_bytes,

@@ -39,4 +39,5 @@ pub mod plan;
 pub mod queue;
 mod stay;
 pub mod traffic;
+pub mod pulse;
 pub mod transport;

@@ -6,7 +6,7 @@ use std::{
     io::Write,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{bail, Context, Result};
@@ -16,6 +16,7 @@ use super::{
     memory::{all_dirty, PAGE},
     pieces,
     plan::{End, Plan, Round},
+    pulse::Pulse,
     traffic::{Doorbells, Guest},
 };
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
     session::{pre_copy_round, Migratable, SaveStats, Walk},
     state::State,
 };
+
+/// Time between two looks at the traffic.
+const PACE: Duration = Duration::from_micros(300);
 
 /// See the module. A drop stops the log first, then brings the target and the source back.
 pub(super) struct Passage<'a> {
@@ -138,9 +142,15 @@ impl<'a> Passage<'a> {
     ) -> Result<Instant> {
         let stop = AtomicBool::new(false);
         let device = self.from.device;
+        let pulse = guest.pulse();
+        pulse.begin();
         let (result, ran) = thread::scope(|scope| {
-            let runner = scope.spawn(|| guest.run(device, bells, &stop));
-            let result = self.all_rounds().and_then(|()| and_then(self));
+            let runner = scope.spawn(|| {
+                let ran = guest.run(device, bells, &stop);
+                pulse.end();
+                ran
+            });
+            let result = self.all_rounds(&pulse).and_then(|()| and_then(self));
             stop.store(true, Ordering::Release);
             let ran = runner
                 .join()
@@ -155,7 +165,7 @@ impl<'a> Passage<'a> {
         result.and(ran).map(|()| stopped)
     }
 
-    fn all_rounds(&mut self) -> Result<()> {
+    fn all_rounds(&mut self, pulse: &Pulse) -> Result<()> {
         let spinner = self.ui.spinner();
         let ranges = self.from.memory.ranges();
         for index in 0..ranges.len() {
@@ -167,6 +177,9 @@ impl<'a> Passage<'a> {
         for number in 1..=self.plan.rounds {
             self.ui.sleep(self.plan.interval);
             self.ui.check()?;
+            if number == 1 {
+                self.written_since(pulse)?;
+            }
             let mut this = self.round(number)?;
             if self.has_pre_copy() {
                 let before = self.stats.pre_copy_bytes;
@@ -189,6 +202,25 @@ impl<'a> Passage<'a> {
         spinner.finish_and_clear();
         // Long enough for writes that only the last report can tell of.
         self.ui.sleep(self.plan.interval / 2);
+        self.written_since(pulse)
+    }
+
+    /// Waits until the function has written memory since this call, so that the next report has something
+    /// to name. A log that named nothing would lose nothing that was not written.
+    fn written_since(&mut self, pulse: &Pulse) -> Result<()> {
+        let next = pulse.next();
+        let end = Instant::now() + self.plan.patience;
+        // If the traffic has ended, it says itself why.
+        while !pulse.has_come(next) && !pulse.is_over() {
+            self.ui.check()?;
+            if Instant::now() > end {
+                let seconds = self.plan.patience.as_secs();
+                self.problems
+                    .push(format!("no answer for {seconds} s while the guest ran"));
+                break;
+            }
+            thread::sleep(PACE);
+        }
         Ok(())
     }
 

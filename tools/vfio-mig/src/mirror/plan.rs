@@ -151,7 +151,58 @@ pub enum Ended {
 
 impl Migration {
     /// Nothing lost, nothing else wrong?
+/// What is wrong with a log that named no page in `live` rounds while the guest ran, or none in those
+/// after the stop. The traffic has made the function write before the first and before the last of them.
+pub(super) fn silence(rounds: &[Round], live: usize) -> Vec<String> {
+    let (running, stopped) = rounds.split_at(live.min(rounds.len()));
+    let silent = |part: &[Round]| part.iter().all(|round| round.reported == 0);
+    [
+        (live > 0 && silent(running), "while the guest ran"),
+        (silent(stopped), "after the stop"),
+    ]
+    .into_iter()
+    .filter(|(wrong, _)| *wrong)
+    .map(|(_, when)| format!("the log named no page {when}"))
+    .collect()
+}
+
     pub fn passed(&self) -> bool {
         self.lost_pages == 0 && self.problems.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(reported: &[u64]) -> Vec<Round> {
+        let round = |(number, reported): (u32, &u64)| Round {
+            round: number,
+            reported: *reported,
+            cpu: 1,
+            copied: reported + 1,
+            all_dirty: false,
+            report_us: 1,
+            state_bytes: 0,
+        };
+        (1..).zip(reported).map(round).collect()
+    }
+
+    #[test]
+    fn a_log_that_names_nothing_is_wrong() {
+        for (reported, live) in [(&[3, 0, 1][..], 2), (&[1], 0), (&[5, 1, 0], 1)] {
+            assert_eq!(silence(&rounds(reported), live), [""; 0], "{reported:?}");
+        }
+        let (ran, stopped) = ("while the guest ran", "after the stop");
+        for (reported, live, when) in [
+            (&[0, 0, 1][..], 2, ran),
+            (&[3, 2, 0], 2, stopped),
+            (&[0], 0, stopped),
+            (&[], 0, stopped),
+        ] {
+            let wanted = format!("the log named no page {when}");
+            assert_eq!(silence(&rounds(reported), live), [wanted], "{reported:?}");
+        }
+        assert_eq!(silence(&rounds(&[0, 0]), 1).len(), 2);
     }
 }

@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
     time::{Duration, Instant},
 };
 
@@ -20,6 +23,7 @@ use super::{
     frames::{Addresses, Received, LONGEST},
     layout,
     memory::{GuestMemory, SharedMemory, PAGE},
+    pulse::Pulse,
     queue::{Buffer, Queue},
     transport::{Doorbell, Features, Regions, VirtioPci, F_EVENT_IDX, NET_F_CTRL_VQ},
 };
@@ -114,6 +118,7 @@ pub struct Guest {
     tracker: Tracker,
     damaged: u64,
     urgent: Vec<Vec<u8>>,
+    pulse: Arc<Pulse>,
     window: usize,
     buffer: u32,
 }
@@ -161,6 +166,7 @@ impl Guest {
             tracker: Tracker::default(),
             damaged: 0,
             urgent: Vec::new(),
+            pulse: Arc::default(),
             window,
             buffer: settings.buffer_pages * PAGE as u32,
         })
@@ -173,6 +179,11 @@ impl Guest {
 
     /// Goes on in other memory: what a guest does not notice.
     pub fn move_to(&mut self, memory: SharedMemory) {
+    /// How far the traffic has come.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
         self.memory = memory;
         // The time in which the machine stood still does not count.
         let now = Instant::now();
@@ -329,6 +340,7 @@ impl Guest {
             self.waiting.remove(&header.seq);
         }
         self.tracker.enter(message);
+            self.pulse.receives(header.seq);
     }
 
     /// Gives the function receive buffers.
@@ -381,6 +393,7 @@ impl Guest {
             let frame = self.addresses.echo_request(self.stream, self.next, len)?;
             if !self.send_one(memory, &frame)? {
                 break;
+            self.pulse.sends(self.next);
             }
             self.waiting.insert(self.next, now);
             self.next += 1;
