@@ -18,12 +18,12 @@ use crate::{
     mirror::{
         cloud::Shape,
         frames::Addresses,
-        layout,
+        interrupt, layout,
         memory::{HugePages, Memory},
         migrate::{migrate, Reboot},
         plan::{Cancel, End, Ended, Plan},
         traffic::{Doorbells, Guest, Settings},
-        transport::{Features, VirtioPci},
+        transport::{Features, VirtioPci, NO_VECTOR},
     },
     node::Node,
     output::Ui,
@@ -109,6 +109,11 @@ pub struct Args {
     #[arg(long)]
     reset: bool,
 
+    /// Give the receive queue an interrupt. One that was raised just before the stop may not have reached
+    /// the driver, so after each move the function has to raise one by itself.
+    #[arg(long)]
+    interrupt: bool,
+
     /// Before each migration begin one that is given up there; the guest has to go on at the source.
     /// May be repeated.
     #[arg(long, value_enum)]
@@ -186,11 +191,19 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
             window: args.window.into(),
             buffer_pages: args.buffer_pages,
             features: args.features,
+            vector: match args.interrupt {
+                true => interrupt::VECTOR,
+                false => NO_VECTOR,
+            },
         };
         let mut guest = Guest::new(&function, Arc::clone(memory), addresses, settings)?;
         let bells = Doorbells::of(&function, &guest)?;
         guest.find_peer(device, &bells)?;
         Ok((guest, bells))
+    };
+    let _event = match args.interrupt {
+        true => Some(interrupt::connect(&devices[0])?),
+        false => None,
     };
     let (mut guest, mut bells) = set_up(&devices[0], &memories[0])?;
 
@@ -203,6 +216,7 @@ pub fn run(args: &Args, backend: Backend, ui: &Ui) -> Result<Mirrored> {
         page_size: args.page_size,
         report_pages: args.report_pages,
         late_ranges: args.late_ranges,
+        interrupt: args.interrupt,
         shape: args.shape,
         cancel: None,
         carry_on: args.carry_on,

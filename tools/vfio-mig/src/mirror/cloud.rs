@@ -8,7 +8,6 @@
 use std::io::{Read, Write};
 
 use anyhow::{ensure, Context, Result};
-use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 use crate::{
     device::{Device, DirtyLog},
@@ -88,16 +87,4 @@ pub(super) fn shutdown(source: &mut Walk<'_, Device>, device: &Device) -> Result
         "the source is in {state} after it was set to RUNNING to be given up"
     );
     Ok(())
-}
-
-/// Sets one MSI-X vector up while still in RESUMING, as a VMM does that gives a guest its
-/// interrupts back. The device keeps its own reference to the eventfd.
-///
-/// # Errors
-///
-/// The function refuses.
-pub(super) fn interrupts(device: &Device) -> Result<EventFd> {
-    let event = EventFd::new(EFD_NONBLOCK).context("eventfd")?;
-    device.enable_msix(&event).context("SET_IRQS in RESUMING")?;
-    Ok(event)
 }

@@ -14,7 +14,7 @@ use super::{
     layout,
     memory::GuestMemory,
     queue::{Buffer, Queue},
-    transport::{Regions, VirtioPci},
+    transport::{Regions, VirtioPci, NO_VECTOR},
 };
 
 /// Number of the control queue of a function with one pair of queues.
@@ -52,7 +52,7 @@ impl Control {
         let (_, acks) = layout::command(0);
         let bytes = vec![UNANSWERED; layout::ACK_LIMIT as usize];
         memory.write_slice(&bytes, GuestAddress(acks))?;
-        function.enable_queue(QUEUE, rings)?;
+        function.enable_queue(QUEUE, rings, NO_VECTOR)?;
         Ok(Self {
             queue,
             sent: 0,

@@ -5,10 +5,11 @@
 use std::{thread, time::Instant};
 
 use anyhow::{bail, ensure, Context, Result};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::{
     after::resume_traffic,
-    cloud, layout,
+    cloud, interrupt, layout,
     passage::{forward, Passage},
     plan::{silence, End, Ended, Lost, Migration, Plan},
     stay,
@@ -84,15 +85,23 @@ fn whole(
     // The source is stopped or gives up before the target begins: there is one address on the wire.
     let resume = Instant::now();
     let to = passage.to;
-    let function = match hand_over(passage) {
+    let (function, event) = match hand_over(passage) {
         // A refusal does not excuse what was found before.
         Err(e) if !migration.passed() => {
             migration.problems.push(format!("{e:#}"));
             return Ok(Some(migration));
         }
-        function => function?,
+        handed => handed?,
     };
     migration.stopped_ms = (moving + resume.elapsed()).as_secs_f64() * 1e3;
+    // Before the guest has looked at a ring or rung a doorbell.
+    if passage.plan.interrupt {
+        let comes = event.map(|event| interrupt::comes(&event, passage.plan.patience));
+        if !comes.transpose()?.unwrap_or_default() {
+            let problem = "the target raised no interrupt by itself";
+            migration.problems.push(problem.to_owned());
+        }
+    }
     *bells = Doorbells::of(&function, guest)?;
     if migration.lost_pages == 0 {
         let (plan, problems) = (passage.plan, &mut migration.problems);
@@ -138,6 +147,8 @@ fn stop(passage: &mut Passage<'_>) -> Result<()> {
 fn compared(passage: &mut Passage<'_>, before: &Counters) -> Result<Migration> {
     let (from, to) = (passage.from, passage.to);
     let lost = to.memory.compare(&from.memory)?;
+    let silence = silence(&passage.rounds, passage.plan.rounds as usize);
+    passage.problems.extend(silence);
     let named = lost.iter().take(NAMED).map(|page| Lost {
         page: page.clone(),
         what: layout::describe(page.iova),
@@ -147,8 +158,6 @@ fn compared(passage: &mut Passage<'_>, before: &Counters) -> Result<Migration> {
         to: to.device.node().name.clone(),
         rounds: std::mem::take(&mut passage.rounds),
         lost_pages: lost.len() as u64,
-    let silence = silence(&passage.rounds, passage.plan.rounds as usize);
-    passage.problems.extend(silence);
         lost: named.collect(),
         pre_copy_bytes: passage.stats.pre_copy_bytes,
         stop_copy_bytes: passage.stats.stop_copy_bytes,
@@ -159,22 +168,26 @@ fn compared(passage: &mut Passage<'_>, before: &Counters) -> Result<Migration> {
     })
 }
 
-/// The source is given up, the target runs.
-fn hand_over<'a>(passage: &mut Passage<'a>) -> Result<VirtioPci<'a, Device>> {
+/// The source is given up, the target runs, with its interrupt if it has one.
+fn hand_over<'a>(passage: &mut Passage<'a>) -> Result<(VirtioPci<'a, Device>, Option<EventFd>)> {
     let (from, to) = (passage.from.device, passage.to.device);
     passage.left = true;
     if passage.is_cloud() {
-        let _event = cloud::interrupts(to)?;
+        let event = interrupt::connect(to)?;
         let function = activate(to, &mut passage.target)?;
         // In STOP, now that the destination has said that it runs.
         passage.stop_log()?;
         cloud::shutdown(&mut passage.source, from)?;
         leave(from, &mut passage.source)?;
-        return Ok(function);
+        return Ok((function, Some(event)));
     }
     leave(from, &mut passage.source)?;
     passage.stop_log()?;
-    activate(to, &mut passage.target)
+    let event = match passage.plan.interrupt {
+        true => Some(interrupt::connect(to)?),
+        false => None,
+    };
+    Ok((activate(to, &mut passage.target)?, event))
 }
 
 /// Gives the source up.

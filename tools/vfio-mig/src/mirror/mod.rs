@@ -12,6 +12,8 @@
 //! | [`buffers`] | which page is the next receive buffer |
 //! | [`control`] | commands for the control queue, and their answers |
 //! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
+//! | [`interrupt`] | the interrupt of the receive queue |
+//! | [`pulse`] | how far the traffic has come, for the thread that migrates |
 //! | [`plan`] | how a migration goes, and what came out |
 //! | `passage` | a migration on its way: the log, the rounds under traffic |
 //! | `pieces` | REPORTs of parts of a range |
@@ -28,6 +30,7 @@ pub mod buffers;
 pub mod cloud;
 pub mod control;
 pub mod frames;
+pub mod interrupt;
 pub mod layout;
 pub mod memory;
 pub mod migrate;
@@ -36,8 +39,8 @@ mod model;
 mod passage;
 mod pieces;
 pub mod plan;
+pub mod pulse;
 pub mod queue;
 mod stay;
 pub mod traffic;
-pub mod pulse;
 pub mod transport;

@@ -48,6 +48,8 @@ pub struct Plan {
     pub report_pages: Option<u64>,
     /// START names the first range only.
     pub late_ranges: bool,
+    /// After the move an interrupt of the receive queue has to come by itself.
+    pub interrupt: bool,
     /// Whose order of calls.
     pub shape: Shape,
     /// Give it up there.
@@ -149,8 +151,6 @@ pub enum Ended {
     Stayed(Stay),
 }
 
-impl Migration {
-    /// Nothing lost, nothing else wrong?
 /// What is wrong with a log that named no page in `live` rounds while the guest ran, or none in those
 /// after the stop. The traffic has made the function write before the first and before the last of them.
 pub(super) fn silence(rounds: &[Round], live: usize) -> Vec<String> {
@@ -166,6 +166,8 @@ pub(super) fn silence(rounds: &[Round], live: usize) -> Vec<String> {
     .collect()
 }
 
+impl Migration {
+    /// Nothing lost, nothing else wrong?
     pub fn passed(&self) -> bool {
         self.lost_pages == 0 && self.problems.is_empty()
     }

@@ -25,7 +25,7 @@ use super::{
     memory::{GuestMemory, SharedMemory, PAGE},
     pulse::Pulse,
     queue::{Buffer, Queue},
-    transport::{Doorbell, Features, Regions, VirtioPci, F_EVENT_IDX, NET_F_CTRL_VQ},
+    transport::{Doorbell, Features, Regions, VirtioPci, F_EVENT_IDX, NET_F_CTRL_VQ, NO_VECTOR},
 };
 
 /// Bytes of `struct virtio_net_hdr_v1`.
@@ -100,6 +100,8 @@ pub struct Settings {
     pub buffer_pages: u32,
     /// Features to agree on.
     pub features: Features,
+    /// MSI-X vector of the receive queue.
+    pub vector: u16,
 }
 
 /// Driver and application.
@@ -116,9 +118,9 @@ pub struct Guest {
     next: u64,
     waiting: HashMap<u64, Instant>,
     tracker: Tracker,
+    pulse: Arc<Pulse>,
     damaged: u64,
     urgent: Vec<Vec<u8>>,
-    pulse: Arc<Pulse>,
     window: usize,
     buffer: u32,
 }
@@ -142,8 +144,8 @@ impl Guest {
         let tx_rings = layout::tx_rings(function.queue_limit(1)?);
         let rx = Queue::new(memory.guest(), rx_rings, event_idx)?;
         let tx = Queue::new(memory.guest(), tx_rings, event_idx)?;
-        function.enable_queue(0, rx_rings)?;
-        function.enable_queue(1, tx_rings)?;
+        function.enable_queue(0, rx_rings, settings.vector)?;
+        function.enable_queue(1, tx_rings, NO_VECTOR)?;
         let control = match features & NET_F_CTRL_VQ {
             0 => None,
             _ => Some(Control::new(function, memory.guest(), event_idx)?),
@@ -164,9 +166,9 @@ impl Guest {
             next: 0,
             waiting: HashMap::new(),
             tracker: Tracker::default(),
+            pulse: Arc::default(),
             damaged: 0,
             urgent: Vec::new(),
-            pulse: Arc::default(),
             window,
             buffer: settings.buffer_pages * PAGE as u32,
         })
@@ -177,13 +179,13 @@ impl Guest {
         self.addresses.mac
     }
 
-    /// Goes on in other memory: what a guest does not notice.
-    pub fn move_to(&mut self, memory: SharedMemory) {
     /// How far the traffic has come.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
     }
 
+    /// Goes on in other memory: what a guest does not notice.
+    pub fn move_to(&mut self, memory: SharedMemory) {
         self.memory = memory;
         // The time in which the machine stood still does not count.
         let now = Instant::now();
@@ -338,9 +340,9 @@ impl Guest {
                 return;
             }
             self.waiting.remove(&header.seq);
+            self.pulse.receives(header.seq);
         }
         self.tracker.enter(message);
-            self.pulse.receives(header.seq);
     }
 
     /// Gives the function receive buffers.
@@ -391,9 +393,9 @@ impl Guest {
             };
             let len = SHORTEST + self.pool.random(limit - SHORTEST);
             let frame = self.addresses.echo_request(self.stream, self.next, len)?;
+            self.pulse.sends(self.next);
             if !self.send_one(memory, &frame)? {
                 break;
-            self.pulse.sends(self.next);
             }
             self.waiting.insert(self.next, now);
             self.next += 1;

@@ -28,6 +28,7 @@ const SETTINGS: Settings = Settings {
     window: 24,
     buffer_pages: 1,
     features: Features::Basic,
+    vector: NO_VECTOR,
 };
 
 fn start_with(memory: &SharedMemory, settings: Settings) -> (Model, Guest, Doorbells) {

@@ -39,7 +39,8 @@ const NET_F_MAC: u64 = 1 << 5;
 const F_VERSION_1: u64 = 1 << 32;
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
 
-const NO_VECTOR: u16 = 0xffff;
+/// A queue without interrupts has this vector.
+pub const NO_VECTOR: u16 = 0xffff;
 
 /// Which features to agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -292,15 +293,19 @@ impl<'a, R: Regions> VirtioPci<'a, R> {
         }
     }
 
-    /// Gives the function a queue.
+    /// Gives the function a queue. Its interrupts have MSI-X vector `vector`, or [`NO_VECTOR`].
     ///
     /// # Errors
     ///
-    /// A register cannot be accessed.
-    pub fn enable_queue(&self, queue: u16, rings: Rings) -> Result<()> {
+    /// A register cannot be accessed, or the function has no such vector.
+    pub fn enable_queue(&self, queue: u16, rings: Rings, vector: u16) -> Result<()> {
         self.put(0x16, &queue.to_le_bytes())?;
         self.put(0x18, &rings.size.to_le_bytes())?;
-        self.put(0x1a, &NO_VECTOR.to_le_bytes())?;
+        self.put(0x1a, &vector.to_le_bytes())?;
+        ensure!(
+            vector == NO_VECTOR || self.get_u16(0x1a)? == vector,
+            "the function has no vector {vector} for queue {queue}"
+        );
         self.put_u64(0x20, rings.desc)?;
         self.put_u64(0x28, rings.avail)?;
         self.put_u64(0x30, rings.used)?;

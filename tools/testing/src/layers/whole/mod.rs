@@ -40,6 +40,7 @@ both='0000:00:01.0 0000:00:02.0 --rounds 4 --interval 20'
 vfio-mig mirror $both --cycles 2 --late-ranges --page-size 64K --report-pages 37 || fail pieces
 vfio-mig mirror $both --cycles 2 --late-ranges --page-size 2M --report-pages 700 || fail large
 vfio-mig mirror $both --memory 128M --late-ranges || fail chunks
+vfio-mig mirror $both --cycles 2 --late-ranges --interrupt || fail interrupt
 ";
 
 /// Address bits for that: those of the low region of `mirror`'s memory.
