@@ -45,7 +45,7 @@ mod property;
 #[cfg(CONFIG_KUNIT = "y")]
 mod property_tests;
 #[cfg(CONFIG_KUNIT = "y")]
-pub(super) mod random;
+pub(crate) mod random;
 #[cfg(CONFIG_KUNIT = "y")]
 mod random_spans;
 pub(crate) mod ranges;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random numbers for the tests of this folder.
+//! Random numbers for tests.
 
 /// A generator of pseudo-random numbers (xorshift64*), which are the same in every run.
-pub(in super::super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// Creates a generator that begins at `seed`, which is not 0.
-    pub(in super::super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Returns the next number, which has 48 bits.
-    pub(in super::super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -20,7 +20,7 @@ impl Random {
     }
 
     /// Returns a number below `n`. `n` is not 0.
-    pub(in super::super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }
