@@ -114,8 +114,8 @@ impl Report for Fuzzed {
         let s = self.streams;
         text += &format!(
             "damaged streams: {} refused by write(), {} by leaving RESUMING, {} without effect, \
-             {} of another state\n",
-            s.by_write, s.by_arc, s.same, s.other
+             {} of another state ({} saved byte for byte)\n",
+            s.by_write, s.by_arc, s.same, s.other, s.exact
         );
         let Some(found) = &self.difference else {
             return text + "no difference\n";

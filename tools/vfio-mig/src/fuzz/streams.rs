@@ -17,7 +17,10 @@ use super::{
 use crate::{
     check::{
         dut::Dut,
-        stream::load::{self, Image, Loaded},
+        stream::{
+            layout::{Framing, Layout, Record},
+            load::{self, Image, Loaded},
+        },
         verdict::{accepted, deviation, ensure, name, Outcome},
     },
     state::State,
@@ -35,8 +38,50 @@ pub struct Tally {
     pub by_arc: u64,
     /// Taken: the damage did not matter.
     pub same: u64,
-    /// Taken, checksums right: the device has the state that the stream describes.
+    /// Taken, checksums right: the device has another state, which it saves and loads as it is.
     pub other: u64,
+    /// Of these: the sections of the device are saved as the stream had them, byte for byte. Not those of
+    /// streams in which sections are missing, more, or in another order.
+    pub exact: u64,
+}
+
+/// How the sections of the device in two streams compare.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Same,
+    /// Other sections, or other lengths: which state such a stream describes, only the device knows.
+    OfAnotherShape,
+    Other(String),
+}
+
+/// Type and version of each section of the device, and its payload.
+fn sections(stream: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let layout = Layout::new(stream, &[stream.len()]);
+    let section = |record: &Record| {
+        let bytes = stream.get(record.range())?;
+        Some((bytes.get(4..8)?, bytes.get(record.header..)?))
+    };
+    let (_, rest) = layout.records.split_first()?;
+    let (_, middle) = rest.split_last()?;
+    (layout.framing == Framing::Dlr).then(|| middle.iter().map(section).collect())?
+}
+
+/// Compares what was loaded with what was saved.
+fn content(loaded: &[u8], saved: &[u8]) -> Content {
+    let (Some(loaded), Some(saved)) = (sections(loaded), sections(saved)) else {
+        return Content::OfAnotherShape;
+    };
+    let shape = |(kind, payload): &(&[u8], &[u8])| (kind.to_vec(), payload.len());
+    if !loaded.iter().map(shape).eq(saved.iter().map(shape)) {
+        return Content::OfAnotherShape;
+    }
+    let payloads = loaded.iter().zip(&saved).enumerate();
+    for (number, ((_, one), (_, other))) in payloads {
+        if let Some(how) = differ(one, other, &Mask::default()) {
+            return Content::Other(format!("section {}: {how}", number + 1));
+        }
+    }
+    Content::Same
 }
 
 /// A stream of the device, and what of it changes by itself.
@@ -179,5 +224,51 @@ fn taken(
         deviation!("the stream was taken, and what is saved then does not stay the same: {how}");
     }
     tally.other += 1;
+    match content(&mutant.bytes, &saved) {
+        Content::Same => tally.exact += 1,
+        Content::OfAnotherShape => {}
+        Content::Other(how) => {
+            deviation!("the stream was taken, and what is saved then is another one: {how}")
+        }
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::stream::layout::tests::dlr;
+
+    fn stream(middle: &[(u16, &[u8])]) -> Vec<u8> {
+        dlr(&[&[(1, &[1; 32][..])], middle, &[(2, &[7; 16][..])]].concat())
+    }
+
+    #[test]
+    fn a_payload_that_is_saved_otherwise_is_seen() {
+        let one = stream(&[(0x100, &[1; 8]), (0x101, &[2; 40])]);
+        assert_eq!(content(&one, &one), Content::Same);
+        let mut byte = [2; 40];
+        byte[39] = 3;
+        let other = stream(&[(0x100, &[1; 8]), (0x101, &byte)]);
+        let how = "section 2: byte 39 is 0x02, and then 0x03; 0 others differ";
+        assert_eq!(content(&one, &other), Content::Other(how.into()));
+        // The device says what it is and counts itself.
+        let mut first = one.clone();
+        first[40] ^= 1;
+        assert_eq!(content(&first, &one), Content::Same);
+    }
+
+    #[test]
+    fn only_streams_of_one_shape_are_compared() {
+        let one = stream(&[(0x100, &[1; 8]), (0x101, &[2; 40])]);
+        for other in [
+            stream(&[(0x101, &[2; 40]), (0x100, &[1; 8])]),
+            stream(&[(0x100, &[1; 8])]),
+            stream(&[(0x100, &[1; 8]), (0x101, &[2; 41])]),
+            stream(&[(0x100, &[1; 8]), (0x102, &[2; 40])]),
+            vec![0; 99],
+        ] {
+            assert_eq!(content(&one, &other), Content::OfAnotherShape);
+        }
+    }
 }
