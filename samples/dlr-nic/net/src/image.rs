@@ -50,7 +50,10 @@ impl NetQueue {
             quiet: false,
         };
         match image.enabled.get() {
-            0 => (),
+            0 => check(
+                image.next_avail.get() == 0 && image.next_used.get() == 0,
+                "indices of a queue that is not enabled",
+            )?,
             1 => {
                 let mut ring = queue
                     .build(event_idx)

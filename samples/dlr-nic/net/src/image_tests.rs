@@ -80,7 +80,7 @@ fn every_other_length_is_refused() {
 fn forged_images_are_refused() {
     let rig = target();
     let before = rig.net.save();
-    let corrupt: [fn(&mut Image); 19] = [
+    let corrupt: [fn(&mut Image); 22] = [
         |i| i.base.queues[0].size = 3.into(),
         |i| i.base.queues[0].size = 512.into(),
         |i| i.base.queues[1].vector = VECTORS.into(),
@@ -94,6 +94,13 @@ fn forged_images_are_refused() {
         |i| i.base.status |= 0x10,
         |i| i.base.mode = 0x10,
         |i| i.base.unicast_count = 65.into(),
+        // What is not in use, and would not be saved again.
+        |i| i.base.unicast[63] = [2; 6],
+        |i| i.base.multicast[63] = [3; 6],
+        |i| {
+            let queue = &mut i.base.queues[2];
+            (queue.enabled, queue.next_avail, queue.next_used) = (0.into(), 1.into(), 1.into());
+        },
         |i| i.base.size = 1.into(),
         |i| i.more.permanent = [1; 6],
         |i| i.more.permanent = [0; 6],

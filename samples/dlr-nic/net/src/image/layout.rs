@@ -131,8 +131,14 @@ pub(super) fn table(macs: &[Mac]) -> [Mac; TABLE] {
     table
 }
 
+/// The addresses in use. Nothing may be behind them, so that what is loaded is saved again.
 pub(super) fn untable(count: U16, macs: &[Mac; TABLE]) -> Result<Vec<Mac>, LoadError> {
-    let used = macs.get(..usize::from(count.get()));
-    used.map(<[Mac]>::to_vec)
-        .ok_or_else(|| corrupt("address table"))
+    let (used, rest) = macs
+        .split_at_checked(usize::from(count.get()))
+        .ok_or_else(|| corrupt("address table"))?;
+    check(
+        rest.iter().all(|mac| *mac == [0; 6]),
+        "address table behind its end",
+    )?;
+    Ok(used.to_vec())
 }
