@@ -12,11 +12,11 @@ use serde_json::{json, Value};
 
 use super::{
     lab::Lab,
-    trace::Trace,
+    trace::{Trace, Window},
     traffic::{id, next, Traffic, BACKLOG},
 };
 
-/// Datagrams of the backlog that [`Traffic::expect_growth`] demands.
+/// Datagrams of the backlog that a move has to write where only the log can name them.
 const GROWTH: u64 = 20;
 /// Datagrams for which [`Traffic::has_grown`] waits: more, because the others are found by comparing times
 /// of two clocks, and to have some in several rounds.
@@ -48,7 +48,7 @@ impl Lab {
 
 impl Traffic {
     /// Whether the backlog of each interface has grown since the first call with this `growth`, which lets
-    /// it trickle, by five times what [`Traffic::expect_growth`] demands. Pre-copy of a guest that does little is
+    /// it trickle, by five times what a move has to show. Pre-copy of a guest that does little is
     /// shorter than that if nothing holds it.
     ///
     /// Callers wait for two rounds first: before all memory has been sent once nothing depends on the log,
@@ -92,44 +92,75 @@ impl Traffic {
     }
 
     /// Fails unless the NIC wrote enough of the backlog where only its log could name the pages: after
-    /// the second bitmap, when QEMU had sent all memory once, and, with `to_the_last`, between the last
-    /// bitmap of pre-copy and the suspension. Without this the memory oracle would be content with a NIC
-    /// that logs nothing.
+    /// the second bitmap, when QEMU had sent all memory once, and between the last bitmap of pre-copy and the
+    /// suspension. Without this the memory oracle would be content with a NIC that logs nothing.
     /// `lab` has the peer; `clock` is [`Lab::clock_ms`] of the box whose QEMU wrote the trace.
     ///
     /// # Errors
     ///
     /// Says how many there were. The trace has no two bitmaps or no suspension.
-    pub fn expect_growth(
-        &self,
-        lab: &Lab,
-        trace: &Trace,
-        clock: i64,
-        to_the_last: bool,
-    ) -> Result<()> {
-        let window = trace
-            .window()
-            .context("no window between bitmap and suspension")?;
+    pub(super) fn expect_growth(&self, lab: &Lab, trace: &Trace, clock: i64) -> Result<()> {
         let host = |ms: u64| ms.saturating_add_signed(clock);
         for n in 0..self.nics() {
-            let arrivals = |from: u64| -> Result<u64> {
+            let arrivals = |from: u64, to: u64| -> Result<u64> {
                 let answer = lab.wire(json!({"cmd": "arrivals", "stream": BACKLOG + id(n),
-                    "from_ms": host(from), "to_ms": host(window.suspended)}))?;
+                    "from_ms": host(from), "to_ms": host(to)}))?;
                 answer["count"].as_u64().context("no count of arrivals")
             };
-            let all = arrivals(window.second_bitmap)?;
-            ensure!(
-                all >= GROWTH,
-                "interface {n}: only {all} datagrams of the backlog were written after the second \
-                 bitmap: the memory oracle has nothing to judge ({window:?})"
-            );
-            let last = arrivals(window.last_bitmap)?;
-            ensure!(
-                !to_the_last || last > 0,
-                "interface {n}: no datagram of the backlog was written after the last bitmap of \
-                 pre-copy ({window:?})"
-            );
+            enough(trace.window(), arrivals).with_context(|| format!("interface {n}"))?;
         }
         Ok(())
+    }
+}
+
+/// Judges the datagrams of a backlog that `arrivals` counts between two times.
+fn enough(window: Option<Window>, arrivals: impl Fn(u64, u64) -> Result<u64>) -> Result<()> {
+    let window = window.context("no window between bitmap and suspension")?;
+    let all = arrivals(window.second_bitmap, window.suspended)?;
+    ensure!(
+        all >= GROWTH,
+        "only {all} datagrams of the backlog were written after the second bitmap: the memory oracle has \
+         nothing to judge ({window:?})"
+    );
+    let last = arrivals(window.last_bitmap, window.suspended)?;
+    ensure!(
+        last > 0,
+        "no datagram of the backlog was written after the last bitmap of pre-copy ({window:?})"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window {
+        second_bitmap: 20,
+        last_bitmap: 30,
+        suspended: 40,
+    };
+
+    /// `all` of them, and `last` of these to the last.
+    fn judge(window: Option<Window>, all: u64, last: u64) -> Result<()> {
+        enough(window, |from, to| {
+            assert_eq!(to, WINDOW.suspended);
+            Ok(if from == WINDOW.last_bitmap {
+                last
+            } else {
+                all
+            })
+        })
+    }
+
+    #[test]
+    fn a_move_needs_a_backlog_that_only_the_log_can_name() {
+        assert!(judge(Some(WINDOW), GROWTH, 1).is_ok());
+        assert!(judge(Some(WINDOW), GROWTH - 1, 1).is_err());
+        assert!(judge(Some(WINDOW), GROWTH, 0).is_err());
+    }
+
+    #[test]
+    fn a_move_without_a_window_is_not_passed_over() {
+        assert!(judge(None, GROWTH, 1).is_err());
     }
 }

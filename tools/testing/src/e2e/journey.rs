@@ -8,8 +8,10 @@ use anyhow::{ensure, Context, Result};
 use serde_json::json;
 
 use super::{
+    attempt::Settings,
     config::Unusual,
     growth::Growth,
+    judged::{Demand, Judged, Watch},
     lab::Lab,
     migrate::{self, Migration, Plan},
     oracle::{self, Verdict},
@@ -25,55 +27,6 @@ pub struct Journey {
     vm: Vm,
     traffic: Traffic,
     stopped: Vec<(u64, u64)>,
-    /// What the NIC logged in the last attempt.
-    written: Written,
-}
-
-/// What the logs of all functions of a NIC have named.
-#[derive(Clone, Copy, Debug, Default)]
-struct Written {
-    granules: u64,
-    lost: u64,
-}
-
-/// Pages that a migration may report without a log entry: parts of its ranges that START did not name are
-/// dirty once (log rule 9), such as the windows of devices.
-const UNTRACKED: u64 = 1024;
-
-impl Written {
-    fn now(lab: &Lab) -> Result<Self> {
-        let stats = lab.nic(&json!({"cmd": "stats"}))?;
-        let sum = |key: &str| -> Result<u64> {
-            let functions = stats["functions"].as_array().context("no functions")?;
-            functions
-                .iter()
-                .map(|f| f["log"][key].as_u64().context("no counter of the log"))
-                .sum()
-        };
-        Ok(Self {
-            granules: sum("granules")?,
-            lost: sum("lost")?,
-        })
-    }
-
-    fn since(self, before: &Self) -> Self {
-        Self {
-            granules: self.granules.saturating_sub(before.granules),
-            lost: self.lost.saturating_sub(before.lost),
-        }
-    }
-
-    /// A driver that reports everything loses nothing and is of no use.
-    fn expect_no_more_than_twice(&self, trace: &Trace) -> Result<()> {
-        let reported: u64 = trace.rounds.iter().map(|r| r.nic_pages).sum();
-        let limit = 2 * self.granules + UNTRACKED;
-        ensure!(
-            self.lost > 0 || reported <= limit,
-            "{reported} pages reported, but the NIC logged only {}",
-            self.granules
-        );
-        Ok(())
-    }
 }
 
 impl Journey {
@@ -104,7 +57,6 @@ impl Journey {
             vm,
             traffic,
             stopped: Vec::new(),
-            written: Written::default(),
         })
     }
 
@@ -137,8 +89,39 @@ impl Journey {
         self.stopped.push((from, now));
     }
 
+    /// Moves the guest to `uri`, where the destination waits already: holds it in pre-copy, as `settings`
+    /// have to, for `rounds` rounds, for what `meanwhile` does and until the backlog has grown. Both sides
+    /// are afterwards as `completed` leaves them.
+    ///
+    /// # Errors
+    ///
+    /// The migration does not complete, or [`Watch::judge`] is not content.
+    pub fn complete(
+        &mut self,
+        uri: &str,
+        rounds: u64,
+        settings: &Settings,
+        meanwhile: impl FnOnce(&Lab, &Traffic) -> Result<()>,
+    ) -> Result<Judged> {
+        let Self {
+            lab, vm, traffic, ..
+        } = self;
+        let watch = Watch::begin(lab)?;
+        vm.begin(lab, uri, settings)?;
+        vm.until_rounds(rounds)?;
+        meanwhile(lab, traffic)?;
+        traffic.let_grow(lab)?;
+        lab.let_device_write_to_the_last()?;
+        vm.let_go()?;
+        let ended = vm.until_end();
+        traffic.rest(lab)?;
+        ended?.expect("completed")?;
+        let trace = Trace::parse(&vm.trace(lab.host())?);
+        watch.judge(lab, &trace, Demand::Growth(traffic, lab))
+    }
+
     /// The guest is in another QEMU now, which took it over. Returns the old one.
-    pub fn moved_to(&mut self, vm: Vm) -> Vm {
+    pub fn moved_to(&mut self, vm: Vm, _judged: Judged) -> Vm {
         let clock = self.lab.clock_ms();
         let mut old = std::mem::replace(&mut self.vm, vm);
         self.stopped.extend(old.take_stops(clock));
@@ -150,16 +133,34 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// QEMU does not get to an end. [`EmulatorFault`](super::blame::EmulatorFault) marks what the
+    /// QEMU does not get to an end, or [`Watch::judge`] is not content with a move. [`EmulatorFault`](super::blame::EmulatorFault) marks what the
     /// emulated processor is to blame for, here and in what follows.
     pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
-        let result = self.try_attempt(to, plan, cancel);
+        let result = self
+            .try_attempt(to, plan, cancel)
+            .and_then(|(migration, watch)| {
+                if migration.completed() {
+                    let _: Judged = self.judge_move(watch, &migration)?;
+                }
+                Ok(migration)
+            });
         self.lab.blame(result)
     }
 
-    fn try_attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
+    fn judge_move(&self, watch: Watch, migration: &Migration) -> Result<Judged> {
+        let demand = Demand::Growth(&self.traffic, &self.lab);
+        watch.judge(&self.lab, &migration.trace, demand)
+    }
+
+    /// An attempt that is not judged yet.
+    fn try_attempt(
+        &mut self,
+        to: &[usize],
+        plan: &Plan,
+        cancel: bool,
+    ) -> Result<(Migration, Watch)> {
         let mut destination = self.lab.vm(to, true)?;
-        let before = Written::now(&self.lab)?;
+        let watch = Watch::begin(&self.lab)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
         let (traffic, lab, mut growth) = (&self.traffic, &self.lab, Growth::default());
         let enough = || traffic.has_grown(lab, &mut growth);
@@ -174,7 +175,6 @@ impl Journey {
             });
         self.traffic.rest(&self.lab)?;
         let migration = migration?;
-        self.written = Written::now(&self.lab)?.since(&before);
         self.stopped.extend(migration.stopped);
         let left = if migration.completed() {
             std::mem::replace(&mut self.vm, destination)
@@ -182,23 +182,24 @@ impl Journey {
             destination
         };
         left.quit(self.lab.host())?;
-        Ok(migration)
+        Ok((migration, watch))
     }
 
     /// Moves the guest to other functions.
     ///
     /// # Errors
     ///
-    /// The migration does not complete, or the guest does not go on.
+    /// The migration does not complete, the guest does not go on, or [`Watch::judge`] is not content.
     pub fn hop(&mut self, to: &[usize], plan: &Plan) -> Result<Migration> {
-        let migration = self.attempt(to, plan, false)?;
-        let result = self.expect_arrival(&migration);
+        let result = self.try_attempt(to, plan, false);
+        let (migration, watch) = self.lab.blame(result)?;
+        let result = self.expect_arrival(&migration, watch);
         let result = result.with_context(|| format!("migration to {to:?}"));
         self.lab.blame(result)?;
         Ok(migration)
     }
 
-    fn expect_arrival(&mut self, migration: &Migration) -> Result<()> {
+    fn expect_arrival(&mut self, migration: &Migration, watch: Watch) -> Result<()> {
         ensure!(
             migration.completed(),
             "{}: {}",
@@ -206,9 +207,8 @@ impl Journey {
             migration.error.as_deref().unwrap_or("no reason given")
         );
         self.check_alive().context("afterwards")?;
-        self.traffic
-            .expect_growth(&self.lab, &migration.trace, self.lab.clock_ms(), true)?;
-        self.written.expect_no_more_than_twice(&migration.trace)
+        let _: Judged = self.judge_move(watch, migration)?;
+        Ok(())
     }
 
     /// Fails if the guest runs no traffic where it is.

@@ -5,7 +5,8 @@
 //!
 //! * [`lab`] is a host box with NIC and driver, ready for guests;
 //! * [`vm`] is a QEMU in it, [`command`] its command line, [`guest`] the program in its guest;
-//! * [`traffic`] starts what runs through the migration, on both sides, [`growth`] sees that it suffices;
+//! * [`traffic`] starts what runs through the migration, on both sides, [`growth`] sees that it suffices,
+//!   [`judged`] judges each move by that;
 //! * [`migrate`] moves the guest, [`attempt`] does it step by step;
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
 //!   the time is made of for which the guest stands still;
@@ -20,6 +21,7 @@ pub mod config;
 mod growth;
 pub mod guest;
 pub mod journey;
+pub mod judged;
 pub mod lab;
 pub mod migrate;
 pub mod oracle;
@@ -35,6 +37,7 @@ pub use attempt::{Attempt, Settings};
 pub use config::{Backend, Unusual, VmConfig};
 pub use growth::Growth;
 pub use journey::Journey;
+pub use judged::{Demand, Judged, NoWindow, Watch};
 pub use lab::Lab;
 pub use migrate::{Migration, Plan};
 pub use oracle::Verdict;

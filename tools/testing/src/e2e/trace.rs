@@ -185,13 +185,24 @@ pub(super) fn split(line: &str) -> Option<(u64, &str, &str)> {
     Some((us / 1000, event, rest))
 }
 
-/// [`split`] with microseconds.
+/// [`split`] with microseconds. QEMU 10.0 has `296@1796078672.172364:event rest` instead.
 pub(super) fn split_us(line: &str) -> Option<(u64, &str, &str)> {
-    let (time, rest) = line.split_once(' ')?;
-    let time = humantime::parse_rfc3339(time).ok()?;
-    let us = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_micros();
+    let (us, rest) = match line.split_once('@') {
+        Some((process, rest)) if process.bytes().all(|b| b.is_ascii_digit()) => {
+            let (time, rest) = rest.split_once(':')?;
+            let (seconds, us) = time.split_once('.')?;
+            let seconds: u64 = seconds.parse().ok()?;
+            (seconds * 1_000_000 + us.parse::<u64>().ok()?, rest)
+        }
+        _ => {
+            let (time, rest) = line.split_once(' ')?;
+            let time = humantime::parse_rfc3339(time).ok()?;
+            let us = time.duration_since(std::time::UNIX_EPOCH).ok()?.as_micros();
+            (u64::try_from(us).ok()?, rest)
+        }
+    };
     let (event, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-    Some((u64::try_from(us).ok()?, event, rest))
+    Some((us, event, rest))
 }
 
 /// ` (vf0) rest`.
@@ -287,6 +298,29 @@ not a trace line
             (2000, 200)
         );
         assert_eq!(trace.between("active", "completed"), Some(2200));
+    }
+
+    #[test]
+    fn the_trace_of_qemu_10_is_read_as_well() {
+        let line = "296@1796078672.172364:migration_bitmap_sync_end dirty_pages 488";
+        let read = (
+            1_796_078_672_172,
+            "migration_bitmap_sync_end",
+            "dirty_pages 488",
+        );
+        assert_eq!(split(line), Some(read));
+        assert_eq!(
+            split("x@1796078672.172364:migration_bitmap_sync_end "),
+            None
+        );
+        let text = "296@1796078672.500000:migration_bitmap_sync_start \n\
+                    296@1796078672.600000:vfio_get_dirty_bitmap iova=0x0 dirty_pages=7\n\
+                    296@1796078672.700000:migration_bitmap_sync_end dirty_pages 8\n";
+        let rounds = Trace::parse(text).rounds;
+        assert_eq!(
+            (rounds[0].at_ms, rounds[0].all_pages),
+            (1_796_078_672_500, 8)
+        );
     }
 
     #[test]

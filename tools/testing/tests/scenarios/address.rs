@@ -5,7 +5,9 @@
 
 use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::{Pong, Request};
-use dlr_testing::e2e::{attempt::Settings, traffic, Lab, Vm};
+use dlr_testing::e2e::{
+    attempt::Settings, trace::Trace, traffic, Demand, Judged, Lab, NoWindow, Vm, Watch,
+};
 use serde_json::json;
 
 use crate::{blocked::Blocked, reinit::expect_network};
@@ -36,10 +38,13 @@ pub(crate) fn moves(bench: &mut Blocked) -> Result<()> {
     let lab = &bench.lab;
     let settings = Settings::held();
     let uri = destination.expect_incoming(lab, &settings)?;
+    let watch = Watch::begin(lab)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_rounds(2)?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;
+    let trace = Trace::parse(&vm.trace(lab.host())?);
+    let _: Judged = watch.judge(lab, &trace, Demand::NoWindow(NoWindow::NoTraffic))?;
     destination.until_running("running")?;
     ping(lab, &mut destination)?;
 

@@ -6,7 +6,8 @@
 use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, Settings, NOWHERE},
-    Unusual,
+    trace::Trace,
+    Demand, Judged, NoWindow, Unusual, Watch,
 };
 use serde_json::json;
 
@@ -91,8 +92,11 @@ fn postcopy(bench: &mut Blocked) -> Result<()> {
 fn never_ran(bench: &mut Blocked) -> Result<()> {
     let mut vm = bench.standing(String::new())?;
     let lab = &bench.lab;
+    let watch = Watch::begin(lab)?;
     vm.begin(lab, NOWHERE, &Settings::one_way().free())?;
     vm.until_end()?.expect("completed")?;
+    let trace = Trace::parse(&vm.trace(lab.host())?);
+    let _: Judged = watch.judge(lab, &trace, Demand::NoWindow(NoWindow::NeverRan))?;
     vm.until_saved(lab)?
         .expect_states("PRE_COPY STOP_COPY STOP")?;
     vm.quit(lab.host())
@@ -166,8 +170,11 @@ fn other_nic(bench: &mut Blocked) -> Result<()> {
     let lab = &bench.lab;
     let settings = Settings::held().free();
     let uri = destination.expect_incoming(lab, &settings)?;
+    let watch = Watch::begin(lab)?;
     source.begin(lab, &uri, &settings)?;
     source.until_end()?.expect("completed")?;
+    let trace = Trace::parse(&source.trace(lab.host())?);
+    let _: Judged = watch.judge(lab, &trace, Demand::NoWindow(NoWindow::NeverRan))?;
     // The state of the VM moves along: it never ran.
     destination.until_running("prelaunch")?;
     source.quit(lab.host())?;

@@ -7,7 +7,7 @@ use anyhow::{ensure, Context, Result};
 use dlr_testing::e2e::{
     attempt::{driver_state, until_state, Settings},
     trace::Trace,
-    Journey, Unusual, Vm,
+    Demand, Journey, Judged, NoWindow, Unusual, Vm, Watch,
 };
 use serde_json::{json, Value};
 
@@ -140,24 +140,20 @@ fn refused(journey: &mut Journey, kind: &str) -> Result<()> {
 fn by_way_of_a_file(journey: &mut Journey) -> Result<()> {
     const FILE: &str = "file:/run/image";
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
-    let (lab, vm, traffic) = journey.parts();
-    let settings = Settings::one_way().free();
-    traffic.trickle(lab)?;
-    vm.begin(lab, FILE, &settings)?;
-    let ended = vm.until_end()?;
-    traffic.rest(lab)?;
-    ended.expect("completed")?;
+    let settings = Settings::one_way();
+    let judged = journey.complete(FILE, 3, &settings, |_, _| Ok(()))?;
+    let lab = journey.parts().0;
     destination.receive(lab, FILE, &settings)?;
     destination.until_running("running")?;
     destination
         .order(lab.host())?
         .expect("RESUMING WRITE RUNNING_P2P RUNNING LOADED")?;
     lab.host().run("rm /run/image")?;
-    arrive(journey, destination, here)
+    arrive(journey, destination, here, judged)
 }
 
 /// Moves the guest; both sides as they are after `completed`.
-fn complete(journey: &mut Journey, destination: &mut Vm, rounds: u64) -> Result<()> {
+fn complete(journey: &mut Journey, destination: &mut Vm, rounds: u64) -> Result<Judged> {
     complete_with(journey, destination, rounds, &Settings::held())
 }
 
@@ -167,30 +163,20 @@ pub(crate) fn complete_with(
     destination: &mut Vm,
     rounds: u64,
     settings: &Settings,
-) -> Result<()> {
-    let (lab, vm, traffic) = journey.parts();
-    let uri = destination.expect_incoming(lab, settings)?;
-    vm.begin(lab, &uri, settings)?;
-    vm.until_rounds(rounds)?;
-    if rounds > 1 {
-        traffic.let_grow(lab)?;
-    }
-    lab.let_device_write_to_the_last()?;
-    vm.let_go()?;
-    let ended = vm.until_end();
-    traffic.rest(lab)?;
-    ended?.expect("completed")?;
-    let trace = Trace::parse(&vm.trace(lab.host())?);
-    if trace.rounds.len() > 2 {
-        traffic.expect_growth(lab, &trace, lab.clock_ms(), true)?;
-    }
-    Ok(())
+) -> Result<Judged> {
+    let uri = destination.expect_incoming(journey.lab(), settings)?;
+    journey.complete(&uri, rounds, settings, |_, _| Ok(()))
 }
 
 /// The guest runs there now: takes it over and ends the source, whose log was on to the last.
-pub(crate) fn arrive(journey: &mut Journey, mut destination: Vm, here: usize) -> Result<()> {
+pub(crate) fn arrive(
+    journey: &mut Journey,
+    mut destination: Vm,
+    here: usize,
+    judged: Judged,
+) -> Result<()> {
     destination.until_running("running")?;
-    let old = journey.moved_to(destination);
+    let old = journey.moved_to(destination, judged);
     let (lab, _, _) = journey.parts();
     let stats = lab.function_stats(here)?;
     ensure!(
@@ -218,7 +204,7 @@ fn saved_bytes(journey: &Journey, function: usize) -> Result<u64> {
 fn exact_order(journey: &mut Journey) -> Result<()> {
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
     let before = saved_bytes(journey, here)?;
-    complete(journey, &mut destination, 3)?;
+    let judged = complete(journey, &mut destination, 3)?;
     destination.until_running("running")?;
     let saved = saved_bytes(journey, here)? - before;
     let (lab, vm, _) = journey.parts();
@@ -239,7 +225,7 @@ fn exact_order(journey: &mut Journey) -> Result<()> {
         destination.name()
     ))?;
     ensure!(approved.trim() != "0", "the destination did not approve");
-    arrive(journey, destination, here)
+    arrive(journey, destination, here, judged)
 }
 
 /// [7] A guest that stands still before the migration, and still does after it. Its device has
@@ -250,16 +236,19 @@ fn paused_guest(journey: &mut Journey) -> Result<()> {
     vm.qmp().execute("stop", Value::Null)?;
     let settings = Settings::held().free();
     let uri = destination.expect_incoming(lab, &settings)?;
+    let watch = Watch::begin(lab)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_end()?.expect("completed")?;
     vm.until_saved(lab)?.expect_states("STOP_COPY STOP")?;
+    let trace = Trace::parse(&vm.trace(lab.host())?);
+    let judged = watch.judge(lab, &trace, Demand::NoWindow(NoWindow::StandsStill))?;
     destination.until_running("paused")?;
     destination
         .order(lab.host())?
         .expect("RESUMING WRITE LOADED")?;
     ensure!(driver_state(lab, there)? == "RESUMING");
     destination.qmp().execute("cont", Value::Null)?;
-    arrive(journey, destination, here)?;
+    arrive(journey, destination, here, judged)?;
     let (lab, vm, _) = journey.parts();
     vm.order(lab.host())?
         .expect_states("RESUMING RUNNING_P2P RUNNING")
@@ -273,7 +262,7 @@ fn waiting_destination(journey: &mut Journey) -> Result<()> {
         ..Unusual::default()
     };
     let (here, there, mut destination) = destination(journey, &unusual)?;
-    complete(journey, &mut destination, 2)?;
+    let judged = complete(journey, &mut destination, 2)?;
     destination.until_running("paused")?;
     let lab = journey.parts().0;
     ensure!(driver_state(lab, there)? == "RESUMING");
@@ -285,7 +274,7 @@ fn waiting_destination(journey: &mut Journey) -> Result<()> {
     destination
         .order(lab.host())?
         .expect_states("RESUMING RUNNING_P2P RUNNING")?;
-    arrive(journey, destination, here)
+    arrive(journey, destination, here, judged)
 }
 
 /// [22] Without tracking in pre-copy the log is asked once, in STOP_COPY. The source is the
@@ -295,7 +284,7 @@ fn no_report_in_pre_copy(journey: &mut Journey) -> Result<()> {
         waiting_destination(journey).context("the destination of s08")?;
     }
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
-    complete(journey, &mut destination, 2).context("without tracking")?;
+    let judged = complete(journey, &mut destination, 2).context("without tracking")?;
     let (lab, vm, _) = journey.parts();
     let order = vm.order(lab.host())?;
     let steps = order.names();
@@ -306,5 +295,5 @@ fn no_report_in_pre_copy(journey: &mut Journey) -> Result<()> {
         "{order}"
     );
     ensure!(steps.first() == Some(&"LOG_START"), "{order}");
-    arrive(journey, destination, here)
+    arrive(journey, destination, here, judged)
 }

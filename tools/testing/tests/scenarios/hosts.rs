@@ -10,7 +10,7 @@ use dlr_testing::{
         oracle,
         trace::Trace,
         traffic::{Load, Traffic},
-        Backend, Lab, Vm,
+        Backend, Demand, Judged, Lab, Vm, Watch,
     },
     Cable,
 };
@@ -113,6 +113,7 @@ impl Hosts {
         let uri = format!("tcp:{}:{PORT}", Cable::address(end));
         let mut destination = self.labs[to].vm(&[0], true)?;
         destination.receive(&self.labs[to], &uri, &settings)?;
+        let watch = Watch::begin(&self.labs[here])?;
         vm.begin(&self.labs[here], &uri, &settings)?;
         vm.until_rounds(3)?;
         self.traffic.let_grow(&self.labs[0])?;
@@ -122,8 +123,8 @@ impl Hosts {
         self.traffic.rest(&self.labs[0])?;
         ended?.expect("completed")?;
         let trace = Trace::parse(&vm.trace(self.labs[here].host())?);
-        self.traffic
-            .expect_growth(&self.labs[0], &trace, self.labs[here].clock_ms(), true)?;
+        let demand = Demand::Growth(&self.traffic, &self.labs[0]);
+        let _: Judged = watch.judge(&self.labs[here], &trace, demand)?;
         destination.until_running("running")?;
         vm.until_saved(&self.labs[here])?.expect(
             "LOG_START REPORT PRE_COPY LOOP PRE_COPY_P2P STOP_COPY REPORT READ STOP SAVED",

@@ -7,7 +7,9 @@
 //! and refuses the source's word that its initial data have been sent.
 
 use anyhow::Result;
-use dlr_testing::e2e::{attempt::Settings, traffic::Load, Backend, Journey, Lab, Unusual, Vm};
+use dlr_testing::e2e::{
+    attempt::Settings, traffic::Load, Backend, Journey, Judged, Lab, Unusual, Vm,
+};
 
 use crate::{
     group::{Group, Listed},
@@ -44,11 +46,11 @@ pub(crate) fn group() -> Listed {
 }
 
 /// Moves the guest; both sides as they are after `completed`.
-fn move_to(journey: &mut Journey, to: usize) -> Result<Vm> {
+fn move_to(journey: &mut Journey, to: usize) -> Result<(Vm, Judged)> {
     let mut destination = journey.parts().0.vm(&[to], true)?;
-    complete_with(journey, &mut destination, 3, &Settings::one_way())?;
+    let judged = complete_with(journey, &mut destination, 3, &Settings::one_way())?;
     destination.until_running("running")?;
-    Ok(destination)
+    Ok((destination, judged))
 }
 
 /// Moves the guest, whose QEMU and whose destination have to take these steps.
@@ -56,14 +58,14 @@ fn hop(journey: &mut Journey, from: usize, to: usize, steps: [&str; 2]) -> Resul
     let here = place(journey)?;
     if here != from {
         // The scenario before was not chosen, or has failed.
-        let destination = move_to(journey, from)?;
-        arrive(journey, destination, here)?;
+        let (destination, judged) = move_to(journey, from)?;
+        arrive(journey, destination, here, judged)?;
     }
-    let destination = move_to(journey, to)?;
+    let (destination, judged) = move_to(journey, to)?;
     let (lab, vm, _) = journey.parts();
     vm.until_saved(lab)?.expect(steps[0])?;
     destination.order(lab.host())?.expect(steps[1])?;
-    arrive(journey, destination, from)
+    arrive(journey, destination, from, judged)
 }
 
 /// From PRE_COPY to STOP_COPY in one step.

@@ -11,7 +11,9 @@ use std::{
 
 use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::{Address, Nic, Pong, Request};
-use dlr_testing::e2e::{attempt::Settings, traffic::address, Lab, Vm};
+use dlr_testing::e2e::{
+    attempt::Settings, trace::Trace, traffic::address, Demand, Judged, Lab, NoWindow, Vm, Watch,
+};
 
 use crate::blocked::Blocked;
 
@@ -66,6 +68,7 @@ pub(crate) fn set_up_anew(bench: &mut Blocked) -> Result<()> {
     let lab = &bench.lab;
     let settings = Settings::held();
     let uri = destination.expect_incoming(lab, &settings)?;
+    let watch = Watch::begin(lab)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_rounds(2)?;
     ensure!(count(lab, &vm, AGAIN)? == 0, "REINIT before its time");
@@ -78,6 +81,8 @@ pub(crate) fn set_up_anew(bench: &mut Blocked) -> Result<()> {
     until_traced(lab, &vm, AGAIN, 1).context("QEMU did not hear of it")?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;
+    let trace = Trace::parse(&vm.trace(lab.host())?);
+    let _: Judged = watch.judge(lab, &trace, Demand::NoWindow(NoWindow::NoTraffic))?;
     destination.until_running("running")?;
     let sent = count(lab, &vm, SENT)?;
     ensure!(sent >= 2, "the initial data were sent {sent} times");

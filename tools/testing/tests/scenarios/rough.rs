@@ -12,7 +12,8 @@ use anyhow::{ensure, Context, Result};
 use dlr_guest::protocol::{Address, Nic, Pong, Request};
 use dlr_testing::e2e::{
     attempt::{driver_state, until_at_rest, Settings, NOWHERE},
-    traffic, Backend, Lab, Vm,
+    trace::Trace,
+    traffic, Backend, Demand, Judged, Lab, NoWindow, Vm, Watch,
 };
 use rustix::process::Signal;
 use serde_json::{json, Value};
@@ -265,11 +266,14 @@ fn activation_fails(bench: &mut Rough) -> Result<()> {
     let Rough { lab, vm, .. } = bench;
     let settings = Settings::held();
     let uri = destination.expect_incoming(lab, &settings)?;
+    let watch = Watch::begin(lab)?;
     vm.begin(lab, &uri, &settings)?;
     vm.until_rounds(2)?;
     lab.fault("resume", INTERNAL, 0, 1)?;
     vm.let_go()?;
     vm.until_end()?.expect("completed")?;
+    let trace = Trace::parse(&vm.trace(lab.host())?);
+    let _: Judged = watch.judge(lab, &trace, Demand::NoWindow(NoWindow::NoTraffic))?;
     destination.until_running("running")?;
     let order = destination.order(lab.host())?;
     ensure!(

@@ -25,7 +25,7 @@ use dlr_testing::{
 
 use crate::{
     group::{Group, Listed},
-    hops::{arrive, destination},
+    hops::{arrive, complete_with, destination},
 };
 
 /// Name of the older program in the box.
@@ -157,14 +157,6 @@ fn old() -> Unusual {
 
 fn hop(journey: &mut Journey, to: &Unusual) -> Result<()> {
     let (here, _, mut destination) = destination(journey, to)?;
-    // QEMU 10.0 cannot be held in pre-copy by its bandwidth.
-    let settings = Settings::held().free();
-    let (lab, vm, traffic) = journey.parts();
-    let uri = destination.expect_incoming(lab, &settings)?;
-    traffic.trickle(lab)?;
-    vm.begin(lab, &uri, &settings)?;
-    let ended = vm.until_end()?;
-    traffic.rest(lab)?;
-    ended.expect("completed")?;
-    arrive(journey, destination, here)
+    let judged = complete_with(journey, &mut destination, 3, &Settings::held())?;
+    arrive(journey, destination, here, judged)
 }

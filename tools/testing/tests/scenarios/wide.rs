@@ -40,36 +40,32 @@ pub(crate) fn group() -> Listed {
 fn multifd(journey: &mut Journey) -> Result<()> {
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
     let settings = Settings::held().channels(CHANNELS);
-    complete_with(journey, &mut destination, 3, &settings)?;
+    let judged = complete_with(journey, &mut destination, 3, &settings)?;
     let order = destination.order(journey.lab().host())?;
     ensure!(order.states().first() == Some(&"RESUMING"), "{order}");
-    arrive(journey, destination, here)
+    arrive(journey, destination, here, judged)
 }
 
 /// [25] A minute in pre-copy: the driver is asked all the time, but asks the NIC only where
 /// something is dirty, and nothing locks up.
 fn long_pre_copy(journey: &mut Journey) -> Result<()> {
     let (here, _, mut destination) = destination(journey, &Unusual::default())?;
-    let (lab, vm, traffic) = journey.parts();
     let settings = Settings::held();
-    let uri = destination.expect_incoming(lab, &settings)?;
-    vm.begin(lab, &uri, &settings)?;
-    vm.until_rounds(2)?;
-    traffic.trickle(lab)?;
-    let before = lab.host().run("cut -d' ' -f1 /proc/uptime")?;
-    sleep(LONG);
-    let after = lab.host().run("cut -d' ' -f1 /proc/uptime")?;
-    let seconds = |text: &str| text.trim().parse::<f64>().context("uptime");
-    let passed = seconds(&after)? - seconds(&before)?;
-    ensure!(passed > 30.0, "the box stood still: {passed} s of {LONG:?}");
-    let counts = lab.host().run(&format!(
-        "cat /sys/kernel/debug/dlr_vfio_pci/{}/log",
-        lab.functions().get(here).context("no such function")?
-    ))?;
-    ensure!(counts.contains("error 0"), "{counts}");
-    vm.let_go()?;
-    let ended = vm.until_end();
-    traffic.rest(lab)?;
-    ended?.expect("completed")?;
-    arrive(journey, destination, here)
+    let uri = destination.expect_incoming(journey.lab(), &settings)?;
+    let judged = journey.complete(&uri, 2, &settings, |lab, traffic| {
+        traffic.trickle(lab)?;
+        let before = lab.host().run("cut -d' ' -f1 /proc/uptime")?;
+        sleep(LONG);
+        let after = lab.host().run("cut -d' ' -f1 /proc/uptime")?;
+        let seconds = |text: &str| text.trim().parse::<f64>().context("uptime");
+        let passed = seconds(&after)? - seconds(&before)?;
+        ensure!(passed > 30.0, "the box stood still: {passed} s of {LONG:?}");
+        let counts = lab.host().run(&format!(
+            "cat /sys/kernel/debug/dlr_vfio_pci/{}/log",
+            lab.functions().get(here).context("no such function")?
+        ))?;
+        ensure!(counts.contains("error 0"), "{counts}");
+        Ok(())
+    })?;
+    arrive(journey, destination, here, judged)
 }

@@ -10,7 +10,7 @@ pub struct Load {
     /// Interfaces of the guest.
     pub nics: usize,
     /// Datagrams of the backlog that the guest's sockets have room for, for each interface. A migration
-    /// that finds the stream at its end fails ([`Traffic::expect_growth`](super::Traffic::expect_growth)).
+    /// that finds the stream at its end fails ([`Watch::judge`](crate::e2e::judged::Watch::judge)).
     pub backlog: u64,
     /// How many of them come before the migration starts.
     pub before: u64,
