@@ -4,6 +4,7 @@
 //! read all the time, and every wait has a limit.
 
 use std::{
+    fmt,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -68,11 +69,27 @@ impl Shared {
     }
 }
 
+/// Marks an error, as a context, that a virtual machine brings about which is dead or spins: its QEMU has
+/// ended, or QEMU or the guest does not answer. An answer is never such an error, whatever it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// Name of the virtual machine.
+    pub vm: String,
+}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is silent", self.vm)
+    }
+}
+
 /// A connection to one QEMU.
 pub struct Qmp {
     out: UnixStream,
     shared: Arc<Shared>,
     next: u64,
+    /// Whose errors are marked with [`Silent`].
+    vm: Option<String>,
 }
 
 impl Qmp {
@@ -116,9 +133,24 @@ impl Qmp {
             out: stream,
             shared,
             next: 1,
+            vm: None,
         };
         qmp.execute("qmp_capabilities", Value::Null)?;
         Ok(qmp)
+    }
+
+    /// Marks with [`Silent`] from now on what shows that this virtual machine has ended or hangs.
+    #[must_use]
+    pub fn of(mut self, vm: &str) -> Self {
+        self.vm = Some(vm.to_owned());
+        self
+    }
+
+    fn silent<T>(&self, result: Result<T>) -> Result<T> {
+        match &self.vm {
+            Some(vm) => result.map_err(|e| e.context(Silent { vm: vm.clone() })),
+            None => result,
+        }
     }
 
     /// Runs a command and returns what it returns. `Null` for no arguments.
@@ -133,13 +165,15 @@ impl Qmp {
         if !arguments.is_null() {
             request["arguments"] = arguments;
         }
-        self.out.write_all(format!("{request}\n").as_bytes())?;
-        let mut answer = self
+        let written = self.out.write_all(format!("{request}\n").as_bytes());
+        self.silent(written.with_context(|| format!("QMP for {command}")))?;
+        let answer = self
             .shared
             .wait(LIMIT, &format!("answer to {command}"), |inbox| {
                 let at = inbox.answers.iter().position(|(i, _)| *i == id)?;
                 Some(inbox.answers.swap_remove(at).1)
-            })?;
+            });
+        let mut answer = self.silent(answer)?;
         if let Some(error) = answer.get("error") {
             let text = error
                 .get("desc")
@@ -164,13 +198,20 @@ impl Qmp {
         limit: Duration,
         accept: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        self.shared.wait(limit, &format!("event {name}"), |inbox| {
+        let event = self.shared.wait(limit, &format!("event {name}"), |inbox| {
             inbox
                 .events
                 .iter()
                 .find(|e| e["event"] == name && accept(&e["data"]))
                 .cloned()
-        })
+        });
+        // A QEMU that answers may have a reason not to send it.
+        let ended = self.shared.lock().closed;
+        if ended {
+            self.silent(event)
+        } else {
+            event
+        }
     }
 
     /// All events so far, in order.
@@ -232,5 +273,27 @@ mod tests {
         ));
         let error = qmp.execute("x", Value::Null).unwrap_err().to_string();
         assert!(error.contains("no such thing"));
+    }
+
+    #[test]
+    fn a_qemu_that_ended_is_silent_and_one_that_refuses_is_not() {
+        let vm = "vm3".to_owned();
+        let mut qmp = fake(concat!(r#"{"error":{"desc":"no"},"id":2}"#, "\n")).of(&vm);
+        let refused = qmp.execute("x", Value::Null).unwrap_err();
+        assert!(!refused.is::<Silent>(), "{refused:#}");
+        let ended = qmp.execute("x", Value::Null).unwrap_err().context("later");
+        assert_eq!(
+            ended.downcast_ref::<Silent>(),
+            Some(&Silent { vm: vm.clone() })
+        );
+        let event = qmp.wait_event("RESUME", Duration::from_secs(1), |_| true);
+        assert!(event.unwrap_err().is::<Silent>());
+        let mut alive = fake("");
+        alive.vm = Some(vm);
+        let (mine, _theirs) = UnixStream::pair().unwrap();
+        alive.out = mine;
+        alive.shared = Arc::default();
+        let event = alive.wait_event("RESUME", Duration::from_millis(10), |_| true);
+        assert!(!event.unwrap_err().is::<Silent>(), "it only says nothing");
     }
 }

@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use anyhow::{ensure, Context, Result};
+use dlr_guest::protocol::{Request, Stats};
 use serde_json::json;
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     unix_ms,
     vm::Vm,
 };
+use crate::qmp::Silent;
 
 /// The guest, where it is now, and what it has been through.
 pub struct Journey {
@@ -106,11 +108,13 @@ impl Journey {
         let Self {
             lab, vm, traffic, ..
         } = self;
+        lab.mark_consoles()?;
         let watch = Watch::begin(lab)?;
         vm.begin(lab, uri, settings)?;
         vm.until_rounds(rounds)?;
         meanwhile(lab, traffic)?;
-        traffic.let_grow(lab)?;
+        let grown = traffic.let_grow(lab);
+        answering(lab, vm, grown)?;
         lab.let_device_write_to_the_last()?;
         vm.let_go()?;
         let ended = vm.until_end();
@@ -160,6 +164,7 @@ impl Journey {
         cancel: bool,
     ) -> Result<(Migration, Watch)> {
         let mut destination = self.lab.vm(to, true)?;
+        self.lab.mark_consoles()?;
         let watch = Watch::begin(&self.lab)?;
         let running = migrate::start(&self.lab, &mut self.vm, &mut destination, plan)?;
         let (traffic, lab, mut growth) = (&self.traffic, &self.lab, Growth::default());
@@ -173,6 +178,7 @@ impl Journey {
                 self.lab.let_device_write_to_the_last()?;
                 running.switch_over(&mut self.vm, &mut destination)
             });
+        let migration = answering(&self.lab, &mut self.vm, migration);
         self.traffic.rest(&self.lab)?;
         let migration = migration?;
         self.stopped.extend(migration.stopped);
@@ -217,8 +223,7 @@ impl Journey {
     ///
     /// Says what stands still.
     pub fn check_alive(&mut self) -> Result<()> {
-        let status = self.vm.status()?;
-        ensure!(status == "running", "the guest is {status}");
+        self.vm.expect_running()?;
         self.traffic.check_alive(&self.lab, &mut self.vm)
     }
 
@@ -274,6 +279,19 @@ impl Journey {
         ensure!(verdict.passed(), "{}", verdict.problems());
         Ok(verdict)
     }
+}
+
+/// The same; of a failure while a guest was to run, the reason if that guest does not answer any more.
+fn answering<T>(lab: &Lab, vm: &mut Vm, result: Result<T>) -> Result<T> {
+    result.map_err(|e| {
+        let asked = vm
+            .guest(lab.host())
+            .and_then(|guest| guest.ask::<Stats>(&Request::Stats));
+        match asked {
+            Err(silent) if silent.is::<Silent>() => silent.context(format!("{e:#}")),
+            _ => e,
+        }
+    })
 }
 
 /// Starts a guest and its traffic.

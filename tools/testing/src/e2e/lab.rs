@@ -5,7 +5,14 @@
 mod exits;
 mod last_words;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        Mutex, PoisonError,
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
@@ -33,6 +40,9 @@ const TSC_TOLERANCE: &str = "kvm.tsc_tolerance_ppm=20000";
 const KEEPER: &str = "qemu-system-x86_64 -name keeper -machine q35 -accel kvm -cpu host -m 16M -S \
                       -nodefaults -display none -daemonize";
 
+/// Virtual machines that were started: their names differ also if they are in different boxes.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 /// A box that is ready for guests.
 pub struct Lab {
     host: HostBox,
@@ -40,7 +50,8 @@ pub struct Lab {
     backend: Backend,
     /// [`Lab::clock_ms`] at the start.
     clock_ms: i64,
-    started: u32,
+    /// Length of the consoles when [`Lab::mark_consoles`] was called last.
+    consoles: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Lab {
@@ -113,7 +124,7 @@ impl Lab {
             functions,
             backend,
             clock_ms,
-            started: 0,
+            consoles: Mutex::default(),
         })
     }
 
@@ -181,14 +192,13 @@ impl Lab {
                 .with_context(|| format!("the NIC has no data function {n}"))
         });
         let config = VmConfig {
-            name: format!("vm{}", self.started),
+            name: format!("vm{}", STARTED.fetch_add(1, Ordering::Relaxed)),
             functions: addresses.collect::<Result<_>>()?,
             backend: self.backend,
             memory_mib: unusual.memory_mib.unwrap_or(GUEST_MIB),
             incoming,
             unusual: unusual.clone(),
         };
-        self.started += 1;
         Vm::start(&self.host, &config)
     }
 
@@ -244,6 +254,28 @@ impl Lab {
         found.with_context(|| format!("no data function {function} in {stats}"))
     }
 
+    /// All guests have been well until now: what their consoles say already excuses none of them.
+    ///
+    /// # Errors
+    ///
+    /// The box is gone.
+    pub fn mark_consoles(&self) -> Result<()> {
+        let sizes = self.host.run(
+            "cd /run/vm 2>/dev/null && for vm in *; do [ ! -e $vm/serial ] || stat -c '%n %s' $vm/serial; done; \
+             true",
+        )?;
+        *self.consoles.lock().unwrap_or_else(PoisonError::into_inner) = lengths(&sizes)?;
+        Ok(())
+    }
+
+    /// What the console of a guest has said since [`Lab::mark_consoles`].
+    fn console_since_mark(&self, vm: &str) -> Result<String> {
+        let marks = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = marks.get(vm).copied().unwrap_or(0) + 1;
+        self.host
+            .run(&format!("tail -c +{from} /run/vm/{vm}/serial"))
+    }
+
     /// Fails if the kernel of the box complained, or the NIC died.
     ///
     /// # Errors
@@ -267,6 +299,16 @@ impl Lab {
         self.host.check()?;
         self.host.finish()
     }
+}
+
+/// Lengths of consoles by the names of their virtual machines.
+fn lengths(text: &str) -> Result<BTreeMap<String, u64>> {
+    text.lines()
+        .map(|line| {
+            let (path, length) = line.split_once(' ').context("length of a console")?;
+            Ok((path.trim_end_matches("/serial").to_owned(), length.parse()?))
+        })
+        .collect()
 }
 
 /// Compares the clocks: this machine's minus the box's in milliseconds. The error is at most half of the time

@@ -234,14 +234,12 @@ impl Traffic {
             if echoed && received {
                 return Ok(());
             }
-            ensure!(
-                begin.elapsed() < if received { ECHOED } else { ALIVE },
-                "traffic stands still: TCP echo {} → {}, received {} → {}",
-                start.0,
-                now.0,
-                start.1,
-                now.1
-            );
+            if begin.elapsed() > if received { ECHOED } else { ALIVE } {
+                return Err(vm.silent(format_args!(
+                    "traffic stands still: TCP echo {} → {}, received {} → {}",
+                    start.0, now.0, start.1, now.1
+                )));
+            }
         }
     }
 

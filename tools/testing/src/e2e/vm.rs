@@ -3,11 +3,12 @@
 //! A QEMU in the host box with functions of the NIC passed through.
 
 use std::{
+    fmt,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, bail, Context, Error, Result};
 use dlr_guest::protocol::READY;
 use serde_json::{json, Value};
 
@@ -17,12 +18,24 @@ use super::{
     guest::Guest,
     order::Order,
 };
-use crate::{agent::Program, qmp::Qmp, HostBox};
+use crate::{
+    agent::Program,
+    qmp::{Qmp, Silent},
+    HostBox,
+};
 
 /// How long a QEMU may take to offer QMP: its start reads much over 9p.
 const START: Duration = Duration::from_secs(120);
 /// How long a guest may take to boot.
 const BOOT: Duration = Duration::from_secs(180);
+
+/// Whether a status is one that a guest brings about by its end, or KVM by not being able to run it.
+pub(super) fn stopped_by_itself(status: &str) -> bool {
+    matches!(
+        status,
+        "internal-error" | "paused" | "shutdown" | "guest-panicked"
+    )
+}
 
 /// Trace events that the reports are made from.
 const EVENTS: &str = "\
@@ -86,7 +99,7 @@ impl Vm {
         Ok(Self {
             config: config.clone(),
             program,
-            qmp: qmp?,
+            qmp: qmp?.of(&config.name),
             guest: None,
             mark: 0,
         })
@@ -120,14 +133,15 @@ impl Vm {
                     self.until_ready(host)?;
                 }
                 let socket = format!("{}/guest", folder(self.name()));
-                let connected = Guest::connect(host, &socket, BOOT).with_context(|| {
-                    let serial = self.serial(host);
-                    let tail: Vec<&str> = serial.lines().rev().take(5).collect();
-                    format!(
-                        "guest in `{}`; last lines of its console: {tail:?}",
-                        self.name()
-                    )
-                });
+                let connected =
+                    Guest::connect(host, self.name(), &socket, BOOT).with_context(|| {
+                        let serial = self.serial(host);
+                        let tail: Vec<&str> = serial.lines().rev().take(5).collect();
+                        format!(
+                            "guest in `{}`; last lines of its console: {tail:?}",
+                            self.name()
+                        )
+                    });
                 match connected {
                     Ok((guest, _)) => guest,
                     Err(e) => {
@@ -144,11 +158,9 @@ impl Vm {
     fn until_ready(&self, host: &HostBox) -> Result<()> {
         let end = Instant::now() + BOOT;
         while !self.serial(host).contains(READY) {
-            ensure!(
-                Instant::now() < end,
-                "the guest in `{}` does not come up",
-                self.name()
-            );
+            if Instant::now() > end {
+                return Err(self.silent("the guest does not come up"));
+            }
             sleep(Duration::from_millis(200));
         }
         Ok(())
@@ -208,6 +220,27 @@ impl Vm {
     pub fn status(&mut self) -> Result<String> {
         let status = self.qmp.execute("query-status", Value::Null)?;
         Ok(status["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// An error that a guest brings about which is dead or spins: see [`Silent`].
+    pub(super) fn silent(&self, what: impl fmt::Display) -> Error {
+        let vm = self.name().to_owned();
+        anyhow!("{what}").context(Silent { vm })
+    }
+
+    /// Fails unless QEMU says that its guest runs.
+    ///
+    /// # Errors
+    ///
+    /// Says what the guest is; that it has stopped by itself is marked with [`Silent`].
+    pub fn expect_running(&mut self) -> Result<()> {
+        match self.status()?.as_str() {
+            "running" => Ok(()),
+            status if stopped_by_itself(status) => {
+                Err(self.silent(format_args!("the guest is {status}")))
+            }
+            status => bail!("the guest is {status}"),
+        }
     }
 
     /// Sets migration capabilities and parameters that both sides share.

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, ensure, Context, Result};
 use dlr_testing::e2e::{
     blame::{EmulatorFault, ATTEMPTS},
     traffic::Load,
@@ -18,8 +18,12 @@ use libtest_mimic::Trial;
 
 /// What the scenarios of a group work with.
 pub(crate) trait Bench: Sized + Send + 'static {
-    /// What has to hold after each scenario.
-    fn check(&mut self) -> Result<()>;
+    /// A scenario begins, and all guests are well: what their consoles say already excuses nothing.
+    fn mark(&self) -> Result<()>;
+    /// What has to hold of the guest after each scenario.
+    fn check_guest(&mut self) -> Result<()>;
+    /// What has to hold of box and NIC after each scenario, whatever became of the guest.
+    fn check_box(&mut self) -> Result<()>;
     /// A scenario failed on it: its logs are to be kept.
     fn failed(&mut self);
     /// Says whose fault a failure is: see [`Lab::blame`](dlr_testing::e2e::Lab::blame).
@@ -154,20 +158,25 @@ impl<B: Bench> Group<B> {
             }
         };
         let start = Instant::now();
-        let result = run(&mut bench);
-        let after = bench.check().context("afterwards");
+        let result = bench.mark().and_then(|()| run(&mut bench));
+        let after = bench.check_guest().context("the guest afterwards");
+        let whole = bench.check_box().context("the box afterwards");
         say(name, start);
-        for e in [result.as_ref().err(), after.as_ref().err()]
+        for e in [&result, &after, &whole]
             .into_iter()
-            .flatten()
+            .filter_map(|r| r.as_ref().err())
         {
             say(&format!("{name}: {e:#}"), start);
         }
-        let (failed, usable) = (result.is_err(), after.is_ok());
-        let result = bench.blame(both(result, after));
+        let (failed, usable) = (result.is_err(), after.is_ok() && whole.is_ok());
         if failed {
             bench.failed();
         }
+        let result = match whole {
+            Ok(()) => bench.blame(both(result, after)),
+            // Nothing excuses a complaint of the kernel, nor the end of a NIC.
+            whole => both(hidden(both(result, after)), whole),
+        };
         match result {
             // With its box, in which nobody else is to be excused by the same.
             Err(e) if e.is::<EmulatorFault>() => {
@@ -211,6 +220,11 @@ fn both(result: Result<()>, after: Result<()>) -> Result<()> {
     }
 }
 
+/// An error of which only the text is left: nothing can excuse it.
+fn hidden(result: Result<()>) -> Result<()> {
+    result.map_err(|e| anyhow!("{e:#}"))
+}
+
 /// What happened and how long it took, for [`print_notes`]: the framework has no place for it.
 static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -230,10 +244,17 @@ pub(crate) fn print_notes() {
 }
 
 impl Bench for Journey {
-    /// The guest runs where it is, with traffic, and the kernel has nothing to say.
-    fn check(&mut self) -> Result<()> {
+    fn mark(&self) -> Result<()> {
+        self.lab().mark_consoles()
+    }
+
+    /// The guest runs where it is, with traffic.
+    fn check_guest(&mut self) -> Result<()> {
         self.note_stops();
-        self.check_alive()?;
+        self.check_alive()
+    }
+
+    fn check_box(&mut self) -> Result<()> {
         self.parts().0.check()
     }
 

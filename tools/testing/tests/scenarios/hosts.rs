@@ -142,13 +142,20 @@ impl Hosts {
 }
 
 impl Bench for Hosts {
-    fn check(&mut self) -> Result<()> {
+    fn mark(&self) -> Result<()> {
+        self.labs.iter().try_for_each(Lab::mark_consoles)
+    }
+
+    fn check_guest(&mut self) -> Result<()> {
         let lab = &self.labs[self.here];
         let vm = self.vm.as_mut().context("no guest")?;
         self.stopped.extend(vm.take_stops(lab.clock_ms()));
-        ensure!(vm.status()? == "running", "the guest does not run");
+        vm.expect_running()?;
         vm.guest(lab.host())?;
-        self.traffic.check_alive(&self.labs[0], vm)?;
+        self.traffic.check_alive(&self.labs[0], vm)
+    }
+
+    fn check_box(&mut self) -> Result<()> {
         self.labs.iter_mut().try_for_each(Lab::check)
     }
 

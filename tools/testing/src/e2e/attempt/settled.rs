@@ -7,10 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 
-use crate::e2e::{lab::Lab, order::Order, vm::Vm};
+use crate::e2e::{
+    lab::Lab,
+    order::Order,
+    vm::{stopped_by_itself, Vm},
+};
 
 /// Limit for each wait.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,11 +32,13 @@ impl Vm {
             if now == status {
                 return Ok(());
             }
-            ensure!(
-                Instant::now() < end,
-                "QEMU `{}` is {now}, not {status}",
-                self.name()
-            );
+            if Instant::now() > end {
+                let what = format!("QEMU `{}` is {now}, not {status}", self.name());
+                if status == "running" && stopped_by_itself(&now) {
+                    return Err(self.silent(what));
+                }
+                bail!(what);
+            }
             sleep(Duration::from_millis(100));
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{ensure, Result};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::{exits, Lab};
 use crate::e2e::{
@@ -51,8 +51,8 @@ impl fmt::Display for LastWords {
 }
 
 impl Lab {
-    /// Marks an error with [`EmulatorFault`] if the emulated processor is to blame for it: see
-    /// [`blame`]. Adds what KVM noted of a triple fault, and what guests and QEMUs said last, if not: where
+    /// Marks an error with [`EmulatorFault`] if it says that a guest is dead or spins ([`blame::silent`])
+    /// and the emulated processor is to blame for that: see [`blame`]. Adds what KVM noted of a triple fault, and what guests and QEMUs said last, if not: where
     /// tests run for others, their error is all that is seen of them. A guest that spins gets an NMI, so that
     /// it prints where, and ends.
     ///
@@ -76,7 +76,7 @@ impl Lab {
                     eprintln!("an NMI to a guest that spins: {e:#}");
                 }
             }
-            if self.emulator_is_to_blame() {
+            if blame::silent(&e).is_some_and(|vm| self.emulator_is_to_blame(vm)) {
                 return e.context(EmulatorFault);
             }
             let words = self.last_words();
@@ -85,12 +85,13 @@ impl Lab {
         })
     }
 
-    /// Not if the kernel of the box has complained about anything.
-    fn emulator_is_to_blame(&self) -> bool {
+    /// By what the console of this guest has said since the last mark. Not if the kernel of the box has
+    /// complained about anything, or the NIC does not answer.
+    fn emulator_is_to_blame(&self, vm: &str) -> bool {
         self.host.check_log().is_ok()
+            && self.nic(&json!({"cmd": "stats"})).is_ok()
             && self
-                .host
-                .run("cat /run/vm/*/serial")
+                .console_since_mark(vm)
                 .is_ok_and(|text| blame::interrupt_came_with_interrupts_disabled(&text))
     }
 
