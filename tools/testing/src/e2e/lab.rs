@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use serde_json::{json, Value};
 
 use super::{
+    census::{self, Event},
     config::{Backend, Unusual, VmConfig},
     unix_ms,
     vm::Vm,
@@ -199,6 +200,10 @@ impl Lab {
             incoming,
             unusual: unusual.clone(),
         };
+        // What never runs, and what another guest moves into, is no guest.
+        if !incoming && !unusual.paused {
+            census::enter(Event::Begins, &config.name)?;
+        }
         Vm::start(&self.host, &config)
     }
 

@@ -11,11 +11,13 @@
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
 //!   the time is made of for which the guest stands still;
 //! * [`journey`] puts these together: a guest that moves, again and again;
-//! * [`oracle`] judges: memory and wire; [`blame`] tells whose fault a dead guest is;
+//! * [`oracle`] judges: memory and wire; [`blame`] tells whose fault a dead guest is, [`census`]
+//!   counts these;
 //! * [`report`] and [`picture`] tell people.
 
 pub mod attempt;
 pub mod blame;
+pub mod census;
 mod command;
 pub mod config;
 mod growth;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     artefacts::{programs::members, Artefacts},
-    e2e::blame::EmulatorFault,
+    e2e::census::{Census, CENSUS},
     progress,
 };
 
@@ -36,9 +36,6 @@ const LONGEST: &[&str] = &["check", "faults", "mirror", "check_pair", "removal"]
 /// Those that ask how fast a box is, and therefore have the machine for themselves: a log whose drain is
 /// late overflows.
 const ALONE: &[&str] = &["mirror_sees_no_overflow_while_dma_is_held_back"];
-
-/// Of some hundred guests of these tests so many may be killed by the emulated processor: three in a hundred.
-const MOST_AGAIN: usize = 3;
 
 fn command(context: &Context<'_>) -> Result<Command> {
     let mut command = context.workshop.cargo()?;
@@ -156,6 +153,8 @@ pub(super) fn guestless(
 }
 
 fn with_guests(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) -> Result<()> {
+    let guests = context.logs.join("guests");
+    fs::write(&guests, "")?;
     let mut command = command(context)?;
     command
         .args(["test", "--no-fail-fast", "--package", BOX_TESTS])
@@ -163,25 +162,15 @@ fn with_guests(context: &Context<'_>, artefacts: &Artefacts, tally: &mut Tally) 
         .args(["--", "--test-threads=1"])
         .args(context.only)
         .env(NO_BACKTRACE.0, NO_BACKTRACE.1)
+        .env(CENSUS, &guests)
         .envs(artefacts.environment());
     run_cargo(context, tally, "tests with guests", &mut command)?;
-    let log = fs::read_to_string(log_of(context, "tests with guests"))?;
-    let again = tried_again(&log);
-    println!("tried again: {again} ({EmulatorFault})");
-    if again > MOST_AGAIN {
-        tally.fail(format!(
-            "{again} guests were {EmulatorFault}: at most {MOST_AGAIN} are to be expected"
-        ));
+    let census = Census::read(&fs::read_to_string(&guests)?);
+    if context.only.is_none() && census.guests == 0 {
+        tally.fail("no guest was counted");
     }
+    tally.count_guests(census);
     Ok(())
-}
-
-/// How many tests were begun again because the emulated processor had killed their guest.
-fn tried_again(log: &str) -> usize {
-    let killed = EmulatorFault.to_string();
-    log.lines()
-        .filter(|line| line.contains("again: ") && line.contains(&killed))
-        .count()
 }
 
 /// Where [`run_cargo`] keeps what is printed.
@@ -220,18 +209,4 @@ fn tests(
     }
     tally.add(own);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_test_that_begins_again_counts() {
-        let log = format!(
-            "again: {EmulatorFault}: no answer\n     2.0 s  s01: killed by the emulated processor, again: \
-             {EmulatorFault}: Broken pipe\nError: {EmulatorFault}\nand back again: nothing\n"
-        );
-        assert_eq!(tried_again(&log), 2);
-    }
 }

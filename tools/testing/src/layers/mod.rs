@@ -141,6 +141,9 @@ pub fn run(workshop: &Workshop, layers: &[Layer], only: Option<&str>) -> Result<
     for line in lines {
         println!("{line}");
     }
+    if let Some(guests) = sum.guests() {
+        println!("{guests}");
+    }
     println!("{sum}");
     Ok(sum)
 }

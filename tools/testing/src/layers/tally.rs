@@ -6,7 +6,10 @@ use std::{fmt, path::PathBuf};
 
 use anyhow::Result;
 
-use crate::artefacts::{Artefacts, Workshop};
+use crate::{
+    artefacts::{Artefacts, Workshop},
+    e2e::{blame::EmulatorFault, census::Census},
+};
 
 /// How many tests ended how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Tally {
     pub skipped: u32,
     /// What failed, one line each.
     pub failures: Vec<String>,
+    /// Guests, and those of them whose end was excused.
+    pub census: Census,
 }
 
 impl Tally {
@@ -39,11 +44,28 @@ impl Tally {
         }
     }
 
+    /// Counts guests, and fails if too many of them were excused.
+    pub(super) fn count_guests(&mut self, census: Census) {
+        if census.excused > census.limit() {
+            self.fail(format!(
+                "{census} ({EmulatorFault}): at most {} are to be expected",
+                census.limit()
+            ));
+        }
+        self.census.add(census);
+    }
+
+    /// What is to be said of guests, if there were any.
+    pub fn guests(&self) -> Option<String> {
+        (self.census.guests > 0).then(|| format!("{} ({EmulatorFault})", self.census))
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.failures.extend(other.failures);
+        self.census.add(other.census);
     }
 }
 
@@ -84,5 +106,25 @@ mod tests {
         tally.fail("x");
         tally.skipped = 2;
         assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
+        assert_eq!(tally.guests(), None);
+        tally.count_guests(Census {
+            guests: 5,
+            excused: 0,
+        });
+        assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
+        let guests = tally.guests().unwrap_or_default();
+        assert!(guests.starts_with("0 of 5 guests excused"), "{guests}");
+    }
+
+    #[test]
+    fn more_excused_guests_than_three_in_a_hundred_are_a_failure() {
+        for (excused, failed) in [(0, 0), (1, 0), (2, 1)] {
+            let mut own = Tally::default();
+            let guests = 40;
+            own.count_guests(Census { guests, excused });
+            let mut sum = Tally::default();
+            sum.add(own);
+            assert_eq!((sum.failed, sum.census.excused), (failed, excused));
+        }
     }
 }

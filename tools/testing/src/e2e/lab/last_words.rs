@@ -16,6 +16,7 @@ use serde_json::{json, Value};
 use super::{exits, Lab};
 use crate::e2e::{
     blame::{self, EmulatorFault},
+    census::{self, Event},
     config::{folder, NMI},
 };
 
@@ -76,7 +77,10 @@ impl Lab {
                     eprintln!("an NMI to a guest that spins: {e:#}");
                 }
             }
-            if blame::silent(&e).is_some_and(|vm| self.emulator_is_to_blame(vm)) {
+            // What cannot be counted is not excused.
+            let excused =
+                |vm| self.emulator_is_to_blame(vm) && census::enter(Event::Excused, vm).is_ok();
+            if blame::silent(&e).is_some_and(excused) {
                 return e.context(EmulatorFault);
             }
             let words = self.last_words();
