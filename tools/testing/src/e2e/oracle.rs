@@ -18,7 +18,7 @@ use super::traffic::{sink_report, Accounts, BACKLOG, BULK, ECHO, LIVE, UPLINK};
 /// A frame is given up some time after it was sent, and a machine runs some
 /// time after QEMU has said so.
 const SLACK_BEFORE_MS: u64 = 300;
-const SLACK_AFTER_MS: u64 = 3000;
+const SLACK_AFTER_MS: u64 = 1000;
 
 /// What one oracle says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -108,6 +108,14 @@ pub fn judge(accounts: &Accounts, stopped: &Windows) -> Verdict {
             .find_map(|r| r.streams.get(&(LIVE + nic)));
         let live = live.unwrap_or(&nothing);
         verdict.wire.count(live);
+        // The backlog comes by several sockets, which are read one after the other.
+        verdict.wire.demand(live.reordered == 0, || {
+            format!(
+                "live stream {}: {} out of order",
+                LIVE + nic,
+                live.reordered
+            )
+        });
         received(
             "live stream",
             LIVE + nic,
@@ -135,12 +143,10 @@ pub fn judge(accounts: &Accounts, stopped: &Windows) -> Verdict {
             backlog.drops
         )
     });
-    let unknown = accounts.peer["backend"]["sinks"]["unknown"]
-        .as_u64()
-        .unwrap_or(0);
-    verdict.wire.demand(unknown == 0, || {
+    let unknown = accounts.peer["backend"]["sinks"]["unknown"].as_u64();
+    verdict.wire.demand(unknown == Some(0), || {
         format!(
-            "{unknown} messages from the guest without a good header: {}",
+            "{unknown:?} messages from the guest without a good header: {}",
             accounts.peer["backend"]["sinks"]["last_unknown"]
         )
     });
@@ -200,8 +206,17 @@ fn received(
             .push(format!("the peer knows no stream {number}"));
         return;
     };
-    let counter = |key: &str| stream[key].as_u64().unwrap_or(0);
-    let (accepted, lost) = (counter("accepted"), counter("lost"));
+    let counter = |key: &str| stream[key].as_u64();
+    let (Some(accepted), Some(lost), Some(losses)) = (
+        counter("accepted"),
+        counter("lost"),
+        stream["losses"].as_array(),
+    ) else {
+        check.problems.push(format!(
+            "{name} {number}: the peer does not count: {stream}"
+        ));
+        return;
+    };
     *lost_total += lost;
     // Damaged ones arrived too; they are a problem of their own.
     let arrived = report.next - report.missing;
@@ -211,15 +226,29 @@ fn received(
             report.gaps
         )
     });
-    for loss in stream["losses"].as_array().into_iter().flatten() {
-        let at = |key: &str| loss[key].as_u64().unwrap_or(0);
-        let inside = stopped.iter().any(|(from, to)| {
-            at("from_ms") + SLACK_BEFORE_MS >= *from && at("to_ms") <= to + SLACK_AFTER_MS
-        });
+    let mut listed = 0;
+    for loss in losses {
+        let at = |key: &str| loss[key].as_u64();
+        let (Some(first), Some(last), Some(since), Some(until)) =
+            (at("first"), at("last"), at("from_ms"), at("to_ms"))
+        else {
+            check
+                .problems
+                .push(format!("{name} {number}: not a loss: {loss}"));
+            continue;
+        };
+        listed += (last + 1).saturating_sub(first);
+        let inside = stopped
+            .iter()
+            .any(|(from, to)| since + SLACK_BEFORE_MS >= *from && until <= to + SLACK_AFTER_MS);
         check.demand(inside, || {
             format!("{name} {number}: lost outside the stopped window {stopped:?}: {loss}")
         });
     }
+    // The peer lists only so many.
+    check.demand(listed == lost, || {
+        format!("{name} {number}: {lost} lost, of which {listed} are listed with their time")
+    });
 }
 
 /// A stream to the peer's sink.
@@ -236,11 +265,11 @@ fn sent(via: &str, number: u32, accounts: &Accounts, check: &mut Check) {
     let report = sink_report(&accounts.peer, via, number);
     check.count(&report);
     check.demand(
-        report.corrupt + report.duplicates + report.missing == 0,
+        report.corrupt + report.duplicates + report.missing + report.reordered == 0,
         || {
             format!(
-                "{via} {number}: {} damaged, {} twice, {} missing {:?}",
-                report.corrupt, report.duplicates, report.missing, report.gaps
+                "{via} {number}: {} damaged, {} twice, {} out of order, {} missing {:?}",
+                report.corrupt, report.duplicates, report.reordered, report.missing, report.gaps
             )
         },
     );

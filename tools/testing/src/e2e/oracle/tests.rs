@@ -131,3 +131,49 @@ fn every_kind_of_damage_is_named() {
             .contains("outside the stopped window")
     );
 }
+
+#[test]
+fn losses_that_are_not_listed_are_not_excused() {
+    let stream = |a: &mut Accounts, key: &str, value: Value| {
+        a.peer["backend"]["streams"][0][key] = value;
+    };
+    assert!(broken(|a| stream(a, "lost", 2.into())).contains("2 lost, of which 1 are listed"));
+    assert!(broken(|a| stream(a, "losses", json!([]))).contains("1 lost, of which 0"));
+}
+
+#[test]
+fn a_number_that_is_missing_is_no_zero() {
+    for key in ["accepted", "lost", "losses"] {
+        let text = broken(|a| a.peer["backend"]["streams"][1][key] = Value::Null);
+        assert!(text.contains("the peer does not count"), "{key}: {text}");
+    }
+    for key in ["first", "last", "from_ms", "to_ms"] {
+        let text = broken(|a| a.peer["backend"]["streams"][0]["losses"][0][key] = Value::Null);
+        assert!(text.contains("not a loss"), "{key}: {text}");
+    }
+    let text = broken(|a| a.peer["backend"]["sinks"]["unknown"] = Value::Null);
+    assert!(text.contains("None messages"), "{text}");
+}
+
+#[test]
+fn one_queue_keeps_the_order() {
+    let live = |a: &mut Accounts| {
+        let streams = &mut a.guest.received.get_mut(&6000).unwrap().streams;
+        streams.get_mut(&LIVE).unwrap().reordered = 1;
+    };
+    assert!(broken(live).contains("live stream 200: 1 out of order"));
+    let sink = |a: &mut Accounts| {
+        a.peer["backend"]["sinks"]["streams"][0]["report"]["reordered"] = 1.into();
+    };
+    assert!(broken(sink).contains("1 out of order"));
+}
+
+#[test]
+fn a_second_after_the_window_nothing_may_be_lost() {
+    let lost_at = |ms: u64| {
+        let mut accounts = accounts();
+        accounts.peer["backend"]["streams"][0]["losses"][0]["to_ms"] = ms.into();
+        judge(&accounts, STOPPED).passed()
+    };
+    assert!(lost_at(1200 + 1000) && !lost_at(1200 + 1001));
+}
