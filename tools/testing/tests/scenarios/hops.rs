@@ -66,7 +66,7 @@ fn expect_survival(journey: &mut Journey, here: usize, there: usize) -> Result<(
     Ok(())
 }
 
-/// [37] While the log is being started.
+/// [37] While the device is being taken to PRE_COPY: the log has been started.
 fn killed_in_setup(journey: &mut Journey) -> Result<()> {
     let (here, there, mut destination) = destination(journey, &Unusual::default())?;
     let (lab, vm, _) = journey.parts();
@@ -229,7 +229,7 @@ fn exact_order(journey: &mut Journey) -> Result<()> {
 }
 
 /// [7] A guest that stands still before the migration, and still does after it. Its device has
-/// been in STOP since then; one that never ran is in `s07_guest_that_never_ran_moves`.
+/// been in STOP since then; one that never ran is in `s07_guest_that_never_ran_is_saved`.
 fn paused_guest(journey: &mut Journey) -> Result<()> {
     let (here, there, mut destination) = destination(journey, &Unusual::default())?;
     let (lab, vm, _) = journey.parts();
