@@ -10,19 +10,38 @@ use anyhow::{bail, ensure, Context, Result};
 use dlr_testing::e2e::{
     blame::{EmulatorFault, ATTEMPTS},
     traffic::Load,
-    Backend, Journey, Lab, Migration, Plan,
+    Backend, Heard, Journey, Lab, Migration, Plan,
 };
 
-/// Runs a test, and again if the emulated processor has killed its guest.
-fn survive(test: impl Fn() -> Result<()>) -> Result<()> {
+/// Takes a guest through a test and to its end, and again if the emulated processor has killed it. What it had
+/// been through until then is judged as far as it can be.
+fn survive<T>(
+    start: impl Fn() -> Result<Journey>,
+    test: impl Fn(&mut Journey) -> Result<()>,
+    end: impl Fn(Journey) -> Result<T>,
+) -> Result<T> {
+    let once = || {
+        let mut journey = start()?;
+        let tested = test(&mut journey);
+        match journey.lab().blame(tested) {
+            Ok(()) => end(journey),
+            Err(e) if e.is::<EmulatorFault>() => Err(journey.salvage(e)),
+            Err(e) => Err(e),
+        }
+    };
     for _ in 1..ATTEMPTS {
-        match test() {
+        match once() {
             // Past the framework, which keeps what passing tests print.
             Err(e) if e.is::<EmulatorFault>() => writeln!(std::io::stderr(), "again: {e:#}")?,
             result => return result,
         }
     }
-    test()
+    once()
+}
+
+/// Both oracles are content.
+fn arrive(journey: Journey) -> Result<()> {
+    journey.arrive().map(drop)
 }
 
 /// What every completed migration of a DLR function has to show.
@@ -64,56 +83,59 @@ fn check_phases(migration: &Migration) -> Result<()> {
 
 /// One hop with the whole backlog.
 fn one_hop(backend: Backend) -> Result<()> {
-    let lab = Lab::for_test(2, backend, &[])?;
-    let mut journey = Journey::start(lab, &[0], Load::default())?;
-    let migration = journey.hop(&[1], &Plan::default())?;
-    check_phases(&migration)?;
-    let verdict = journey.arrive()?;
-    ensure!(
-        verdict.memory.messages > 3300 + 20,
-        "only {} datagrams",
-        verdict.memory.messages
-    );
-    Ok(())
+    survive(
+        || Journey::start(Lab::for_test(2, backend, &[])?, &[0], Load::default()),
+        |journey| check_phases(&journey.hop(&[1], &Plan::default())?),
+        |journey| {
+            let messages = journey.arrive()?.memory.messages;
+            ensure!(messages > 3300 + 20, "only {messages} datagrams");
+            Ok(())
+        },
+    )
 }
 
 /// [1, 3, 4] over `/dev/iommu`.
 #[test]
 fn a_guest_moves_with_iommufd() -> Result<()> {
-    survive(|| one_hop(Backend::Iommufd))
+    one_hop(Backend::Iommufd)
 }
 
 /// [2] over groups and containers.
 #[test]
 fn a_guest_moves_with_the_legacy_container() -> Result<()> {
-    survive(|| one_hop(Backend::Legacy))
+    one_hop(Backend::Legacy)
+}
+
+/// A guest under light traffic in the first of two functions.
+fn lightly() -> Result<Journey> {
+    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
+    Journey::start(lab, &[0], Load::light())
 }
 
 /// [16] there and back again: nothing is left behind that disturbs the next one.
 #[test]
 fn a_guest_moves_there_and_back_five_times() -> Result<()> {
-    survive(there_and_back)
-}
-
-fn there_and_back() -> Result<()> {
-    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
-    let mut journey = Journey::start(lab, &[0], Load::light())?;
-    for _ in 0..5 {
-        journey.hop(&[1], &Plan::quick())?;
-        journey.hop(&[0], &Plan::quick())?;
-    }
-    journey.arrive().map(drop)
+    let test = |journey: &mut Journey| {
+        for _ in 0..5 {
+            journey.hop(&[1], &Plan::quick())?;
+            journey.hop(&[0], &Plan::quick())?;
+        }
+        Ok(())
+    };
+    survive(lightly, test, arrive)
 }
 
 /// [13] two functions in one guest move together: both stop with P2P first.
 #[test]
 fn a_guest_moves_with_two_nics() -> Result<()> {
-    survive(two_nics)
+    let start = || {
+        let lab = Lab::for_test(4, Backend::Iommufd, &[])?;
+        Journey::start(lab, &[0, 1], Load::light())
+    };
+    survive(start, two_nics, arrive)
 }
 
-fn two_nics() -> Result<()> {
-    let lab = Lab::for_test(4, Backend::Iommufd, &[])?;
-    let mut journey = Journey::start(lab, &[0, 1], Load::light())?;
+fn two_nics(journey: &mut Journey) -> Result<()> {
     let migration = journey.hop(&[2, 3], &Plan::default())?;
     let phases = &migration.trace.phases;
     let at = |state: &'static str| phases.iter().filter(move |p| p.state == state);
@@ -124,22 +146,27 @@ fn two_nics() -> Result<()> {
         last_p2p <= first_stop,
         "a device stopped before all were quiet: {phases:?}"
     );
-    journey.arrive().map(drop)
+    Ok(())
 }
 
 /// Migrates with a NIC that breaks a rule of the log, and expects damaged memory: the payloads
 /// of the backlog are not what the peer sent. That the guest merely stands still proves nothing;
-/// if it does, so that it cannot read its backlog, the move is tried again.
+/// if it cannot read its backlog, the move is tried again. All other failures are final.
 fn noticed(sabotage: &str) -> Result<()> {
-    let mut silent = String::new();
-    for _ in 0..2 {
+    let start = || {
         let lab = Lab::for_test(2, Backend::Iommufd, &["--sabotage", sabotage])?;
-        let mut journey = Journey::start(lab, &[0], Load::default())?;
+        Journey::start(lab, &[0], Load::default())
+    };
+    let test = |journey: &mut Journey| {
         let migration = journey.attempt(&[1], &Plan::default(), false)?;
         ensure!(migration.completed(), "{migration:?}");
-        let verdict = match journey.judge() {
-            Ok(verdict) => verdict,
-            Err(e) => {
+        Ok(())
+    };
+    let mut silent = String::new();
+    for _ in 0..2 {
+        let verdict = match survive(start, test, Journey::hear)? {
+            Heard::Verdict(verdict) => verdict,
+            Heard::Nothing(e) => {
                 silent = format!("{e:#}");
                 println!("the guest cannot say what it saw: {silent}");
                 continue;
@@ -159,48 +186,59 @@ fn noticed(sabotage: &str) -> Result<()> {
 /// Sabotage `drop-log-entry`: every third entry is not posted.
 #[test]
 fn dropped_log_entries_turn_the_oracle_red() -> Result<()> {
-    survive(|| noticed("drop-log-entry=3"))
+    noticed("drop-log-entry=3")
 }
 
 /// Sabotage `filter-not-cleared`: what was logged once is never logged again.
 #[test]
 fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
-    survive(|| noticed("filter-not-cleared=1"))
+    noticed("filter-not-cleared=1")
 }
 
-/// Where the page table lies in a guest's memory through which its kernel is mapped: the guest has the
-/// kernel of the box, at the address that it was built for.
-fn page_table_of_the_kernel(lab: &Lab) -> Result<u64> {
+/// Where a symbol lies in a guest's memory: the guest has the kernel of the box, at the address that it was
+/// built for.
+fn place_of(lab: &Lab, symbol: &str) -> Result<u64> {
     let map = fs::read_to_string(lab.host().artefacts().kernel.join("System.map"))?;
     let line = map
         .lines()
-        .find(|line| line.ends_with(" level2_kernel_pgt"));
+        .find(|line| line.split_whitespace().last() == Some(symbol));
     let address = line.and_then(|line| line.split_whitespace().next());
-    let address = u64::from_str_radix(address.context("no page table in System.map")?, 16)?;
+    let address = address.with_context(|| format!("no {symbol} in System.map"))?;
     // Mapped at __START_KERNEL_map.
-    Ok(address & 0x7fff_ffff)
+    Ok(u64::from_str_radix(address, 16)? & 0x7fff_ffff)
 }
 
 /// Negative control of the excuse for the emulated processor. At the resume the NIC writes rubbish over a
 /// page table of the guest, which ends with a triple fault or spins: the move is red, and nothing excuses it.
 #[test]
 fn a_guest_that_a_stray_write_kills_is_not_excused() -> Result<()> {
-    survive(stray_write)
+    stray_write(|lab| place_of(lab, "level2_kernel_pgt"))
 }
 
-fn stray_write() -> Result<()> {
-    let lab = Lab::for_test(2, Backend::Iommufd, &[])?;
-    let at = page_table_of_the_kernel(&lab)?;
-    let mut journey = Journey::start(lab, &[0], Load::light())?;
-    journey.lab().sabotage("stray-write", at)?;
-    // What the emulated processor does before that is another matter.
-    let migration = journey.attempt(&[1], &Plan::quick(), false)?;
-    ensure!(migration.completed(), "{migration:?}");
-    let alive = journey.check_alive();
-    match journey.lab().blame(alive) {
-        Ok(()) => bail!("the guest lives without its page table"),
-        Err(e) if e.is::<EmulatorFault>() => bail!("excused: {e:#}"),
-        Err(e) => println!("noticed: {e:#}"),
-    }
-    journey.give_up()
+/// The same for the stack of the idle task: the rubbish lies where the processor keeps the registers of what it
+/// interrupts, and where the excuse is looked for.
+#[test]
+fn a_guest_with_a_stray_write_on_its_stack_is_not_excused() -> Result<()> {
+    const PAGE: u64 = 4096;
+    stray_write(|lab| Ok(place_of(lab, "__end_init_stack")? - PAGE))
+}
+
+fn stray_write(place: fn(&Lab) -> Result<u64>) -> Result<()> {
+    // What the emulated processor does before the guest runs there is another matter.
+    let test = |journey: &mut Journey| {
+        let at = place(journey.lab())?;
+        journey.lab().sabotage("stray-write", at)?;
+        let migration = journey.attempt(&[1], &Plan::quick(), false)?;
+        ensure!(migration.completed(), "{migration:?}");
+        Ok(())
+    };
+    survive(lightly, test, |mut journey| {
+        let alive = journey.check_alive();
+        match journey.lab().blame(alive) {
+            Ok(()) => bail!("the guest lives on"),
+            Err(e) if e.is::<EmulatorFault>() => bail!("excused: {e:#}"),
+            Err(e) => println!("noticed: {e:#}"),
+        }
+        journey.give_up()
+    })
 }

@@ -4,12 +4,13 @@
 
 use std::time::SystemTime;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, ensure, Context, Error, Result};
 use dlr_guest::protocol::{Request, Stats};
 use serde_json::json;
 
 use super::{
     attempt::Settings,
+    blame::EmulatorFault,
     config::Unusual,
     growth::Growth,
     judged::{Demand, Judged, Watch},
@@ -29,6 +30,15 @@ pub struct Journey {
     vm: Vm,
     traffic: Traffic,
     stopped: Vec<(u64, u64)>,
+}
+
+/// What is heard of a guest at its end.
+#[derive(Debug)]
+pub enum Heard {
+    /// What the oracles say.
+    Verdict(Verdict),
+    /// The traffic did not come to an end, or the backlog was not read: why.
+    Nothing(Error),
 }
 
 impl Journey {
@@ -137,7 +147,7 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// QEMU does not get to an end, or [`Watch::judge`] is not content with a move. [`EmulatorFault`](super::blame::EmulatorFault) marks what the
+    /// QEMU does not get to an end, or [`Watch::judge`] is not content with a move. [`EmulatorFault`] marks what the
     /// emulated processor is to blame for, here and in what follows.
     pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let result = self
@@ -227,16 +237,27 @@ impl Journey {
         self.traffic.check_alive(&self.lab, &mut self.vm)
     }
 
-    /// Judges what the peer has of a guest that cannot be asked any more, and ends the box.
+    /// Judges what is left of a guest that cannot be asked any more, and ends the box: what the peer has of
+    /// it, the kernel of the box, and the NIC.
     ///
     /// # Errors
     ///
-    /// A message of the guest was damaged or came twice, or the NIC does not answer.
-    pub fn judge_wire(self) -> Result<()> {
+    /// A message of the guest was damaged or came twice, the box's kernel complained, or its NIC died.
+    pub fn judge_wire(mut self) -> Result<()> {
+        self.lab.check()?;
         let stats = self.lab.wire(json!({"cmd": "stats"}))?;
         let problems = oracle::judge_sinks(&stats);
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(())
+    }
+
+    /// The error of a guest that the emulated processor has killed; what [`Journey::judge_wire`] finds takes
+    /// its excuse away.
+    pub fn salvage(self, error: Error) -> Error {
+        match self.judge_wire() {
+            Ok(()) => error,
+            Err(found) => anyhow!("{found:#}, and later: {error:#}"),
+        }
     }
 
     /// Ends the box of a guest that was killed on purpose.
@@ -255,9 +276,29 @@ impl Journey {
     /// # Errors
     ///
     /// The guest or the NIC does not answer, or the box's kernel complained.
-    pub fn judge(mut self) -> Result<Verdict> {
+    pub fn judge(self) -> Result<Verdict> {
+        match self.hear()? {
+            Heard::Verdict(verdict) => Ok(verdict),
+            Heard::Nothing(e) => Err(e),
+        }
+    }
+
+    /// [`Journey::judge`] of a guest that may be unable to say what it saw. The box is judged in any case.
+    ///
+    /// # Errors
+    ///
+    /// The box's kernel complained, its NIC died, or the emulated processor has killed the guest.
+    pub fn hear(mut self) -> Result<Heard> {
         let finished = self.traffic.finish(&self.lab, &mut self.vm);
-        let accounts = self.lab.blame(finished)?;
+        let accounts = match self.lab.blame(finished) {
+            Ok(accounts) => accounts,
+            Err(e) if e.is::<EmulatorFault>() => return Err(self.salvage(e)),
+            Err(e) => {
+                self.lab.keep_results();
+                self.give_up().with_context(|| format!("{e:#}, and then"))?;
+                return Ok(Heard::Nothing(e));
+            }
+        };
         let verdict = oracle::judge(&accounts, &self.stopped);
         self.vm.quit(self.lab.host())?;
         if !verdict.passed() {
@@ -266,7 +307,7 @@ impl Journey {
             std::fs::write(self.lab.host().results().join("accounts.json"), text)?;
         }
         self.lab.finish()?;
-        Ok(verdict)
+        Ok(Heard::Verdict(verdict))
     }
 
     /// [`Journey::judge`], and both oracles have to be content.

@@ -38,7 +38,7 @@ pub mod vm;
 pub use attempt::{Attempt, Settings};
 pub use config::{Backend, Unusual, VmConfig};
 pub use growth::Growth;
-pub use journey::Journey;
+pub use journey::{Heard, Journey};
 pub use judged::{Demand, Judged, NoWindow, Watch};
 pub use lab::Lab;
 pub use migrate::{Migration, Plan};

@@ -248,7 +248,7 @@ impl Traffic {
     /// # Errors
     ///
     /// Guest or NIC does not answer.
-    pub fn finish(self, lab: &Lab, vm: &mut Vm) -> Result<Accounts> {
+    pub fn finish(&self, lab: &Lab, vm: &mut Vm) -> Result<Accounts> {
         lab.wire(json!({"cmd": "stop"}))?;
         let guest = vm.guest(lab.host())?;
         let () = guest.ask(&Request::Stop)?;

@@ -28,7 +28,7 @@ pub(crate) trait Bench: Sized + Send + 'static {
     fn failed(&mut self);
     /// Says whose fault a failure is: see [`Lab::blame`](dlr_testing::e2e::Lab::blame).
     fn blame(&self, result: Result<()>) -> Result<()>;
-    /// Judges what can be judged of one whose guest the emulated processor killed.
+    /// Judges what can be judged of one that is of no use any more, such as one whose guest is dead.
     fn salvage(self) -> Result<()>;
     /// Ends it; what has to hold at last.
     fn close(self) -> Result<()>;
@@ -186,10 +186,13 @@ impl<B: Bench> Group<B> {
                 Ok(Outcome::Excused(e))
             }
             result => {
-                // One that is of no use any more is dropped, with all its logs.
+                // One that is of no use any more is dropped, with all its logs. What is left of it is judged.
+                let mut result = result;
                 if usable {
                     *place = Some(bench);
                 } else {
+                    let found = bench.salvage().context("of what is left");
+                    result = both(hidden(result), found);
                     self.unjudged
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)

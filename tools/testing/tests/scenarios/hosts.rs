@@ -168,7 +168,8 @@ impl Bench for Hosts {
     }
 
     /// What arrived at the wire from the guest is whole: its memory cannot be asked any more.
-    fn salvage(self) -> Result<()> {
+    fn salvage(mut self) -> Result<()> {
+        self.check_box()?;
         let problems = oracle::judge_sinks(&self.labs[0].wire(json!({"cmd": "stats"}))?);
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(())

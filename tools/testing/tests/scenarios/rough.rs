@@ -77,8 +77,8 @@ impl Bench for Rough {
     }
 
     /// Its guests have no traffic: there is nothing that the peer could be asked.
-    fn salvage(self) -> Result<()> {
-        Ok(())
+    fn salvage(mut self) -> Result<()> {
+        self.check_box()
     }
 
     fn close(self) -> Result<()> {
