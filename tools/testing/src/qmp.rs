@@ -69,8 +69,9 @@ impl Shared {
     }
 }
 
-/// Marks an error, as a context, that a virtual machine brings about which is dead or spins: its QEMU has
-/// ended, or QEMU or the guest does not answer. An answer is never such an error, whatever it says.
+/// Marks an error, as a context, that a virtual machine brings about which is dead or spins: its
+/// QEMU has ended, or QEMU or the guest does not answer. An answer is never such an error, whatever
+/// it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silent {
     /// Name of the virtual machine.

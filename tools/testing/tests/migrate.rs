@@ -13,8 +13,8 @@ use dlr_testing::e2e::{
     Backend, Heard, Journey, Lab, Migration, Plan,
 };
 
-/// Takes a guest through a test and to its end, and again if the emulated processor has killed it. What it had
-/// been through until then is judged as far as it can be.
+/// Takes a guest through a test and to its end, and again if the emulated processor has killed it.
+/// What it had been through until then is judged as far as it can be.
 fn survive<T>(
     start: impl Fn() -> Result<Journey>,
     test: impl Fn(&mut Journey) -> Result<()>,
@@ -195,8 +195,8 @@ fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
     noticed("filter-not-cleared=1")
 }
 
-/// Where a symbol lies in a guest's memory: the guest has the kernel of the box, at the address that it was
-/// built for.
+/// Where a symbol lies in a guest's memory: the guest has the kernel of the box, at the address
+/// that it was built for.
 fn place_of(lab: &Lab, symbol: &str) -> Result<u64> {
     let map = fs::read_to_string(lab.host().artefacts().kernel.join("System.map"))?;
     let line = map
@@ -215,8 +215,8 @@ fn a_guest_that_a_stray_write_kills_is_not_excused() -> Result<()> {
     stray_write(|lab| place_of(lab, "level2_kernel_pgt"))
 }
 
-/// The same for the stack of the idle task: the rubbish lies where the processor keeps the registers of what it
-/// interrupts, and where the excuse is looked for.
+/// The same for the stack of the idle task: the rubbish lies where the processor keeps the
+/// registers of what it interrupts, and where the excuse is looked for.
 #[test]
 fn a_guest_with_a_stray_write_on_its_stack_is_not_excused() -> Result<()> {
     const PAGE: u64 = 4096;

@@ -22,9 +22,10 @@ pub const NOWHERE: &str = "exec:cat > /dev/null";
 
 /// Limit for each step.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Bandwidth in bytes a second that keeps QEMU in pre-copy, and one that lets it go. What fits into the
-/// allowed downtime is less than a page, and less than the state of a device, but not nothing: QEMU 10.0 asks
-/// for exact sizes only while its estimate is below that, and switches over if the estimate is nothing.
+/// Bandwidth in bytes a second that keeps QEMU in pre-copy, and one that lets it go. What fits into
+/// the allowed downtime is less than a page, and less than the state of a device, but not nothing:
+/// QEMU 10.0 asks for exact sizes only while its estimate is below that, and switches over if the
+/// estimate is nothing.
 const HOLD: u64 = 1000;
 const GO: u64 = 1 << 30;
 /// Bandwidth that keeps QEMU asleep most of the time: one that is held looks for dirty memory all the

@@ -34,8 +34,9 @@ const IF: u64 = 1 << 9;
 const ALWAYS: u64 = 1 << 1;
 const BITS: u32 = 22;
 
-/// The virtual machine of which an error says that it is dead or spins. All other errors have another
-/// cause, whatever the consoles say: an order of states, the end of a NIC, what an oracle found.
+/// The virtual machine of which an error says that it is dead or spins. All other errors have
+/// another cause, whatever the consoles say: an order of states, the end of a NIC, what an oracle
+/// found.
 pub fn silent(error: &Error) -> Option<&str> {
     error.downcast_ref::<Silent>().map(|s| s.vm.as_str())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! Counts the guests of a run of tests, and those that the emulated processor has killed. The tests are
-//! processes of their own, so each guest is a line of a file.
+//! Counts the guests of a run of tests, and those that the emulated processor has killed. The tests
+//! are processes of their own, so each guest is a line of a file.
 
 use std::{collections::BTreeSet, env, fmt, fs::OpenOptions, io::Write, path::PathBuf, process};
 
@@ -59,8 +59,8 @@ pub struct Census {
 }
 
 impl Census {
-    /// Reads the text of the file. A line that is there twice counts once: of one guest several errors may be
-    /// told.
+    /// Reads the text of the file. A line that is there twice counts once: of one guest several
+    /// errors may be told.
     pub fn read(text: &str) -> Self {
         let lines: BTreeSet<&str> = text.lines().collect();
         let count = |event: Event| {

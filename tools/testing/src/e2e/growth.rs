@@ -91,10 +91,11 @@ impl Traffic {
             .collect()
     }
 
-    /// Fails unless the NIC wrote enough of the backlog where only its log could name the pages: after
-    /// the second bitmap, when QEMU had sent all memory once, and between the last bitmap of pre-copy and the
-    /// suspension. Without this the memory oracle would be content with a NIC that logs nothing.
-    /// `lab` has the peer; `clock` is [`Lab::clock_ms`] of the box whose QEMU wrote the trace.
+    /// Fails unless the NIC wrote enough of the backlog where only its log could name the pages:
+    /// after the second bitmap, when QEMU had sent all memory once, and between the last bitmap of
+    /// pre-copy and the suspension. Without this the memory oracle would be content with a NIC that
+    /// logs nothing. `lab` has the peer; `clock` is [`Lab::clock_ms`] of the box whose QEMU wrote
+    /// the trace.
     ///
     /// # Errors
     ///

@@ -25,8 +25,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Connects to the port's socket in the box and waits until the guest in the virtual machine `vm`
-    /// answers.
+    /// Connects to the port's socket in the box and waits until the guest in the virtual machine
+    /// `vm` answers.
     ///
     /// # Errors
     ///
@@ -67,7 +67,8 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// The guest refuses (the text is the guest's), or does not answer, which is marked with [`Silent`].
+    /// The guest refuses (the text is the guest's), or does not answer, which is marked with
+    /// [`Silent`].
     pub fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
         self.ask_within(request, ANSWER)
     }

@@ -101,9 +101,9 @@ impl Journey {
         self.stopped.push((from, now));
     }
 
-    /// Moves the guest to `uri`, where the destination waits already: holds it in pre-copy, as `settings`
-    /// have to, for `rounds` rounds, for what `meanwhile` does and until the backlog has grown. Both sides
-    /// are afterwards as `completed` leaves them.
+    /// Moves the guest to `uri`, where the destination waits already: holds it in pre-copy, as
+    /// `settings` have to, for `rounds` rounds, for what `meanwhile` does and until the backlog has
+    /// grown. Both sides are afterwards as `completed` leaves them.
     ///
     /// # Errors
     ///
@@ -147,8 +147,9 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// QEMU does not get to an end, or [`Watch::judge`] is not content with a move. [`EmulatorFault`] marks what the
-    /// emulated processor is to blame for, here and in what follows.
+    /// QEMU does not get to an end, or [`Watch::judge`] is not content with a move.
+    /// [`EmulatorFault`] marks what the emulated processor is to blame for, here and in what
+    /// follows.
     pub fn attempt(&mut self, to: &[usize], plan: &Plan, cancel: bool) -> Result<Migration> {
         let result = self
             .try_attempt(to, plan, cancel)
@@ -205,7 +206,8 @@ impl Journey {
     ///
     /// # Errors
     ///
-    /// The migration does not complete, the guest does not go on, or [`Watch::judge`] is not content.
+    /// The migration does not complete, the guest does not go on, or [`Watch::judge`] is not
+    /// content.
     pub fn hop(&mut self, to: &[usize], plan: &Plan) -> Result<Migration> {
         let result = self.try_attempt(to, plan, false);
         let (migration, watch) = self.lab.blame(result)?;
@@ -237,12 +239,13 @@ impl Journey {
         self.traffic.check_alive(&self.lab, &mut self.vm)
     }
 
-    /// Judges what is left of a guest that cannot be asked any more, and ends the box: what the peer has of
-    /// it, the kernel of the box, and the NIC.
+    /// Judges what is left of a guest that cannot be asked any more, and ends the box: what the
+    /// peer has of it, the kernel of the box, and the NIC.
     ///
     /// # Errors
     ///
-    /// A message of the guest was damaged or came twice, the box's kernel complained, or its NIC died.
+    /// A message of the guest was damaged or came twice, the box's kernel complained, or its NIC
+    /// died.
     pub fn judge_wire(mut self) -> Result<()> {
         self.lab.check()?;
         let stats = self.lab.wire(json!({"cmd": "stats"}))?;
@@ -251,8 +254,8 @@ impl Journey {
         Ok(())
     }
 
-    /// The error of a guest that the emulated processor has killed; what [`Journey::judge_wire`] finds takes
-    /// its excuse away.
+    /// The error of a guest that the emulated processor has killed; what [`Journey::judge_wire`]
+    /// finds takes its excuse away.
     pub fn salvage(self, error: Error) -> Error {
         match self.judge_wire() {
             Ok(()) => error,
@@ -283,7 +286,8 @@ impl Journey {
         }
     }
 
-    /// [`Journey::judge`] of a guest that may be unable to say what it saw. The box is judged in any case.
+    /// [`Journey::judge`] of a guest that may be unable to say what it saw. The box is judged in
+    /// any case.
     ///
     /// # Errors
     ///
@@ -322,7 +326,8 @@ impl Journey {
     }
 }
 
-/// The same; of a failure while a guest was to run, the reason if that guest does not answer any more.
+/// The same; of a failure while a guest was to run, the reason if that guest does not answer any
+/// more.
 fn answering<T>(lab: &Lab, vm: &mut Vm, result: Result<T>) -> Result<T> {
     result.map_err(|e| {
         let asked = vm

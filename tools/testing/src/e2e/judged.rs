@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! The judgement that each move of a guest has to pass, whichever test makes it: the NIC's log had pages to
-//! name that nothing else knows, and did not name all there are.
+//! The judgement that each move of a guest has to pass, whichever test makes it: the NIC's log had
+//! pages to name that nothing else knows, and did not name all there are.
 
 use anyhow::{ensure, Context, Result};
 use serde_json::json;
 
 use super::{lab::Lab, trace::Trace, traffic::Traffic};
 
-/// Pages that a migration may report without a log entry: parts of its ranges that START did not name are
-/// dirty once (log rule 9), such as the windows of devices.
+/// Pages that a migration may report without a log entry: parts of its ranges that START did not
+/// name are dirty once (log rule 9), such as the windows of devices.
 const UNTRACKED: u64 = 1024;
 
 /// What a move has to show besides its end.
 #[derive(Clone, Copy)]
 pub enum Demand<'a> {
-    /// The backlog of this traffic grew where only the log of the NIC could name its pages. The lab is that
-    /// of the peer.
+    /// The backlog of this traffic grew where only the log of the NIC could name its pages. The lab
+    /// is that of the peer.
     Growth(&'a Traffic, &'a Lab),
     /// There is no such time, for this reason.
     NoWindow(NoWindow),
@@ -67,8 +67,8 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// The NIC wrote too little or nothing to the last, or the driver reported far more than it wrote; or the
-    /// NIC wrote anything where nothing could be written. The NIC does not answer.
+    /// The NIC wrote too little or nothing to the last, or the driver reported far more than it
+    /// wrote; or the NIC wrote anything where nothing could be written. The NIC does not answer.
     pub fn judge(self, source: &Lab, trace: &Trace, demand: Demand<'_>) -> Result<Judged> {
         let written = Written::now(source)?.since(self.before);
         match demand {

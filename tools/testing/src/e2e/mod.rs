@@ -5,8 +5,8 @@
 //!
 //! * [`lab`] is a host box with NIC and driver, ready for guests;
 //! * [`vm`] is a QEMU in it, [`command`] its command line, [`guest`] the program in its guest;
-//! * [`traffic`] starts what runs through the migration, on both sides, [`growth`] sees that it suffices,
-//!   [`judged`] judges each move by that;
+//! * [`traffic`] starts what runs through the migration, on both sides, [`growth`] sees that it
+//!   suffices, [`judged`] judges each move by that;
 //! * [`migrate`] moves the guest, [`attempt`] does it step by step;
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
 //!   the time is made of for which the guest stands still;

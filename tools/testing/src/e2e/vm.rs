@@ -29,7 +29,8 @@ const START: Duration = Duration::from_secs(120);
 /// How long a guest may take to boot.
 const BOOT: Duration = Duration::from_secs(180);
 
-/// Whether a status is one that a guest brings about by its end, or KVM by not being able to run it.
+/// Whether a status is one that a guest brings about by its end, or KVM by not being able to run
+/// it.
 pub(super) fn stopped_by_itself(status: &str) -> bool {
     matches!(
         status,

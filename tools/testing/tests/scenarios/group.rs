@@ -28,7 +28,8 @@ pub(crate) trait Bench: Sized + Send + 'static {
     fn failed(&mut self);
     /// Says whose fault a failure is: see [`Lab::blame`](dlr_testing::e2e::Lab::blame).
     fn blame(&self, result: Result<()>) -> Result<()>;
-    /// Judges what can be judged of one that is of no use any more, such as one whose guest is dead.
+    /// Judges what can be judged of one that is of no use any more, such as one whose guest is
+    /// dead.
     fn salvage(self) -> Result<()>;
     /// Ends it; what has to hold at last.
     fn close(self) -> Result<()>;
@@ -186,7 +187,8 @@ impl<B: Bench> Group<B> {
                 Ok(Outcome::Excused(e))
             }
             result => {
-                // One that is of no use any more is dropped, with all its logs. What is left of it is judged.
+                // One that is of no use any more is dropped, with all its logs. What is left of it
+                // is judged.
                 let mut result = result;
                 if usable {
                     *place = Some(bench);

@@ -52,10 +52,11 @@ impl fmt::Display for LastWords {
 }
 
 impl Lab {
-    /// Marks an error with [`EmulatorFault`] if it says that a guest is dead or spins ([`blame::silent`])
-    /// and the emulated processor is to blame for that: see [`blame`]. Adds what KVM noted of a triple fault, and what guests and QEMUs said last, if not: where
-    /// tests run for others, their error is all that is seen of them. A guest that spins gets an NMI, so that
-    /// it prints where, and ends.
+    /// Marks an error with [`EmulatorFault`] if it says that a guest is dead or spins
+    /// ([`blame::silent`]) and the emulated processor is to blame for that: see [`blame`]. Adds
+    /// what KVM noted of a triple fault, and what guests and QEMUs said last, if not: where tests
+    /// run for others, their error is all that is seen of them. A guest that spins gets an NMI, so
+    /// that it prints where, and ends.
     ///
     /// # Errors
     ///
@@ -89,8 +90,8 @@ impl Lab {
         })
     }
 
-    /// By what the console of this guest has said since the last mark. Not if the kernel of the box has
-    /// complained about anything, or the NIC does not answer.
+    /// By what the console of this guest has said since the last mark. Not if the kernel of the box
+    /// has complained about anything, or the NIC does not answer.
     fn emulator_is_to_blame(&self, vm: &str) -> bool {
         self.host.check_log().is_ok()
             && self.nic(&json!({"cmd": "stats"})).is_ok()
