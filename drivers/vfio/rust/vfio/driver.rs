@@ -139,18 +139,16 @@ impl<T: Operations> Driver<T> {
         // SAFETY: `probe` registered the device. This waits until its users have closed it
         // (contract K9).
         unsafe { bindings::vfio_pci_core_unregister_device(core) };
-        // SAFETY: `core` is valid. The fields are read through the raw pointer, because a reference
-        // would claim that no other thread writes the device. The last close of another device of
-        // the set may write `needs_reset` under `dev_set->lock`, which we do not hold, hence the
-        // volatile read; if it reads the old value, the function is only reset once more.
-        // `reset_works` is written only by opens, and none can come any more.
+        // SAFETY: `core` is valid. Raw, because a reference would claim that no other thread writes
+        // the device: the last close of another device of the set may write `needs_reset` under
+        // `dev_set->lock`, hence the volatile read; with the old value the function is only reset
+        // once more. `reset_works` is written only by opens, and none can come any more.
         let reset = unsafe {
             (&raw const (*core).needs_reset).read_volatile()
                 && bindings::vfio_pci_core_device::reset_works_raw(core)
         };
-        // The last close resets the function only if it gets the device lock by
-        // `pci_dev_trylock()`. This unbind held that lock while it waited for the close, so reset
-        // the function here: the next driver must not find it as the user left it.
+        // The last close gets no device lock by `pci_dev_trylock()`, because unbind holds it. So
+        // reset the function here: the next driver must not find it as the user left it.
         //
         // SAFETY: `pdev` is valid, and remove runs with its device lock held.
         if reset && unsafe { ext::pci::reset_locked(pdev) }.is_err() {
@@ -165,12 +163,12 @@ impl<T: Operations> Driver<T> {
     ///
     /// # Safety
     ///
-    /// Probe or remove of `pdev` runs. `vdev` is its device, which was unregistered or never
-    /// registered. The caller passes on its reference, and does not use `vdev` after this.
+    /// Probe or remove of `pdev` runs. `vdev` is its device, not registered, whose reference the
+    /// caller passes on.
     unsafe fn let_go(pdev: *mut kbindings::pci_dev, vdev: *mut bindings::vfio_device) {
         // SAFETY: `vdev` is initialised, and `end` comes last.
         let device = unsafe { Device::<T>::from_raw(vdev) };
-        // SAFETY: By the requirements of this function.
+        // SAFETY: By our requirements.
         T::unbind(device.data(), unsafe { device.function() });
         // SAFETY: As above. Without drvdata no bus callback finds the device.
         unsafe {

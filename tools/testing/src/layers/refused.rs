@@ -23,6 +23,8 @@ struct Wrong {
 const MOVED_WRITE: &str = "error[E0382]: use of moved value: `write`";
 const LIFETIME: &str = "error: lifetime may not live long enough";
 
+const SAFE_ONLY: &str = "error[E0133]: call to unsafe function `kernel::dma::Device::dma_set_mask_and_coherent` is unsafe and requires unsafe block";
+
 const EDU: &str = "samples/vfio/edu.rs";
 const BOCHS: &str = "samples/vfio/bochs.rs";
 
@@ -135,9 +137,7 @@ fn _twice(new: crate::ext::dma::Unallocated<'_>) -> Result {
 fn _unbind(pdev: &kernel::pci::Device<kernel::device::Core<'_>>) -> Result {
     kernel::dma::Device::dma_set_mask_and_coherent(pdev, kernel::dma::DmaMask::new::<32>())
 }",
-        error: "error[E0133]: call to unsafe function \
-            `kernel::dma::Device::dma_set_mask_and_coherent` is unsafe and requires unsafe \
-            block",
+        error: SAFE_ONLY,
     },
     // A driver gets at the migration state and its mirror, and could swap those of two devices.
     Wrong {

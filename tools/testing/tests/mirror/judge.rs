@@ -5,7 +5,23 @@
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 
-use crate::{number, rules::Shows};
+/// How a broken rule shows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Shows {
+    /// A page that the copy lacks is named.
+    LostPage,
+    /// The same, and what it is has one of these words; each word is in one.
+    Lost(&'static [&'static str]),
+    /// The traffic at the target is not what it should be.
+    Traffic,
+}
+
+/// A number of a report.
+pub(crate) fn number(answer: &Value, field: &str) -> Result<u64> {
+    answer[field]
+        .as_u64()
+        .with_context(|| format!("no number `{field}` in {answer}"))
+}
 
 /// A broken rule shows in this way.
 pub(crate) fn shown(answer: &Value, shows: Shows) -> Result<()> {
@@ -33,7 +49,7 @@ pub(crate) fn shown(answer: &Value, shows: Shows) -> Result<()> {
         ensure!(there, "no lost page is of a {word}: {answer}");
     }
     let is_one = |what: &&str| words.iter().any(|word| what.contains(word));
-    if let (Some(other), false) = (named.iter().find(|what| !is_one(*what)), words.is_empty()) {
+    if let (Some(other), false) = (named.iter().find(|what| !is_one(what)), words.is_empty()) {
         bail!("a page was lost that is {other}, and not of {words:?}: {answer}");
     }
     Ok(())

@@ -5,25 +5,24 @@
 
 mod judge;
 mod rules;
+mod tool;
 
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use dlr_testing::{BoxConfig, HostBox, NicConfig};
-use serde_json::{json, Value};
+use serde_json::json;
 
 use crate::{
-    judge::each_log_names_pages,
+    judge::number,
     rules::{expect_all_noticed, RULES, RULES_OF_A_FULL_RING},
+    tool::{assert_nothing_lost, mirror, tool, ATTEMPTS},
 };
 
 /// Huge pages for two virtual machines of 32 MiB.
 const HUGE_PAGES: u32 = 40;
 /// A log ring of 16 entries overflows at every burst.
 const SMALL_RING: &str = "log_ring_order=4";
-/// Times that a sabotage may hide from one migration: it has to show in one of so many.
-const ATTEMPTS: u32 = 8;
-
 fn start(parameters: &str) -> Result<(HostBox, Vec<String>)> {
     start_with(parameters, NicConfig::new(2))
 }
@@ -33,45 +32,6 @@ fn start_with(parameters: &str, nic: NicConfig) -> Result<(HostBox, Vec<String>)
     host.load_driver(parameters)?;
     let functions = host.bind_dlr(0)?;
     Ok((host, functions))
-}
-
-/// Runs `vfio-mig --json`: exit status and what it printed.
-fn tool(host: &HostBox, arguments: &str) -> Result<(i32, Value)> {
-    let output = host.try_run(
-        &format!("vfio-mig --json {arguments}"),
-        Duration::from_secs(240),
-    )?;
-    let code = output
-        .code
-        .with_context(|| format!("vfio-mig {arguments}: {}", output.ending()))?;
-    let answer = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("vfio-mig {arguments} printed no JSON: {}", output.text()))?;
-    Ok((code, answer))
-}
-
-fn mirror(host: &HostBox, functions: &[String], options: &str) -> Result<(i32, Value)> {
-    tool(
-        host,
-        &format!("mirror {} {} {options}", functions[0], functions[1]),
-    )
-}
-
-fn number(answer: &Value, field: &str) -> Result<u64> {
-    answer[field]
-        .as_u64()
-        .with_context(|| format!("no number `{field}` in {answer}"))
-}
-
-fn assert_nothing_lost(host: &HostBox, functions: &[String], options: &str) -> Result<Value> {
-    let (code, answer) = mirror(host, functions, options)?;
-    ensure!(code == 0, "mirror {options} failed ({code}): {answer}");
-    ensure!(answer["verdict"] == "PASS" && number(&answer, "lost_pages")? == 0);
-    let after_the_stop = match options.contains("cloud-hypervisor") {
-        true => 2,
-        false => 1,
-    };
-    each_log_names_pages(&answer, after_the_stop)?;
-    Ok(answer)
 }
 
 #[test]

@@ -7,18 +7,10 @@ use std::time::Instant;
 use anyhow::{ensure, Context, Result};
 use dlr_testing::HostBox;
 
-use crate::{assert_nothing_lost, judge::shown, mirror, ATTEMPTS};
-
-/// How a broken rule shows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Shows {
-    /// A page that the copy lacks is named.
-    LostPage,
-    /// The same, and what it is has one of these words; each word is in one.
-    Lost(&'static [&'static str]),
-    /// The traffic at the target is not what it should be.
-    Traffic,
-}
+use crate::{
+    judge::{shown, Shows},
+    tool::{assert_nothing_lost, mirror, ATTEMPTS},
+};
 
 /// What is lost without the writes of used rings, when there is no control queue.
 const USED_RINGS: &[&str] = &["receive used ring", "send used ring"];

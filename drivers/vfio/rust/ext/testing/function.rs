@@ -153,7 +153,8 @@ unsafe extern "C" fn read(
     }
     let at = at.unsigned_abs() as usize;
     // SAFETY: The parts are valid, and do not change while a read runs.
-    let dword = unsafe { (&(*parts).config).get(at / 4).copied() };
+    let config = unsafe { &(*parts).config };
+    let dword = config.get(at / 4).copied();
     let Some(dword) = dword else {
         return bindings::PCIBIOS_BAD_REGISTER_NUMBER as c_int;
     };

@@ -21,7 +21,7 @@ use crate::{
             },
         },
         dma_logging::{
-            Logged,
+            LoggedWith,
             Ops, //
         },
         id::{
@@ -64,7 +64,7 @@ impl Operations for Logger {
     }
 }
 
-impl Logged for Logger {
+impl LoggedWith for Logger {
     type Tracker = FakeTracker;
 
     fn log(&self) -> &Arc<Log<FakeTracker>> {
