@@ -114,6 +114,13 @@ fn start(
     Ok(used)
 }
 
+/// Ends the log, as the last close does. A log that is active holds its hardware.
+fn stop(device: &OpenedDevice<Logger>) -> Result {
+    let stop = Ops::<Logger>::new().vtable.log_stop.ok_or(EINVAL)?;
+    // SAFETY: The device is open.
+    kernel::error::to_result(unsafe { stop(device.vdev()) })
+}
+
 #[kunit_tests(vfio_log_start)]
 mod tests {
     use super::*;
@@ -136,7 +143,9 @@ mod tests {
         let device = opened(4096)?;
         let ranges = (0..300).map(|i| (i << 20, (i << 20) + 0xfff));
         assert_eq!(start(&device, ranges, 4096), Ok(4096));
-        assert_eq!(device.data().hw.with(|s| s.ranges.len()), 300);
+        let tracked = device.data().hw.with(|s| s.ranges.len());
+        stop(&device)?;
+        assert_eq!(tracked, 300);
         Ok(())
     }
 
@@ -152,6 +161,7 @@ mod tests {
         });
         assert_eq!(start(&device, ranges, 1 << 16), Ok(1 << 16));
         let tracked = device.data().hw.with(|s| s.ranges.len());
+        stop(&device)?;
         assert_eq!(tracked, 299);
         Ok(())
     }
