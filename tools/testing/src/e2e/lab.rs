@@ -109,9 +109,10 @@ impl Lab {
         let processors = config.cpus;
         config.cpus += 1;
         let host = HostBox::start_with(config, artefacts)?;
+        // A thread of the agent that ends between taskset's list and its call fails the call.
         host.run(&format!(
-            "taskset -acp 1-{processors} $PPID > /dev/null && taskset -acp 1-{processors} $$ && \
-             [ $(nproc) = {processors} ]"
+            "for try in 1 2 3 4 5; do taskset -acp 1-{processors} $PPID > /dev/null && break; done && \
+             taskset -acp 1-{processors} $$ && [ $(nproc) = {processors} ]"
         ))
         .context("programs off the first processor")?;
         host.load_driver(parameters)?;
