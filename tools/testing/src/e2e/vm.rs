@@ -28,6 +28,8 @@ use crate::{
 const START: Duration = Duration::from_secs(120);
 /// How long a guest may take to boot.
 const BOOT: Duration = Duration::from_secs(180);
+/// How long a guest that has booted elsewhere may take to answer here.
+const ARRIVED: Duration = Duration::from_secs(60);
 
 /// Whether a status is one that a guest brings about by its end, or KVM by not being able to run
 /// it.
@@ -134,8 +136,9 @@ impl Vm {
                     self.until_ready(host)?;
                 }
                 let socket = format!("{}/guest", folder(self.name()));
+                let limit = if self.config.incoming { ARRIVED } else { BOOT };
                 let connected =
-                    Guest::connect(host, self.name(), &socket, BOOT).with_context(|| {
+                    Guest::connect(host, self.name(), &socket, limit).with_context(|| {
                         let serial = self.serial(host);
                         let tail: Vec<&str> = serial.lines().rev().take(5).collect();
                         format!(
