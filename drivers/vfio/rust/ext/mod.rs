@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `anon_file` | anonymous files made by a driver |
 //! | `assert_not_impl` | a build that fails if a type implements a trait |
+//! | `bench` | a device with DMA memory for `make bench` |
 //! | `bound_cell` | access to a bound device for users that sleep |
 //! | `budget` | a time limit for clean-ups that signals do not interrupt |
 //! | `cmdq` | the command queue of a management function; the vendor has entries and registers |

@@ -56,18 +56,20 @@
 //!
 //! | file | contents |
 //! | --- | --- |
-//! | `config_space`, `region`, `call` | accesses, ioctls and mappings, as hooks get them |
 //! | `id`, `function`, `bar`, `link`, `recovery` | parts of a device that do not need its driver |
+//! | `config_space`, `region`, `call` | accesses, ioctls and mappings, as hooks get them |
 //! | `iova_bitmap` | IOVA ranges, and the user's bitmap of a report |
 //! | `interval_tree`, `dirty` | the ranges of START; the log of DMA writes |
 //! | `migration/state` | states, run levels and arcs |
 //! | `state_lock`, `hooks`, `device` | the state lock; tables of callbacks; the device in memory |
+//! | `bar_state` | the state of a device that is all in its BARs |
 //! | `pci`, `migration_file` | the trait of a driver; the file of a session |
 //! | `migration`, `dma_logging` | the traits for migration and logging, and what implements them |
 //! | `transition`, `migration_ops` | paths of arcs; `struct vfio_migration_ops` |
 //! | `region_ops`, `ops`, `driver` | `struct vfio_device_ops`; `struct pci_driver` |
 //! | `pairing`, `debugfs` | for devices with a management function: pairing; debugfs files |
 //! | `prelude` | the names that a driver needs |
+//! | `bench` | the native part of `make bench` |
 
 pub(crate) mod bar;
 pub(crate) mod bar_state;

@@ -81,6 +81,12 @@ impl Crate {
         Ok(())
     }
 
+    /// The modules, and their files.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&ModulePath, &Path)> {
+        let files = self.modules.iter();
+        files.map(|(path, module)| (path, module.file.as_path()))
+    }
+
     /// From each file to the files that it takes names from.
     pub(super) fn arrows(&self) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
         let mut arrows: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();

@@ -16,7 +16,7 @@ type Arrows = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 /// The loops of all crates whose root files are among `files`: one line each, relative to `tree`.
 pub(super) fn loops(tree: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for root in files.iter().filter(|file| is_root(file)) {
+    for root in roots(files) {
         let mut arrows = plain(Crate::read(root)?.arrows());
         if is_root_of_module(root) {
             // What other files name there is made by `module!`: it stands in the root, and needs
@@ -42,6 +42,11 @@ pub(super) fn loops(tree: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     lines.sort();
     lines.dedup();
     Ok(lines)
+}
+
+/// Those of `files` that are roots of crates.
+pub(super) fn roots(files: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    files.iter().filter(|file| is_root(file))
 }
 
 /// Roots of crates: where cargo looks for them, and those of the kernel modules in `Kbuild`. A

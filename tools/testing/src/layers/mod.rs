@@ -14,6 +14,7 @@ mod kunit;
 mod loops;
 mod names;
 mod native;
+mod order;
 mod pool;
 mod refused;
 mod results;

@@ -63,6 +63,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
     }
     files.sort();
     let loops = super::loops::loops(tree, &files)?;
+    let tables = super::order::wrong(tree, &files)?;
     let missing = super::names::missing(tree, &files)?;
     let strangers = super::examples::strangers(tree, &files)?;
     let (mut licence, mut unsafe_code, mut unfinished) = (vec![], vec![], vec![]);
@@ -115,6 +116,7 @@ pub(super) fn check(tree: &Path) -> Result<Vec<Finding>> {
             asserting,
         ),
         ("no files take names from each other", loops),
+        ("tables of files name all files, in their order", tables),
         ("tests that documents name are there", missing),
         ("examples are excerpts of what is built", strangers),
     ])

@@ -61,6 +61,7 @@
 //! | `stale`, `stats` | markers to skip; counters |
 //! | `tracker` | the tracker: START, ADD, STOP and the order of a report |
 //! | `sync` | SYNC and drain |
+//! | `filled` | rings for benchmarks |
 
 mod consumer;
 pub(crate) mod device;
