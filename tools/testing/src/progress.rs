@@ -8,19 +8,25 @@ use std::{
     io::{BufRead, BufReader, IsTerminal, Read, Write},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        mpsc::{self, Receiver},
+        LazyLock,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{bail, Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Without a terminal, one line this often.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// Lines of output that the error of a failed step repeats.
 const LAST_LINES: usize = 25;
+
+/// The spinners of steps that run side by side, a line each.
+static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Shows one step: a spinner on a terminal, else a line now and then.
 struct Display {
@@ -33,7 +39,7 @@ struct Display {
 impl Display {
     fn new(name: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner().with_message(name.to_string());
+            let bar = SPINNERS.add(ProgressBar::new_spinner().with_message(name.to_string()));
             if let Ok(style) =
                 ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg}")
             {

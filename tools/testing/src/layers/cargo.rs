@@ -100,7 +100,15 @@ pub(super) fn box_tests(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
     let start = Instant::now();
     let which = context.only.map_or(pool::Which::All, pool::Which::Named);
     let environment = artefacts.environment();
-    guestless(context, environment, which, "tests-without-guests", tally)?;
+    let width = width::boxes();
+    guestless(
+        context,
+        environment,
+        which,
+        "tests-without-guests",
+        width,
+        tally,
+    )?;
     println!("without guests: {} s", start.elapsed().as_secs());
     if !context.workshop.is_debug() {
         let start = Instant::now();
@@ -116,12 +124,13 @@ pub(super) fn box_tests(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
     Ok(())
 }
 
-/// Runs tests without guests side by side; `log` names the file with what they print.
+/// Runs tests without guests, `width` of them at a time; `log` names the file with what they print.
 pub(super) fn guestless(
     context: &Context<'_>,
     environment: Vec<(&'static str, PathBuf)>,
     which: pool::Which<'_>,
     log: &str,
+    width: usize,
     tally: &mut Tally,
 ) -> Result<()> {
     let mut build = command(context)?;
@@ -147,7 +156,7 @@ pub(super) fn guestless(
         which,
         alone: ALONE,
         log: &context.logs.join(format!("{log}.log")),
-        width: width::boxes(),
+        width,
     };
     run.all(&programs, tally)
 }

@@ -4,20 +4,20 @@
 //! processors, a vIOMMU and interrupts, which the native kernel that checks itself does not have.
 //! `make test-debug` runs all tests without guests there, which takes too long for `make test`.
 
-use std::time::Instant;
-
 use anyhow::{ensure, Context as _, Result};
 
 use super::{
+    abreast::{self, Job},
     cargo, kunit, pool,
     tally::{Context, Tally},
+    width,
 };
 use crate::{
     artefacts::{module::Project, Workshop},
     splat, BoxConfig, HostBox,
 };
 
-/// The tests in boxes that run there, the longest first.
+/// The tests in boxes that run there.
 const TESTS: &[&str] = &[
     "functions_without_some_abilities_pass",
     "mirror_loses_nothing_with_a_legacy_container",
@@ -51,21 +51,24 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     };
     let artefacts = context.artefacts()?;
     ensure!(artefacts.module.is_some(), "there is no driver to test");
-    let time = |what: &str, start: Instant| println!("{what}: {} s", start.elapsed().as_secs());
-    let start = Instant::now();
-    tally.check("what the debug kernel sees", control(&context));
-    time("control", start);
-    let start = Instant::now();
-    kunit::run_debug(&context, tally)?;
-    time("suites", start);
     let (name, cells) = FAULT_CELLS;
     let mut environment = artefacts.environment();
     environment.push((name, cells.into()));
-    let start = Instant::now();
-    let which = pool::Which::These(TESTS);
-    cargo::guestless(&context, environment, which, "tests-debug", tally)?;
-    time("tests", start);
-    Ok(())
+    let context = &context;
+    let one = |test: &'static str| {
+        let environment = environment.clone();
+        Job::new(test, move |tally| {
+            let which = pool::Which::These(&[test]);
+            cargo::guestless(context, environment, which, test, 1, tally)
+        })
+    };
+    let mut jobs: Vec<_> = TESTS.iter().map(|test| one(test)).collect();
+    jobs.push(Job::new("kunit-debug", |tally| {
+        kunit::run_debug(context, tally)
+    }));
+    let control = |_: &str| control(context);
+    jobs.push(Job::one("control", "what the debug kernel sees", control));
+    abreast::run(jobs, width::boxes(), tally, |line| println!("{line}"))
 }
 
 /// Each wrong has to be seen, or the tests could not see it in the driver.

@@ -32,7 +32,8 @@ use anyhow::Result;
 
 pub use tally::Tally;
 
-use crate::artefacts::Workshop;
+use crate::artefacts::{native::Flavour, Workshop};
+use abreast::Job;
 use tally::Context;
 
 /// A layer by name.
@@ -42,7 +43,8 @@ pub enum Layer {
     Style,
     /// Tests of user space on this machine, the model checker among them.
     Host,
-    /// The driver builds without a warning, and what it must not do does not build.
+    /// The driver builds without a warning and for every kernel that a later layer runs, and what it must
+    /// not do does not build.
     Module,
     /// A few passes of `make bench`.
     Bench,
@@ -170,22 +172,44 @@ fn style(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// Builds the driver for each kernel that a later layer runs. A build keeps one processor busy, so
+/// that some run side by side.
 fn module(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
-    let build = |variant: &str, arguments: &str| {
-        context.workshop.build_module(variant, arguments).map(drop)
+    const CHECKED: &str = "KRUSTFLAGS=-Dwarnings CLIPPY=1";
+    let workshop = context.workshop;
+    let debug = &Workshop::open()?.debug();
+    let driver = |variant: &'static str, what, arguments: &'static str| {
+        let build = move |_: &str| workshop.build_module(variant, arguments).map(drop);
+        Job::one(variant, what, build)
     };
-    tally.check("build for the host box", build("module", ""));
-    tally.check(
-        "build without warnings, clippy's included",
-        build("module-checked", "KRUSTFLAGS=-Dwarnings CLIPPY=1"),
-    );
-    let samples = context
-        .workshop
-        .build_samples("samples-checked", "KRUSTFLAGS=-Dwarnings CLIPPY=1");
-    tally.check("build of the samples without warnings", samples.map(drop));
-    tally.check(
-        "what safe code cannot do does not build",
-        refused::check(context),
-    );
-    Ok(())
+    let jobs = vec![
+        driver(
+            "module-checked",
+            "build without warnings, clippy's included",
+            CHECKED,
+        ),
+        Job::one(
+            "samples-checked",
+            "build of the samples without warnings",
+            |_| workshop.build_samples("samples-checked", CHECKED).map(drop),
+        ),
+        driver("module", "build for the host box", ""),
+        Job::one("refused", "what safe code cannot do does not build", |_| {
+            refused::check(context)
+        }),
+        Job::one("module-native", "build for the native kernel", |_| {
+            workshop.native(Flavour::Plain).map(drop)
+        }),
+        Job::one(
+            "module-native-debug",
+            "build for the native kernel that checks itself",
+            |_| workshop.native(Flavour::Debug).map(drop),
+        ),
+        Job::one(
+            "module-debug",
+            "build for the box's kernel that checks itself",
+            |_| debug.module().map(drop),
+        ),
+    ];
+    abreast::run(jobs, width::kernels(), tally, |line| println!("{line}"))
 }
