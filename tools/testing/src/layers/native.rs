@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{ensure, Result};
 
-use scripts::{FIND_LEAKS, LOAD, STARVE, UNLOAD, UNPINNED};
+use scripts::{FIND_LEAKS, LOAD, RUN, STARVE, UNLOAD, UNPINNED};
 
 use super::{
     abreast::{self, Job},
@@ -58,25 +58,41 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
 /// The runs on the kernel that checks itself, the longest first.
 pub(super) fn run_debug(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     let native = &context.workshop.native(Flavour::Debug)?;
-    let mut jobs = vec![
-        Job::new("native-starved", |tally| {
-            let slow = format!("slow='{}'\n", SLOW.join(" "));
-            let script = [LOAD, &slow, STARVE, UNLOAD, FIND_LEAKS].concat();
-            let mut expected = kunit::suites_of(context)?;
-            expected.retain(|suite| !SLOW.contains(&suite.as_str()));
+    let all = kunit::suites_of(context)?;
+    let (slow, quick): (BTreeSet<_>, BTreeSet<_>) = all
+        .into_iter()
+        .partition(|suite| SLOW.contains(&suite.as_str()));
+    let script = |parts: &[&str]| {
+        let slow = format!("slow='{}'\n", SLOW.join(" "));
+        [&[LOAD, &slow, RUN], parts, &[UNLOAD]].concat().concat()
+    };
+    let run = |name: &'static str, what, suites: BTreeSet<String>| {
+        let script = [&script(&[what]), FIND_LEAKS].concat();
+        Job::new(name, move |tally| {
             let boot = Boot {
                 script: &script,
                 arguments: NO_AUTORUN,
-                expected: Some(PAGE_FAULT),
+                expected: None,
             };
-            let log = judged(context, native, "native-starved", boot, &expected, tally)?;
-            tally.check("native-starved: allocations failed", starved(&log));
-            Ok(())
+            judged(context, native, name, boot, &suites, tally).map(drop)
+        })
+    };
+    let mut jobs = vec![
+        run("native-debug-slow", "run_slow\n", slow),
+        Job::new("native-starved", {
+            let (script, quick) = (script(&[STARVE]), quick.clone());
+            move |tally| {
+                let boot = Boot {
+                    script: &script,
+                    arguments: NO_AUTORUN,
+                    expected: Some(PAGE_FAULT),
+                };
+                let log = judged(context, native, "native-starved", boot, &quick, tally)?;
+                tally.check("native-starved: allocations failed", starved(&log));
+                Ok(())
+            }
         }),
-        Job::new("native-debug", |tally| {
-            let script = [LOAD, UNLOAD, FIND_LEAKS].concat();
-            suites(context, native, "native-debug", &script, tally).map(drop)
-        }),
+        run("native-debug", "run_quick\n", quick),
     ];
     let wrongs = [WRONGS, SUBTLE_WRONGS].concat();
     jobs.extend(controls(context, native, &wrongs));

@@ -23,24 +23,35 @@ awk '/^unreferenced/ { head = $0; show = 0; next }
      show' $leaks
 ";
 
-/// Runs the suites once for each interval: with interval N every Nth allocation fails that has the
-/// module among its callers, also those that may sleep, but none of KUnit itself, which warns of a
-/// failure while it reports a failed assertion. At the end all of them have to pass. (The text of a
-/// module of the large code model is `.ltext`.) The tests' errors do not count meanwhile: most cases
-/// cannot do without memory. KUnit ends a case whose assertion fails without unwinding, so that what its
-/// stack owned leaks: these leaks are cleared before the last round. The suites of `$slow` are left
-/// out: they have cases of their own in which allocations fail.
-pub(super) const STARVE: &str = "\
-attributes=/sys/kernel/debug/failslab
-module=/sys/module/dlr_vfio_pci
-start=$(cat $module/sections/.ltext)
-set_to() { echo $2 > $attributes/$1 || fail failslab $1; }
-again() {
+/// Runs the suites of `$slow`, or all others, of a module that was loaded with [`kunit::NO_AUTORUN`].
+///
+/// [`kunit::NO_AUTORUN`]: super::super::kunit::NO_AUTORUN
+pub(super) const RUN: &str = "\
+run_slow() {
+    for suite in $slow; do
+        echo 1 > /sys/kernel/debug/kunit/$suite/run
+    done
+}
+run_quick() {
     for suite in /sys/kernel/debug/kunit/*; do
         case \" $slow \" in *\" ${suite##*/} \"*) continue; esac
         echo 1 > $suite/run
     done
 }
+";
+
+/// Runs the suites once for each interval: with interval N every Nth allocation fails that has the
+/// module among its callers, also those that may sleep, but none of KUnit itself, which warns of a
+/// failure while it reports a failed assertion. At the end all of them have to pass. (The text of a
+/// module of the large code model is `.ltext`.) The tests' errors do not count meanwhile: most cases
+/// cannot do without memory. The suites of `$slow` are left out: they have cases of their own in which
+/// allocations fail. Leaks are not searched for: KUnit ends a case whose assertion fails without
+/// unwinding, so that what its stack owned leaks, and kmemleak may name it much later.
+pub(super) const STARVE: &str = "\
+attributes=/sys/kernel/debug/failslab
+module=/sys/module/dlr_vfio_pci
+start=$(cat $module/sections/.ltext)
+set_to() { echo $2 > $attributes/$1 || fail failslab $1; }
 report=$(awk '$3 == \"__kunit_do_failed_assertion\" { start = $1 \"\" }
     start && $1 \"\" > start { print \"0x\" start, \"0x\" $1; exit }' /proc/kallsyms)
 set_to reject-start ${report% *}
@@ -55,14 +66,11 @@ set_to times 1000000
 for interval in 1 2 3 4 5 6 7 8 9 10 11 13 17 19 23 29 31 37 41 47; do
     set_to interval $interval
     set_to probability 100
-    again
+    run_quick
     set_to probability 0
 done
 echo bed: $((1000000 - $(cat $attributes/times))) allocations failed
-leaks=/sys/kernel/debug/kmemleak
-sleep 6
-echo scan > $leaks && echo scan > $leaks && echo clear > $leaks || fail kmemleak
-again
+run_quick
 ";
 
 /// Lets the next page allocation fail that has `iova_bitmap_set()` among its callers, which pins
