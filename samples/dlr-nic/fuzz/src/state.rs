@@ -170,7 +170,8 @@ pub fn state(data: &[u8]) {
     function.net.suspend(FnState::Stopped);
     let before = function.net.save();
     let pieces = bytes.chunks(usize::from(piece).max(1));
-    if dlr_mgmt::load_stream(pieces, FLOW_TABLE, &*function.net).is_err() {
+    let streams = dlr_mgmt::Streams::new(FLOW_TABLE);
+    if streams.load(pieces, &*function.net).is_err() {
         assert_eq!(function.net.save(), before, "nothing may be installed");
     }
     // What was taken may be a guest that breaks rules, and has to do no harm.

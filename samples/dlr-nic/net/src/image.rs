@@ -144,6 +144,7 @@ impl Device {
                 && usize::from(image.queue_count.get()) == QUEUES,
             "layout",
         )?;
+        check(image.reserved == [0; 2], "reserved bits")?;
         let features = image.driver_features.get();
         let usable = features_usable(features) && features & !offered(version) == 0;
         if image.status & STATUS_FEATURES_OK != 0 && !usable {

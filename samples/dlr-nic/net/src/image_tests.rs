@@ -80,7 +80,7 @@ fn every_other_length_is_refused() {
 fn forged_images_are_refused() {
     let rig = target();
     let before = rig.net.save();
-    let corrupt: [fn(&mut Image); 22] = [
+    let corrupt: [fn(&mut Image); 23] = [
         |i| i.base.queues[0].size = 3.into(),
         |i| i.base.queues[0].size = 512.into(),
         |i| i.base.queues[1].vector = VECTORS.into(),
@@ -102,6 +102,7 @@ fn forged_images_are_refused() {
             (queue.enabled, queue.next_avail, queue.next_used) = (0.into(), 1.into(), 1.into());
         },
         |i| i.base.size = 1.into(),
+        |i| i.base.reserved[1] = 1,
         |i| i.more.permanent = [1; 6],
         |i| i.more.permanent = [0; 6],
         |i| i.more.link = 2,

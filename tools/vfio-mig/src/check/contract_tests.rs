@@ -53,7 +53,7 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Tests of KUnit suites and of box tests, by suite or file.
+/// Tests of KUnit suites, of box tests and of hostile streams, by suite or file.
 fn tests() -> BTreeMap<String, String> {
     let mut tests = BTreeMap::new();
     let mut driver = Vec::new();
@@ -76,6 +76,9 @@ fn tests() -> BTreeMap<String, String> {
         }
         tests.insert(name, texts.concat());
     }
+    let mut streams = Vec::new();
+    sources(&root().join("tools/dlr-streams/src"), &mut streams);
+    tests.insert("streams".into(), streams.concat());
     tests
 }
 

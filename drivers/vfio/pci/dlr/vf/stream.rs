@@ -27,10 +27,6 @@ use core::mem::size_of;
 use kernel::prelude::*;
 
 #[cfg(CONFIG_KUNIT = "y")]
-mod hostile;
-#[cfg(CONFIG_KUNIT = "y")]
-mod hostile_tests;
-#[cfg(CONFIG_KUNIT = "y")]
 mod kept;
 mod room;
 #[cfg(CONFIG_KUNIT = "y")]

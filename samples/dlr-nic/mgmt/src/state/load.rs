@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use dlr_abi::abi;
-use dlr_core::{DataFunction, LoadError};
+use dlr_core::DataFunction;
 use zerocopy::FromBytes;
 
 use super::{
@@ -73,26 +73,6 @@ impl LoadSession {
         staged.flow.install(&staged.blocks);
         Ok(())
     }
-}
-
-/// Loads a stream, in these pieces, into a stopped function, as a load session does: for those who make
-/// streams up.
-///
-/// # Errors
-///
-/// The stream is refused, and nothing was installed.
-pub fn load_stream<'a>(
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-    flow_table: u64,
-    function: &dyn DataFunction,
-) -> Result<(), LoadError> {
-    let flow = FlowTable::new(flow_table, Arc::default());
-    let mut session = LoadSession::new(Arc::new(flow));
-    let refused = |status| LoadError::Corrupt(format!("{status:?}"));
-    for piece in pieces {
-        session.write(piece).map_err(refused)?;
-    }
-    session.commit(function).map_err(refused)
 }
 
 impl Staged {

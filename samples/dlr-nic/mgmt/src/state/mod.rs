@@ -15,6 +15,7 @@ pub(crate) mod load;
 mod parser;
 pub(crate) mod save;
 pub(crate) mod section;
+pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -22,13 +23,13 @@ use dlr_abi::abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Streams are exchangeable between functions with this id (`dlr_identify_fn.compat`).
-pub(crate) const COMPAT: [u8; 16] = *b"dlr-nic/virtio1\0";
+pub const COMPAT: [u8; 16] = *b"dlr-nic/virtio1\0";
 /// Version of everything after the stream header: the data function's image has the same number.
-pub(crate) const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 2;
 /// Oldest version that is loaded.
-pub(crate) const STATE_VERSION_MIN: u32 = 1;
+pub const STATE_VERSION_MIN: u32 = 1;
 /// No stream is longer: changes are held back for the final part before this is reached.
-pub(crate) const MAX_STATE_BYTES: u64 = 1 << 30;
+pub const MAX_STATE_BYTES: u64 = 1 << 30;
 
 /// [`Geometry`].
 pub(crate) const SECTION_GEOMETRY: u16 = abi::DLR_SECTION_DEVICE_FIRST as u16;

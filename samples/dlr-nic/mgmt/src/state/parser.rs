@@ -103,16 +103,18 @@ impl Parser {
         if crc32c::crc32c(payload) != head.payload_crc {
             return Err(Status::Corrupt);
         }
+        // Before the section is skipped or read: what a flag of a later contract means for it is
+        // not known.
+        if head.flags & !abi::DLR_SECTION_F_OPTIONAL != 0 {
+            return Err(Status::Incompatible);
+        }
         let kind = u32::from(head.type_);
-        let optional = head.flags & abi::DLR_SECTION_F_OPTIONAL != 0;
+        let optional = head.flags != 0;
         match (self.sections, kind) {
             (0, abi::DLR_SECTION_HEADER) => header(head.version, payload)?,
             (0, _) | (_, abi::DLR_SECTION_HEADER) => return Err(Status::Corrupt),
             (_, abi::DLR_SECTION_TRAILER) => self.trailer(head.version, payload)?,
             (_, abi::DLR_SECTION_DEVICE_FIRST..=abi::DLR_SECTION_DEVICE_LAST) => {
-                if head.flags & !abi::DLR_SECTION_F_OPTIONAL != 0 {
-                    return Err(Status::Incompatible);
-                }
                 accept(Section {
                     kind: head.type_,
                     version: head.version,

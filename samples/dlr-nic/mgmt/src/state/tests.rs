@@ -188,6 +188,21 @@ fn an_old_stream_is_taken_and_a_newer_one_refused_in_the_header() {
 }
 
 #[test]
+fn flags_that_are_not_defined_are_refused_in_every_section() {
+    let stream = &example().0;
+    for start in sections(stream) {
+        for flags in [2u32, 3, 1 << 31] {
+            let mut bad = stream.clone();
+            bad[start + 8..start + 12].copy_from_slice(&flags.to_le_bytes());
+            let crc = crc32c::crc32c(&bad[start..start + SECTION - 4]);
+            bad[start + SECTION - 4..start + SECTION].copy_from_slice(&crc.to_le_bytes());
+            let refused = load(&bad, &[65_536]).err();
+            assert_eq!(refused, Some(Status::Incompatible), "byte {start}");
+        }
+    }
+}
+
+#[test]
 fn order_is_checked() {
     let stream = &example().0;
     let starts = sections(stream);

@@ -126,24 +126,17 @@ mod tests {
             page_shift: 12,
             hold_us: 0,
         };
+        let stop = Command::suspend(1, FnState::Stopped);
+        let run = Command::resume(1, FnState::Running);
+        let sync = Command::log_sync(1, SyncScope::All, 1)?;
         // From the contract: kind, bulk, and whether the device may execute the command twice.
         for (command, kind, bulk, twice) in [
             (Command::identify_nic(), Kind::Identify, false, true),
             (Command::identify_fn(1), Kind::Identify, false, true),
             (Command::status_page(1, 0), Kind::Page, false, true),
             (Command::attest(1, 2), Kind::Attest, false, true),
-            (
-                Command::suspend(1, FnState::Stopped),
-                Kind::Level,
-                false,
-                true,
-            ),
-            (
-                Command::resume(1, FnState::Running),
-                Kind::Level,
-                false,
-                true,
-            ),
+            (stop, Kind::Level, false, true),
+            (run, Kind::Level, false, true),
             (Command::save_begin(1, None), Kind::Save, false, false),
             (Command::save_read(1, true), Kind::Save, true, false),
             (Command::save_end(1), Kind::Save, false, true),
@@ -153,21 +146,12 @@ mod tests {
             (Command::load_abort(1), Kind::Load, false, true),
             (Command::log_start(1, &start), Kind::Log, false, false),
             (Command::log_add(1), Kind::Log, false, true),
-            (
-                Command::log_sync(1, SyncScope::All, 1)?,
-                Kind::Log,
-                false,
-                true,
-            ),
+            (sync, Kind::Log, false, true),
             (Command::log_stop(1), Kind::Log, false, true),
         ] {
             assert_eq!(command.kind(), kind);
-            let row = if kind == Kind::Log {
-                Row::Log
-            } else {
-                Row::State
-            };
-            assert_eq!(command.row(), row);
+            let is_log = kind == Kind::Log;
+            assert_eq!(command.row(), if is_log { Row::Log } else { Row::State });
             assert_eq!(command.is_bulk(), bulk);
             assert_eq!(command.is_idempotent(), twice);
         }
