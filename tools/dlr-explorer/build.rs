@@ -24,7 +24,7 @@ type Tree = BTreeMap<PathBuf, String>;
 fn main() -> Result<()> {
     println!("cargo::rustc-check-cfg=cfg(CONFIG_KUNIT, values(\"y\"))");
     println!("cargo::rustc-check-cfg=cfg(CONFIG_RUST_DEBUG_ASSERTIONS)");
-    println!("cargo::rustc-check-cfg=cfg(dlr_bench)");
+    println!("cargo::rustc-check-cfg=cfg(vfio_bench)");
     println!("cargo::rustc-cfg=CONFIG_RUST_DEBUG_ASSERTIONS");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -75,7 +75,7 @@ struct Dlr {
 impl InPlaceModule for Dlr {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            #[cfg(dlr_bench)]
+            #[cfg(vfio_bench)]
             vfio::bench::ring::run::<proto::log::LogWord>();
             params::Config::load()?;
             mgmt::init()?;

@@ -24,7 +24,7 @@
 //! | `life` | states of the queue, from a command that is overdue to the next one that works |
 //!
 //! The last five are data structures and decisions: they access no device, take no lock and do not
-//! sleep.
+//! sleep, except that their constructors allocate memory.
 //!
 //! # Lifetimes
 //!
@@ -51,7 +51,8 @@
 //!    command, something else has reset the device, or the device has completed nothing between two
 //!    aborts and a third overdue command. Idempotent commands for which a thread waits are
 //!    submitted again, at most twice.
-//! 3. If the handshake is overdue, all commands end with `EIO`, and so do new ones during a pause.
+//! 3. If the handshake is overdue, overdue commands end with `ETIMEDOUT` and all others with `EIO`,
+//!    as do new ones during a pause.
 //!    The first command after the pause starts with step 2 again; from the third attempt on the
 //!    driver resets the whole management function instead. That ends all that it did for the
 //!    functions: clients are told by [`Client::ended`](channel::Client::ended), and the commands of

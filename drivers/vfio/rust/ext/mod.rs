@@ -43,7 +43,7 @@
 
 pub(crate) mod anon_file;
 mod assert_not_impl;
-#[cfg(dlr_bench)]
+#[cfg(vfio_bench)]
 pub(crate) mod bench;
 pub(crate) mod bound_cell;
 pub(crate) mod budget;

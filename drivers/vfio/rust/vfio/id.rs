@@ -61,7 +61,7 @@ unsafe impl RawDeviceIdIndex for DeviceId {
     const DRIVER_DATA_OFFSET: usize = offset_of!(bindings::pci_device_id, driver_data);
 }
 
-/// A table made by `kernel::module_device_table!("pci", vfio::DeviceId, NAME, (), [(id, ()), …])`.
+/// A table made by `kernel::module_device_table!("pci", vfio::DeviceId, NAME, (), [(id, ())])`.
 ///
 /// The trait is safe and any type can implement it, although the PCI core relies on the terminator
 /// of the table. So this must be a table made by the macro.

@@ -97,7 +97,7 @@ pub(crate) trait Save: Send + Sync + 'static {
     /// # Errors
     ///
     /// * `ENOMSG`: in pre-copy, there is no data now.
-    /// * `EAGAIN`: in stop-copy and with `nonblock`, there is no data yet.
+    /// * `EAGAIN`: with `nonblock`, the data has not come from the device yet.
     /// * `ERESTARTSYS`: a signal came while waiting for data.
     /// * `EFAULT`: no byte could be copied. If some could, their number is returned instead.
     /// * `ENODEV`: the session has ended.

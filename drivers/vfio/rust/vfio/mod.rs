@@ -42,9 +42,12 @@
 //! | `Migration::{begin, step, arrived}` | the state lock | yes |
 //! | `Migration::reset` | the state lock, and possibly `memory_lock` for writing | yes, bounded |
 //! | `Migration::data_size` | none | yes |
-//! | `DmaLogging::*` | none; `dev_set->lock` when `close` stops logging | yes |
+//! | `DmaLogging::{start, stop, report}` | none | yes |
+//! | `DmaLogging::end` | `dev_set->lock` | yes |
 //! | `Save::*`, `Resume::*` | none; several threads may call at once | yes |
-//! | `reset_prepare`, `reset_done`, `lost` | any | see the traits |
+//! | `DmaLogging::{lost, after_reset}` | any | no |
+//! | `Migration::after_reset` | any, and a spinlock of the state lock | no |
+//! | `Migration::{before_reset, lost}`, `reset_prepare`, `reset_done` | any | see the traits |
 //!
 //! `Migration::reset` can run while a page fault on a BAR of the device waits for `memory_lock`. So
 //! it must not wait for a lock whose holder copies to or from user memory, as that copy may cause
@@ -73,7 +76,7 @@
 
 pub(crate) mod bar;
 pub(crate) mod bar_state;
-#[cfg(dlr_bench)]
+#[cfg(vfio_bench)]
 pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod config_space;

@@ -84,7 +84,7 @@ impl Format for LogWord {
         }
     }
 
-    #[cfg(any(CONFIG_KUNIT = "y", dlr_bench))]
+    #[cfg(any(CONFIG_KUNIT = "y", vfio_bench))]
     fn encode(entry: Entry, phase: bool) -> u64 {
         let (kind, above) = match entry {
             Entry::Write(run) => (dlr::DLR_LOG_WRITE, run.start() << 8 | run.more()),

@@ -93,8 +93,9 @@ impl<D: Device> Prepared<D> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is no room, see [`Queue::wait_for_room`]. `EIO` while the queue is off
-    /// or in an outage. `ENOTCONN` if the management function is gone.
+    /// `EBUSY` if there is no room, see [`Queue::wait_for_room`]. `EIO` in an outage, after an
+    /// outage that came since [`Self::new`], and during the pause of a queue that is off.
+    /// `ENOTCONN` if the management function is gone.
     pub(crate) fn submit(mut self) -> Result<Arc<Ticket<D>>> {
         let ticket = self.claim.queue.try_push(&self.claim.request)?;
         self.claim.given = true;

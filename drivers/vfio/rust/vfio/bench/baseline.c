@@ -19,7 +19,7 @@ static unsigned int bench_passes = 9;
 module_param(bench_passes, uint, 0444);
 MODULE_PARM_DESC(bench_passes, "passes of each benchmark; fewer than 9: no points of the plot");
 
-unsigned int dlr_bench_passes(void)
+unsigned int vfio_bench_passes(void)
 {
 	return bench_passes;
 }
@@ -28,7 +28,7 @@ unsigned int dlr_bench_passes(void)
  * Processor time of this kernel, which is a process of the host: what else runs there does not
  * count. A system call of the host, which user-mode Linux has no function for.
  */
-u64 dlr_bench_now(void)
+u64 vfio_bench_now(void)
 {
 	struct __kernel_timespec now = {};
 	long nr = 228, clock = 2; /* clock_gettime, CLOCK_PROCESS_CPUTIME_ID */
@@ -38,19 +38,19 @@ u64 dlr_bench_now(void)
 }
 
 /* Memory of the process that loads the module: where its bitmap is. It dies with the process. */
-unsigned long dlr_bench_user(size_t bytes)
+unsigned long vfio_bench_user(size_t bytes)
 {
 	return vm_mmap(NULL, 0, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, 0);
 }
 
 /* Zeroes and touches it. */
-bool dlr_bench_user_clear(unsigned long user, size_t bytes)
+bool vfio_bench_user_clear(unsigned long user, size_t bytes)
 {
 	return !clear_user((void __user *)user, bytes);
 }
 
 /* Bits that are set in it. */
-u64 dlr_bench_user_count(unsigned long user, size_t bytes)
+u64 vfio_bench_user_count(unsigned long user, size_t bytes)
 {
 	const u64 __user *words = (const u64 __user *)user;
 	u64 word, count = 0;
@@ -64,21 +64,21 @@ u64 dlr_bench_user_count(unsigned long user, size_t bytes)
 }
 
 /* The limit: one bit of a flat bitmap of kernel memory for each entry. */
-void dlr_bench_flat(unsigned long *bits, const u64 *words, size_t count)
+void vfio_bench_flat(unsigned long *bits, const u64 *words, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		__set_bit(words[i] >> DLR_LOG_PAGE_SHIFT, bits);
+		__set_bit(words[i] >> BENCH_PAGE_SHIFT, bits);
 }
 
 /* What mlx5 does with its reports: the core's function, once for each page. */
-void dlr_bench_each(struct iova_bitmap *bitmap, const u64 *words, size_t count)
+void vfio_bench_each(struct iova_bitmap *bitmap, const u64 *words, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		iova_bitmap_set(bitmap, words[i] & ~(u64)(DLR_LOG_PAGE - 1), DLR_LOG_PAGE);
+		iova_bitmap_set(bitmap, words[i] & ~(u64)(BENCH_PAGE - 1), BENCH_PAGE);
 }
 
 /* pds_vfio_dirty_process_bitmaps() of drivers/vfio/pci/pds/dirty.c, for one region at 0. */
-void dlr_bench_xor(struct iova_bitmap *bitmap, const u64 *seq, u64 *ack, size_t dwords)
+void vfio_bench_xor(struct iova_bitmap *bitmap, const u64 *seq, u64 *ack, size_t dwords)
 {
 	for (size_t i = 0; i < dwords; i++) {
 		u64 xor = seq[i] ^ ack[i];
@@ -88,14 +88,14 @@ void dlr_bench_xor(struct iova_bitmap *bitmap, const u64 *seq, u64 *ack, size_t 
 			if (xor & BIT(bit)) {
 				u64 page = i * BITS_PER_TYPE(u64) + bit;
 
-				iova_bitmap_set(bitmap, page * DLR_LOG_PAGE, DLR_LOG_PAGE);
+				iova_bitmap_set(bitmap, page * BENCH_PAGE, BENCH_PAGE);
 			}
 		}
 	}
 }
 
 /* A plain copy. */
-void dlr_bench_copy(u64 *to, const u64 *from, size_t count)
+void vfio_bench_copy(u64 *to, const u64 *from, size_t count)
 {
 	memcpy(to, from, count * sizeof(*to));
 }

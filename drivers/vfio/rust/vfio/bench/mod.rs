@@ -23,33 +23,33 @@ mod c {
     use crate::bindings::iova_bitmap;
 
     extern "C" {
-        pub(super) fn dlr_bench_passes() -> u32;
-        pub(super) fn dlr_bench_now() -> u64;
-        pub(super) fn dlr_bench_user(bytes: usize) -> usize;
-        pub(super) fn dlr_bench_user_clear(user: usize, bytes: usize) -> bool;
-        pub(super) fn dlr_bench_user_count(user: usize, bytes: usize) -> u64;
-        pub(super) fn dlr_bench_flat(bits: *mut u64, words: *const u64, count: usize);
-        pub(super) fn dlr_bench_each(bitmap: *mut iova_bitmap, words: *const u64, count: usize);
-        pub(super) fn dlr_bench_xor(
+        pub(super) fn vfio_bench_passes() -> u32;
+        pub(super) fn vfio_bench_now() -> u64;
+        pub(super) fn vfio_bench_user(bytes: usize) -> usize;
+        pub(super) fn vfio_bench_user_clear(user: usize, bytes: usize) -> bool;
+        pub(super) fn vfio_bench_user_count(user: usize, bytes: usize) -> u64;
+        pub(super) fn vfio_bench_flat(bits: *mut u64, words: *const u64, count: usize);
+        pub(super) fn vfio_bench_each(bitmap: *mut iova_bitmap, words: *const u64, count: usize);
+        pub(super) fn vfio_bench_xor(
             bitmap: *mut iova_bitmap,
             seq: *const u64,
             ack: *mut u64,
             dwords: usize,
         );
-        pub(super) fn dlr_bench_copy(to: *mut u64, from: *const u64, count: usize);
+        pub(super) fn vfio_bench_copy(to: *mut u64, from: *const u64, count: usize);
     }
 }
 
 /// Returns the number of passes of each case.
 pub(crate) fn passes() -> u32 {
     // SAFETY: A plain read of a parameter that does not change.
-    unsafe { c::dlr_bench_passes() }
+    unsafe { c::vfio_bench_passes() }
 }
 
 /// Returns the time of a monotonic clock in nanoseconds.
 pub(crate) fn now() -> u64 {
     // SAFETY: `ktime_get_ns()` may be called from everywhere.
-    unsafe { c::dlr_bench_now() }
+    unsafe { c::vfio_bench_now() }
 }
 
 /// Words of a log ring, as C reads them. No device or thread writes them meanwhile.
@@ -115,7 +115,7 @@ impl Flat {
     /// The pages of `words` lie within the bitmap.
     unsafe fn set_all(&mut self, words: Words<'_>) {
         // SAFETY: Both slices are valid; the caller promises that all bits lie in the first.
-        unsafe { c::dlr_bench_flat(self.0.as_mut_ptr(), words.0.as_ptr(), words.0.len()) }
+        unsafe { c::vfio_bench_flat(self.0.as_mut_ptr(), words.0.as_ptr(), words.0.len()) }
     }
 
     /// Returns whether the pages of all `words` are within the bitmap. Called outside of the
@@ -137,7 +137,7 @@ impl Flat {
     pub(crate) fn copy(&mut self, words: Words<'_>) {
         let count = words.0.len().min(self.0.len());
         // SAFETY: Both slices have `count` words and do not overlap, as one is borrowed mutably.
-        unsafe { c::dlr_bench_copy(self.0.as_mut_ptr(), words.0.as_ptr(), count) }
+        unsafe { c::vfio_bench_copy(self.0.as_mut_ptr(), words.0.as_ptr(), count) }
     }
 }
 
@@ -158,7 +158,7 @@ impl User {
             .checked_mul(8)
             .ok_or(EINVAL)?;
         // SAFETY: Maps fresh memory into the running process.
-        let address = unsafe { c::dlr_bench_user(bytes) };
+        let address = unsafe { c::vfio_bench_user(bytes) };
         // An errno as a pointer.
         if address.wrapping_neg() < 4096 {
             return Err(ENOMEM);
@@ -175,14 +175,14 @@ impl User {
     /// `EFAULT`.
     pub(crate) fn clear(&self) -> Result {
         // SAFETY: `clear_user()` checks the address.
-        let cleared = unsafe { c::dlr_bench_user_clear(self.address, self.bytes) };
+        let cleared = unsafe { c::vfio_bench_user_clear(self.address, self.bytes) };
         cleared.then_some(()).ok_or(EFAULT)
     }
 
     /// Returns the number of bits that are set.
     pub(crate) fn count(&self) -> u64 {
         // SAFETY: `get_user()` checks the address.
-        unsafe { c::dlr_bench_user_count(self.address, self.bytes) }
+        unsafe { c::vfio_bench_user_count(self.address, self.bytes) }
     }
 
     /// Runs `f` with the core's object for a report of `range`.
@@ -234,7 +234,7 @@ impl Report<'_> {
     /// Calls `iova_bitmap_set()` for the page of each word, as a C driver does.
     pub(crate) fn each(&mut self, words: Words<'_>) {
         // SAFETY: The object is valid; it checks addresses itself.
-        unsafe { c::dlr_bench_each(self.raw.as_ptr(), words.0.as_ptr(), words.0.len()) }
+        unsafe { c::vfio_bench_each(self.raw.as_ptr(), words.0.as_ptr(), words.0.len()) }
     }
 
     /// Reports the bits in which `seq` differs from `ack`, as the pds driver does. `ack` equals
@@ -243,7 +243,7 @@ impl Report<'_> {
         let dwords = seq.0.len().min(ack.0.len());
         // SAFETY: As above; both bitmaps have `dwords` words.
         unsafe {
-            c::dlr_bench_xor(
+            c::vfio_bench_xor(
                 self.raw.as_ptr(),
                 seq.0.as_ptr(),
                 ack.0.as_mut_ptr(),

@@ -2,10 +2,10 @@
 
 //! Chunks: the dirty granules among 8192 granules, which are 32 MiB of pages of 4 KiB.
 //!
-//! A chunk begins as a list of up to 32 offsets. It grows to a list of up to 128, and then to a
-//! bitmap. So a lone granule takes 64 bytes, and a full chunk 1 bit for each granule. More steps
-//! would take less memory, but each step is an allocation, which takes as long as marking a hundred
-//! granules.
+//! A chunk is a list of up to 32 offsets, a list of up to 128, or a bitmap. It begins in the
+//! smallest form that has room for its first granules, and only grows. So a lone granule takes 64
+//! bytes, and a full chunk 1 bit for each granule. More steps would take less memory, but each step
+//! is an allocation, which takes as long as marking a hundred granules.
 //!
 //! A list is not sorted and may have repeats, so adding to it is one store. A device that filters
 //! repeats makes none. Repeats of other devices only turn the list into a bitmap earlier.

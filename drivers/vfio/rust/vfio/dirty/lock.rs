@@ -121,7 +121,8 @@ impl<T: Unpin> LogLock<T> {
                 return;
             }
             let Some(mut guard) = self.locked.try_lock() else {
-                // The holder calls this function after it has released the lock.
+                // The holder calls this function after it has released the lock, or leaves the
+                // work to the next holder if it has done its rounds.
                 return;
             };
             // ORDERING: Full, so that `pay` sees what was logged before a request that this clears.

@@ -24,7 +24,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// The limits of a driver that keeps the log itself and so tracks any address, in granules of
-    /// any size.
+    /// 4 KiB to 1 GiB.
     pub(crate) const UNLIMITED: Self = Self {
         page_shift_min: 12,
         page_shift_max: 30,

@@ -3,8 +3,8 @@
 //! The tree of chunks: a radix tree with as many levels as the highest granule in it needs.
 //!
 //! With pages of 4 KiB, addresses below 8 GiB need one level, those below 2 TiB two, and all 64
-//! bits five. A look-up loads one pointer for each level and has no branch that depends on the
-//! granule.
+//! bits five. A look-up compares the granule with the size of the tree once, and then loads one
+//! pointer for each level.
 
 use super::{
     chunk::{

@@ -76,7 +76,7 @@ pub(crate) trait Format: 'static {
     fn decode(word: u64) -> Option<Entry>;
 
     /// Encodes an entry as the device writes it on a pass with `phase`.
-    #[cfg(any(CONFIG_KUNIT = "y", dlr_bench))]
+    #[cfg(any(CONFIG_KUNIT = "y", vfio_bench))]
     fn encode(entry: Entry, phase: bool) -> u64;
 }
 

@@ -31,15 +31,13 @@
 //!
 //! # The way of an entry
 //!
-//! The files between the ring and the user's bitmap each have one reason to exist. For a WRITE
-//! entry of `samples/dlr-nic`, they are:
+//! The files between the ring and the user's bitmap each have one reason to exist:
 //!
 //! 1. `format`: the entry is one word. [`format::Format`] is a trait because its bits belong to the
-//!    vendor (`pci/dlr/proto/log.rs`).
-//! 2. `memory`: the word lies in DMA memory of the management function, so its driver owns the
-//!    [`memory::LogRing`] and rings the doorbell (`pci/dlr/mgmt/log.rs`, and for one function
-//!    `mgmt/function_log.rs`). The driver of the function reaches it as a [`device::LogDevice`]
-//!    (`pci/dlr/vf/tracker.rs`).
+//!    vendor.
+//! 2. `memory`: the word lies in DMA memory, possibly of a management function, so the driver of
+//!    the device that writes it owns the [`memory::LogRing`] and rings the doorbell. The driver of
+//!    the function reaches it as a [`device::LogDevice`].
 //! 3. `consumer`: decides by count and phase bit that the device has written the word. It has no
 //!    DMA memory, so that it can be tested on arrays.
 //! 4. `piece`: collects up to 256 runs, so that one call marks them all.
@@ -65,7 +63,7 @@
 
 mod consumer;
 pub(crate) mod device;
-#[cfg(dlr_bench)]
+#[cfg(vfio_bench)]
 mod filled;
 pub(crate) mod format;
 pub(crate) mod memory;

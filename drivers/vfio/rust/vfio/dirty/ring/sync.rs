@@ -30,7 +30,8 @@ use kernel::{
 };
 
 /// Number of times that a SYNC is submitted to a device that answers BUSY. Each time the device has
-/// waited for room for its command timeout, while the driver drained every 20 ms.
+/// waited for room for its command timeout, while the driver drained whenever
+/// [`LogDevice::sync_wait`] returned `false`.
 const SYNC_TRIES: u32 = 3;
 
 /// Reason why a drain has ended.
