@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use arbitrary::{Arbitrary, Unstructured};
 use dlr_abi::abi;
 use dlr_core::{DataFunction, FnState};
+use dlr_net::QueueSize;
 use zerocopy::IntoBytes;
 
 use crate::{
@@ -67,7 +68,7 @@ impl Framing {
 
     fn header(&mut self) {
         let header = abi::dlr_stream_header {
-            compat: *b"dlr-nic/virtio1\0",
+            compat: QueueSize::default().compat(),
             state_version: 2,
             contract: abi::DLR_CONTRACT_VERSION,
             reserved: 0,
@@ -170,7 +171,8 @@ pub fn state(data: &[u8]) {
     function.net.suspend(FnState::Stopped);
     let before = function.net.save();
     let pieces = bytes.chunks(usize::from(piece).max(1));
-    if dlr_mgmt::load_stream(pieces, FLOW_TABLE, &*function.net).is_err() {
+    let compat = QueueSize::default().compat();
+    if dlr_mgmt::load_stream(pieces, compat, FLOW_TABLE, &*function.net).is_err() {
         assert_eq!(function.net.save(), before, "nothing may be installed");
     }
     // What was taken may be a guest that breaks rules, and has to do no harm.

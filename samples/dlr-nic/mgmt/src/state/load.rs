@@ -36,10 +36,10 @@ pub(crate) struct LoadSession {
 }
 
 impl LoadSession {
-    /// An empty session for a function with this flow table.
-    pub(crate) fn new(flow: Arc<FlowTable>) -> Self {
+    /// An empty session for a function with this id and this flow table.
+    pub(crate) fn new(compat: [u8; 16], flow: Arc<FlowTable>) -> Self {
         Self {
-            parser: Parser::default(),
+            parser: Parser::new(compat),
             staged: Staged {
                 flow,
                 blocks: BTreeMap::new(),
@@ -83,11 +83,12 @@ impl LoadSession {
 /// The stream is refused, and nothing was installed.
 pub fn load_stream<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
+    compat: [u8; 16],
     flow_table: u64,
     function: &dyn DataFunction,
 ) -> Result<(), LoadError> {
     let flow = FlowTable::new(flow_table, Arc::default());
-    let mut session = LoadSession::new(Arc::new(flow));
+    let mut session = LoadSession::new(compat, Arc::new(flow));
     let refused = |status| LoadError::Corrupt(format!("{status:?}"));
     for piece in pieces {
         session.write(piece).map_err(refused)?;
