@@ -11,6 +11,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use dlr_abi::abi;
 use dlr_core::SabotageKind;
+use dlr_net::QueueSize;
 use dlr_wire::WireConfig;
 
 /// Reference NIC of the DLR contract.
@@ -40,6 +41,11 @@ pub(crate) struct Args {
     /// Bytes of each function's flow table (K and M understood), at most 64M
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = size)]
     pub(crate) flow_table: u64,
+
+    /// Entries of each queue of a data function, a power of two, at most 1024. The state of a
+    /// function can be loaded only on a NIC with the same number
+    #[arg(long, value_name = "N", default_value_t)]
+    pub(crate) queue_size: QueueSize,
 
     /// What the functions are plugged into: none, peer[:ADDRESS/PREFIX,…], link:PATH,
     /// peer+link:PATH, tap:NAME
@@ -237,12 +243,15 @@ mod tests {
             "log@3",
             "--iova-bits",
             "32",
+            "--queue-size",
+            "1024",
             "--mac-base",
             "02:00:00:00:00:ff",
         ])
         .unwrap();
         assert_eq!((args.serial(), args.flow_table), (0xab, 64 << 20));
         assert_eq!(args.iova_bits, Some(32));
+        assert_eq!(args.queue_size.to_string(), "1024");
         assert_eq!(args.mac(1), [2, 0, 0, 0, 1, 0]);
         assert_eq!(args.sabotage, [(SabotageKind::DropLogEntry, 3)]);
         assert_eq!(args.without(2), abi::DLR_FN_CAP_P2P);
@@ -253,6 +262,8 @@ mod tests {
             ["--functions", "65"],
             ["--flow-table", "65M"],
             ["--iova-bits", "53"],
+            ["--queue-size", "1000"],
+            ["--queue-size", "2048"],
             ["--sabotage", "x=1"],
         ] {
             assert!(Args::try_parse_from(["dlr-nic", "--dir", "/x", wrong[0], wrong[1]]).is_err());

@@ -71,6 +71,7 @@ impl Nic {
                 functions: (0..count)
                     .map(|k| FunctionConfig {
                         flow_table: args.flow_table,
+                        compat: args.queue_size.compat(),
                         without: args.without(k),
                         iova_bits: args.iova_bits,
                     })
@@ -124,6 +125,7 @@ impl Nic {
             NetConfig {
                 index: k.into(),
                 addresses: Arc::clone(addresses),
+                queue_size: args.queue_size,
             },
             port.memory(),
             port.interrupt(),

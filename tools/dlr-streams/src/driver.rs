@@ -15,9 +15,12 @@ use crate::{
     vfio::migration::save::StreamCheck,
 };
 
+/// The compatibility id of all functions here.
+pub(crate) const COMPAT: [u8; 16] = *b"dlr-streams/all\0";
+
 /// What the functions of the NIC take.
 pub(crate) const ACCEPTS: Accepts = Accepts {
-    compat: dlr_mgmt::COMPAT,
+    compat: COMPAT,
     version_min: dlr_mgmt::STATE_VERSION_MIN,
     version_max: dlr_mgmt::STATE_VERSION,
     max_bytes: dlr_mgmt::MAX_STATE_BYTES,

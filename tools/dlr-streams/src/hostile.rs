@@ -137,7 +137,7 @@ impl Hostile {
 fn good(random: &mut Random) -> Vec<Section> {
     let (oldest, newest) = (dlr_mgmt::STATE_VERSION_MIN, dlr_mgmt::STATE_VERSION);
     let header = abi::dlr_stream_header {
-        compat: dlr_mgmt::COMPAT,
+        compat: crate::driver::COMPAT,
         state_version: oldest + random.below((newest - oldest + 1) as usize) as u32,
         contract: abi::DLR_CONTRACT_VERSION,
         reserved: 0,

@@ -7,7 +7,7 @@ use dlr_core::{DataFunction, FnState};
 use dlr_mgmt::Streams;
 
 use crate::{
-    driver::{self, ACCEPTS},
+    driver::{self, ACCEPTS, COMPAT},
     function::Function,
     image::{saved_again, state, BLOCKS},
 };
@@ -37,7 +37,7 @@ pub(crate) struct Nic<'a> {
 impl<'a> Nic<'a> {
     /// The functions are in the same state.
     pub(crate) fn new(function: &'a dyn DataFunction, other: &'a dyn DataFunction) -> Self {
-        let streams = Streams::new(FLOW_TABLE);
+        let streams = Streams::new(COMPAT, FLOW_TABLE);
         let before = streams.save(function);
         Self {
             function,

@@ -11,6 +11,7 @@ use dlr_core::{DataFunction, Delivery, FnState, WireRx};
 use dlr_mgmt::Streams;
 
 use crate::{
+    driver::COMPAT,
     function::{Function, FEATURES},
     guest::{used, Guest, BUFFERS},
     hostile::told_otherwise,
@@ -36,7 +37,7 @@ pub(crate) fn streams() -> Vec<Vec<Section>> {
         FEATURES | EVENT_INDEX,
         &[&tables(64, 65), &[0, 1, 1], &[1, 1, 2, 7, 7, 7, 7, 7]],
     );
-    let unused = saved(&Function::new(), &Streams::new(FLOW_TABLE));
+    let unused = saved(&Function::new(), &Streams::new(COMPAT, FLOW_TABLE));
     let told = told_otherwise(&guest, 100);
     let old = old(&guest);
     vec![guest, other, unused, told, old]
@@ -45,7 +46,7 @@ pub(crate) fn streams() -> Vec<Vec<Section>> {
 /// The stream of a function whose driver has given `commands` and has received frames. One of the
 /// queues has buffers left.
 fn in_use(features: u64, commands: &[&[u8]]) -> Vec<Section> {
-    let (function, streams) = (Function::new(), Streams::new(FLOW_TABLE));
+    let (function, streams) = (Function::new(), Streams::new(COMPAT, FLOW_TABLE));
     function.start(features);
     for index in 0..8 {
         let buffer = BUFFERS + 0x8000 + 0x800 * u64::from(index);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{ensure, Result};
 use dlr_core::{DataFunction, DmaMemory, Sabotage, WireTx};
-use dlr_net::{Addresses, NetConfig, NetFunction};
+use dlr_net::{Addresses, NetConfig, NetFunction, QueueSize};
 use dlr_pci::{DmaSpace, PciFunction};
 
 use crate::{
@@ -79,6 +79,7 @@ impl Guest {
         let config = NetConfig {
             index: 0,
             addresses: Addresses::new([MAC]),
+            queue_size: QueueSize::default(),
         };
         let net = NetFunction::new(
             config,

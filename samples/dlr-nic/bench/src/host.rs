@@ -13,6 +13,7 @@ use anyhow::{ensure, Context, Result};
 use dlr_abi::abi;
 use dlr_core::{DataFunction, DirtySink, DmaMemory, FlowSink, FunctionEvents, Sabotage};
 use dlr_mgmt::{Config, FunctionConfig, ManagementFunction};
+use dlr_net::QueueSize;
 use dlr_pci::DmaSpace;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -60,6 +61,7 @@ impl Host {
             firmware: String::new(),
             functions: vec![FunctionConfig {
                 flow_table: 4 << 20,
+                compat: QueueSize::default().compat(),
                 without: 0,
                 iova_bits: None,
             }],

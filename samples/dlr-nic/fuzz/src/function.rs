@@ -14,7 +14,7 @@ use std::{
 };
 
 use dlr_core::{Delivery, DmaMemory, FlowSink, FunctionEvents, Sabotage, WireRx, WireTx};
-use dlr_net::{pci_config, Addresses, NetConfig, NetFunction};
+use dlr_net::{pci_config, Addresses, NetConfig, NetFunction, QueueSize};
 use dlr_pci::{FileCache, PciFunction, Port, ResetKind};
 use vm_memory::Permissions;
 
@@ -84,6 +84,7 @@ impl Function {
             NetConfig {
                 index: 0,
                 addresses: Addresses::new([ADDRESS]),
+                queue_size: QueueSize::default(),
             },
             port.memory(),
             port.interrupt(),

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use arbitrary::{Arbitrary, Unstructured};
 use dlr_abi::abi;
 use dlr_core::{DataFunction, FnState};
+use dlr_net::QueueSize;
 use zerocopy::IntoBytes;
 
 use crate::{
@@ -67,7 +68,7 @@ impl Framing {
 
     fn header(&mut self) {
         let header = abi::dlr_stream_header {
-            compat: *b"dlr-nic/virtio1\0",
+            compat: QueueSize::default().compat(),
             state_version: 2,
             contract: abi::DLR_CONTRACT_VERSION,
             reserved: 0,
@@ -170,7 +171,7 @@ pub fn state(data: &[u8]) {
     function.net.suspend(FnState::Stopped);
     let before = function.net.save();
     let pieces = bytes.chunks(usize::from(piece).max(1));
-    let streams = dlr_mgmt::Streams::new(FLOW_TABLE);
+    let streams = dlr_mgmt::Streams::new(QueueSize::default().compat(), FLOW_TABLE);
     if streams.load(pieces, &*function.net).is_err() {
         assert_eq!(function.net.save(), before, "nothing may be installed");
     }

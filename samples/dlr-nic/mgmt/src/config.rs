@@ -9,6 +9,10 @@ use std::time::Duration;
 pub struct FunctionConfig {
     /// Bytes of the flow table, at most 64 MiB.
     pub flow_table: u64,
+    /// Streams of state are exchangeable between functions with this id
+    /// (`dlr_identify_fn.compat`): it has to differ where an image of the personality of one does
+    /// not fit into the other.
+    pub compat: [u8; 16],
     /// Abilities that it does without (`DLR_FN_CAP_*`).
     pub without: u32,
     /// Address bits of its log, 32 to 52; all of them by default.

@@ -42,4 +42,4 @@ pub use fault::{Fault, FaultAction, RegisterBit};
 pub use log::TestEntry;
 pub use management::ManagementFunction;
 pub use pending::RegisterFault;
-pub use state::{streams::Streams, COMPAT, MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN};
+pub use state::{streams::Streams, MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN};

@@ -11,8 +11,6 @@ use dlr_pci::FunctionMemory;
 use virtio_queue::{desc::split::Descriptor, DescriptorChain};
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::regs::QUEUE_SIZE;
-
 /// The driver did what it must not do; the function needs a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Broken {
@@ -37,10 +35,6 @@ pub(crate) enum Broken {
 /// Bytes that are moved under one hold of the gate, beyond the last frame or command. SUSPEND, SYNC
 /// and a read of POSTED wait for the gate.
 pub(crate) const BUDGET: usize = 256 << 10;
-
-/// Descriptors that are looked at under one hold of the gate, beyond the last chain, whatever their
-/// length: twice those of a queue.
-pub(crate) const MAX_PIECES: usize = 2 * QUEUE_SIZE as usize;
 
 /// One contiguous piece of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use dlr_core::Purpose;
 use dlr_pci::FunctionMemory;
 
 use crate::{
-    chain::{scatter, Broken, BUDGET, MAX_PIECES},
+    chain::{scatter, Broken, BUDGET},
     device::Device,
     regs::*,
 };
@@ -31,7 +31,7 @@ impl Device {
     fn drain_ctrl(&mut self, memory: &FunctionMemory) -> Result<bool, Broken> {
         let (mut bytes, mut pieces) = (0, 0);
         for _ in 0..BATCH {
-            if bytes >= BUDGET || pieces >= MAX_PIECES {
+            if bytes >= BUDGET || pieces >= self.queue_size.max_pieces() {
                 break;
             }
             let Some((head, buffer)) = self.queues[CTRL].pop(memory)? else {

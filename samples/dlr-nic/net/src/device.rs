@@ -11,6 +11,7 @@ use crate::{
     filter::{Filter, Mac},
     regs::*,
     ring::NetQueue,
+    size::QueueSize,
     stats::Stats,
     window::Window,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Device {
     pub(crate) queue_select: u16,
     pub(crate) isr: u8,
     pub(crate) queues: [NetQueue; QUEUES],
+    /// Size of each queue until the driver chooses a smaller one.
+    pub(crate) queue_size: QueueSize,
     /// The cable is plugged in. The wire decides about it, at any time.
     pub(crate) cable: bool,
     /// The link as the driver sees it: the cable, but frozen while the function is stopped.
@@ -61,7 +64,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(mac: Mac, irq: Arc<dyn Interrupt>) -> Self {
+    pub(crate) fn new(mac: Mac, irq: Arc<dyn Interrupt>, queue_size: QueueSize) -> Self {
         Self {
             irq,
             permanent: mac,
@@ -77,7 +80,8 @@ impl Device {
             generation: 0,
             queue_select: 0,
             isr: 0,
-            queues: Default::default(),
+            queues: std::array::from_fn(|_| NetQueue::new(queue_size.entries())),
+            queue_size,
             cable: true,
             link: true,
             running: true,
@@ -97,7 +101,7 @@ impl Device {
 
     /// [`Self::reset`] as a part of a longer one, which counts.
     pub(crate) fn clear(&mut self) {
-        let fresh = Self::new(self.permanent, Arc::clone(&self.irq));
+        let fresh = Self::new(self.permanent, Arc::clone(&self.irq), self.queue_size);
         *self = Self {
             generation: self.generation.wrapping_add(1),
             cable: self.cable,
@@ -256,6 +260,7 @@ impl Device {
             _ => (),
         }
         let event_idx = self.has(F_EVENT_IDX);
+        let largest = self.queue_size.entries();
         let select = usize::from(self.queue_select);
         let negotiated = self.status & STATUS_FEATURES_OK != 0;
         let Some(queue) = self.queues.get_mut(select) else {
@@ -263,7 +268,7 @@ impl Device {
         };
         match at {
             0x1a => queue.vector = vector,
-            0x18 if !queue.enabled() && value.is_power_of_two() && value <= QUEUE_SIZE => {
+            0x18 if !queue.enabled() && value.is_power_of_two() && value <= largest => {
                 queue.size = value;
             }
             0x1c if !queue.enabled() && value == 1 && negotiated => match queue.build(event_idx) {

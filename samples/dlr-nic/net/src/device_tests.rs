@@ -47,6 +47,46 @@ fn negotiation() {
 }
 
 #[test]
+fn each_queue_has_the_size_that_was_asked_for_until_the_driver_chooses_a_smaller_one() {
+    let size = |rig: &Rig| u16::from_le_bytes(rig.get(COMMON + 0x18));
+    for (rig, largest) in [
+        (Rig::new(), 256),
+        (Rig::sized(1024), 1024),
+        (Rig::sized(1), 1),
+    ] {
+        for queue in 0..QUEUES as u16 {
+            rig.put(COMMON + 0x16, &queue.to_le_bytes());
+            assert_eq!(size(&rig), largest);
+            for refused in [2 * largest, 0, 3] {
+                rig.put(COMMON + 0x18, &refused.to_le_bytes());
+                assert_eq!(size(&rig), largest, "{refused}");
+            }
+            let smaller = largest.div_ceil(2);
+            rig.put(COMMON + 0x18, &smaller.to_le_bytes());
+            assert_eq!(size(&rig), smaller);
+        }
+        rig.put(COMMON + 0x14, &[0]);
+        rig.put(COMMON + 0x16, &1u16.to_le_bytes());
+        assert_eq!(size(&rig), largest);
+    }
+}
+
+#[test]
+fn a_large_used_ring_is_written_to_its_last_element() {
+    let rig = Rig::sized(1024);
+    let mut queue = NetQueue::new(1024);
+    (queue.desc, queue.avail, queue.used) = (BASE, BASE + 0x4000, BASE + 0x5000);
+    queue.ring = Some(queue.build(false).unwrap());
+    let done: Vec<(u16, u32)> = (0..1024).map(|n| (n, 7)).collect();
+    queue.publish(&rig.space.lock(), &done).unwrap();
+    assert_eq!(rig.peek16(queue.used + 2), 1024);
+    assert_eq!(
+        rig.peek(queue.used + 4 + 8 * 1023, 8),
+        [255, 3, 0, 0, 7, 0, 0, 0]
+    );
+}
+
+#[test]
 fn unusable_queue_addresses() {
     for (register, value) in [(0x20, 8u32), (0x28, 0), (0x28, 1), (0x30, 2)] {
         let rig = Rig::new();

@@ -45,12 +45,15 @@ use crate::{
     device::Device,
     engine::{self, Bell, Work},
     regs::*,
+    size::QueueSize,
     window,
 };
 
-/// Different places that one batch of queued work may write to: the answers of a batch of
-/// commands, used rings and what asks for doorbells.
-const BATCH_PLACES: u32 = 24;
+/// Different places that one batch of queued work may write to: the answers of 16 commands; of the
+/// used rings for commands and for sending the index, elements in two pages and what asks for
+/// doorbells, each of which may be in a page of its own; and what keeps the driver's doorbells for
+/// receive buffers quiet.
+const BATCH_PLACES: u32 = 16 + 2 * 4 + 1;
 
 /// What is particular to one data function.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub struct NetConfig {
     pub index: u16,
     /// The addresses of all functions of the NIC.
     pub addresses: Arc<Addresses>,
+    /// Size of each of its queues until the driver chooses a smaller one.
+    pub queue_size: QueueSize,
 }
 
 /// A virtio-net data function.
@@ -125,7 +130,7 @@ impl NetFunction {
             window_cap: window::capability(&pci_config(0, 0)).unwrap_or(u16::MAX),
             addresses: config.addresses,
             gate: Mutex::new(Gated {
-                device: Device::new(mac, irq),
+                device: Device::new(mac, irq, config.queue_size),
                 state: FnState::Running,
                 loaded: false,
                 moved: false,

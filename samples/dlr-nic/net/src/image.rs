@@ -31,12 +31,14 @@ impl NetQueue {
         }
     }
 
-    fn load(image: &QueueImage, event_idx: bool) -> Result<Self, LoadError> {
+    fn load(image: &QueueImage, largest: u16, event_idx: bool) -> Result<Self, LoadError> {
         let size = image.size.get();
-        check(
-            size.is_power_of_two() && size <= QUEUE_SIZE,
-            "size of a queue",
-        )?;
+        check(size.is_power_of_two(), "size of a queue")?;
+        if size > largest {
+            return Err(LoadError::Incompatible(format!(
+                "a queue of {size} entries, this function offers at most {largest}"
+            )));
+        }
         check(vector_ok(image.vector.get()), "vector of a queue")?;
         check(image.reserved.get() == 0, "reserved bits")?;
         let mut queue = Self {
@@ -169,9 +171,10 @@ impl Device {
             check(offloads & !(features & GUEST_OFFLOADS) == 0, "offloads")?;
         }
         let event_idx = features & F_EVENT_IDX != 0;
-        let mut queues: [NetQueue; QUEUES] = Default::default();
+        let largest = self.queue_size.entries();
+        let mut queues = std::array::from_fn(|_| NetQueue::new(largest));
         for (queue, from) in queues.iter_mut().zip(&image.queues) {
-            *queue = NetQueue::load(from, event_idx)?;
+            *queue = NetQueue::load(from, largest, event_idx)?;
         }
         let mode = |bit| image.mode & bit != 0;
         let filter = Filter {

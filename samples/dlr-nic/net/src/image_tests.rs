@@ -82,7 +82,7 @@ fn forged_images_are_refused() {
     let before = rig.net.save();
     let corrupt: [fn(&mut Image); 23] = [
         |i| i.base.queues[0].size = 3.into(),
-        |i| i.base.queues[0].size = 512.into(),
+        |i| i.base.queues[0].size = 0.into(),
         |i| i.base.queues[1].vector = VECTORS.into(),
         |i| i.base.queues[1].avail = 0.into(),
         |i| i.base.queues[1].avail = 1.into(),
@@ -129,6 +129,32 @@ fn forged_images_are_refused() {
         );
     }
     assert_eq!(rig.net.save(), before);
+}
+
+#[test]
+fn an_image_of_larger_queues_is_refused_and_one_of_smaller_queues_taken() {
+    let of = |size: u16| {
+        let rig = Rig::sized(size);
+        rig.net.suspend(FnState::Stopped);
+        rig
+    };
+    let (small, large) = (of(256), of(1024));
+    match small.net.load(&large.net.save()) {
+        Err(LoadError::Incompatible(why)) => assert_eq!(
+            why,
+            "a queue of 1024 entries, this function offers at most 256"
+        ),
+        other => panic!("{other:?}"),
+    }
+    let image = small.net.save();
+    large.net.load(&image).unwrap();
+    assert_eq!(large.net.save(), image);
+    // The guest has the queues that it knows until its driver resets the function.
+    large.net.resume(FnState::Running);
+    let size = || u16::from_le_bytes(large.get(COMMON + 0x18));
+    assert_eq!(size(), 256);
+    large.put(COMMON + 0x14, &[0]);
+    assert_eq!(size(), 1024);
 }
 
 #[test]

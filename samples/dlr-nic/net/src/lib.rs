@@ -29,6 +29,7 @@ mod regs;
 mod ring;
 mod rx;
 mod sabotage;
+mod size;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -38,3 +39,4 @@ mod window;
 pub use addresses::{Addresses, AssignError};
 pub use function::{NetConfig, NetFunction};
 pub use regs::pci_config;
+pub use size::{QueueSize, SizeError};

@@ -27,7 +27,6 @@ pub(crate) const QUEUES: usize = 3;
 pub(crate) const RX: usize = 0;
 pub(crate) const TX: usize = 1;
 pub(crate) const CTRL: usize = 2;
-pub(crate) const QUEUE_SIZE: u16 = 256;
 /// One for configuration changes and one for each queue.
 pub(crate) const VECTORS: u16 = 1 + QUEUES as u16;
 pub(crate) const NO_VECTOR: u16 = 0xffff;

@@ -15,7 +15,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::{
     chain::{Broken, Buffer},
-    regs::{NO_VECTOR, QUEUE_SIZE},
+    regs::NO_VECTOR,
 };
 
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
@@ -37,27 +37,25 @@ pub(crate) struct NetQueue {
     pub(crate) quiet: bool,
 }
 
-impl Default for NetQueue {
-    fn default() -> Self {
+impl NetQueue {
+    /// A queue as it is before a driver comes.
+    pub(crate) fn new(size: u16) -> Self {
         Self {
             desc: 0,
             avail: 0,
             used: 0,
-            size: QUEUE_SIZE,
+            size,
             vector: NO_VECTOR,
             ring: None,
             signalled: 0,
             quiet: false,
         }
     }
-}
 
-impl NetQueue {
     /// The ring that the registers describe, at its beginning.
     pub(crate) fn build(&self, event_idx: bool) -> Result<Queue, Broken> {
         let setup = || -> Result<Queue, virtio_queue::Error> {
-            let mut ring = Queue::new(QUEUE_SIZE)?;
-            ring.try_set_size(self.size)?;
+            let mut ring = Queue::new(self.size)?;
             ring.try_set_desc_table_address(GuestAddress(self.desc))?;
             ring.try_set_avail_ring_address(GuestAddress(self.avail))?;
             ring.try_set_used_ring_address(GuestAddress(self.used))?;

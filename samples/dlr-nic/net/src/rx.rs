@@ -6,7 +6,7 @@ use dlr_core::Delivery;
 use dlr_pci::FunctionMemory;
 
 use crate::{
-    chain::{length, scatter, Broken, Segment, MAX_PIECES},
+    chain::{length, scatter, Broken, Segment},
     device::Device,
     filter::Mac,
     offload,
@@ -95,8 +95,8 @@ impl Device {
     }
 
     /// As many buffers as `need` bytes take, or one where frames may not be split, or as many as
-    /// [`MAX_PIECES`] allows. `None` when the guest has not given enough; all of them are its own
-    /// again then.
+    /// [`QueueSize::max_pieces`](crate::QueueSize) allows. `None` when the guest has not given
+    /// enough; all of them are its own again then.
     pub(crate) fn take(
         &mut self,
         memory: &FunctionMemory,
@@ -120,7 +120,7 @@ impl Device {
             let fill = usize::try_from(room).unwrap_or(usize::MAX).min(left);
             buffers.push((head, buffer.writable, fill));
             left -= fill;
-            if !mergeable || pieces > MAX_PIECES {
+            if !mergeable || pieces > self.queue_size.max_pieces() {
                 break;
             }
         }

@@ -18,7 +18,7 @@ use dlr_core::{
 use dlr_pci::{DmaSpace, PciFunction};
 use vm_memory::Permissions;
 
-use crate::{regs::*, Addresses, NetConfig, NetFunction};
+use crate::{regs::*, Addresses, NetConfig, NetFunction, QueueSize};
 
 mod guest;
 
@@ -134,8 +134,30 @@ impl Rig {
         Self::function(file, 0, Addresses::new([MAC]))
     }
 
+    /// A function whose queues have this size.
+    pub(crate) fn sized(size: u16) -> Self {
+        Self::of(
+            memory(),
+            NetConfig {
+                index: 0,
+                addresses: Addresses::new([MAC]),
+                queue_size: size.try_into().unwrap(),
+            },
+        )
+    }
+
     /// Function `index` of a NIC with these addresses.
     pub(crate) fn function(file: File, index: u16, addresses: Arc<Addresses>) -> Self {
+        let queue_size = QueueSize::default();
+        let config = NetConfig {
+            index,
+            addresses,
+            queue_size,
+        };
+        Self::of(file, config)
+    }
+
+    fn of(file: File, config: NetConfig) -> Self {
         let seen: Arc<Recorder> = Arc::default();
         let sabotage: Arc<Sabotage> = Arc::default();
         let space = Arc::new(DmaSpace::new(Arc::default(), Some(seen.clone())));
@@ -143,7 +165,7 @@ impl Rig {
         map(&space, &file);
         map(&guest, &file);
         let net = NetFunction::new(
-            NetConfig { index, addresses },
+            config,
             Arc::clone(&space),
             seen.clone(),
             seen.clone(),

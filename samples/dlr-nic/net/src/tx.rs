@@ -5,7 +5,7 @@
 use dlr_pci::FunctionMemory;
 
 use crate::{
-    chain::{length, Broken, BUDGET, MAX_PIECES},
+    chain::{length, Broken, BUDGET},
     device::Device,
     offload,
     regs::*,
@@ -45,7 +45,8 @@ impl Device {
         let mut end = Ok(false);
         let mut more = true;
         let (mut bytes, mut pieces) = (0, 0);
-        while done.len() < BATCH && bytes < BUDGET && pieces < MAX_PIECES {
+        let most = self.queue_size.max_pieces();
+        while done.len() < BATCH && bytes < BUDGET && pieces < most {
             match self.queues[TX].pop(memory) {
                 Ok(Some((head, buffer))) => {
                     if !buffer.writable.is_empty() {

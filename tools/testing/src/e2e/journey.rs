@@ -17,6 +17,7 @@ use super::{
     lab::Lab,
     migrate::{self, Migration, Plan},
     oracle::{self, Verdict},
+    rings,
     trace::Trace,
     traffic::{Load, Traffic},
     unix_ms,
@@ -34,11 +35,11 @@ pub struct Journey {
 
 /// What is heard of a guest at its end.
 #[derive(Debug)]
-pub enum Heard {
-    /// What the oracles say.
-    Verdict(Verdict),
-    /// The traffic did not come to an end, or the backlog was not read: why.
-    Nothing(Error),
+pub struct Heard {
+    /// What the oracles say; or why the traffic did not come to an end, or the backlog was not read.
+    pub verdict: Result<Verdict>,
+    /// What its kernel has said about its rings since its last move began.
+    pub complaints: Vec<String>,
 }
 
 impl Journey {
@@ -280,10 +281,7 @@ impl Journey {
     ///
     /// The guest or the NIC does not answer, or the box's kernel complained.
     pub fn judge(self) -> Result<Verdict> {
-        match self.hear()? {
-            Heard::Verdict(verdict) => Ok(verdict),
-            Heard::Nothing(e) => Err(e),
-        }
+        self.hear()?.verdict
     }
 
     /// [`Journey::judge`] of a guest that may be unable to say what it saw. The box is judged in
@@ -294,13 +292,17 @@ impl Journey {
     /// The box's kernel complained, its NIC died, or the emulated processor has killed the guest.
     pub fn hear(mut self) -> Result<Heard> {
         let finished = self.traffic.finish(&self.lab, &mut self.vm);
+        let complaints = rings::complaints(&self.lab.console_since_mark(self.vm.name())?);
         let accounts = match self.lab.blame(finished) {
             Ok(accounts) => accounts,
             Err(e) if e.is::<EmulatorFault>() => return Err(self.salvage(e)),
             Err(e) => {
                 self.lab.keep_results();
                 self.give_up().with_context(|| format!("{e:#}, and then"))?;
-                return Ok(Heard::Nothing(e));
+                return Ok(Heard {
+                    verdict: Err(e),
+                    complaints,
+                });
             }
         };
         let verdict = oracle::judge(&accounts, &self.stopped);
@@ -311,7 +313,10 @@ impl Journey {
             std::fs::write(self.lab.host().results().join("accounts.json"), text)?;
         }
         self.lab.finish()?;
-        Ok(Heard::Verdict(verdict))
+        Ok(Heard {
+            verdict: Ok(verdict),
+            complaints,
+        })
     }
 
     /// [`Journey::judge`], and both oracles have to be content.

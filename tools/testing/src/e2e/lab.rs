@@ -275,7 +275,7 @@ impl Lab {
     }
 
     /// What the console of a guest has said since [`Lab::mark_consoles`].
-    fn console_since_mark(&self, vm: &str) -> Result<String> {
+    pub(super) fn console_since_mark(&self, vm: &str) -> Result<String> {
         let marks = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
         let from = marks.get(vm).copied().unwrap_or(0) + 1;
         self.host

@@ -11,8 +11,8 @@
 //! * [`trace`] reads what QEMU saw of it, [`order`] in which order it asked for what, [`stop`] what
 //!   the time is made of for which the guest stands still;
 //! * [`journey`] puts these together: a guest that moves, again and again;
-//! * [`oracle`] judges: memory and wire; [`blame`] tells whose fault a dead guest is, [`census`]
-//!   counts these;
+//! * [`oracle`] judges: memory and wire; [`rings`] finds what the guest's kernel says about its rings;
+//!   [`blame`] tells whose fault a dead guest is, [`census`] counts these;
 //! * [`report`] and [`picture`] tell people.
 
 pub mod attempt;
@@ -30,6 +30,7 @@ pub mod oracle;
 pub mod order;
 pub mod picture;
 pub mod report;
+pub mod rings;
 pub mod stop;
 pub mod trace;
 pub mod traffic;

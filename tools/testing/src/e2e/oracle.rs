@@ -27,6 +27,9 @@ pub struct Check {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Messages that came damaged or twice, or that the NIC accepted and the guest does not have
+    /// although it has later ones. A guest that stands still has none of these.
+    pub spoiled: u64,
     /// What is wrong; empty if all is well.
     pub problems: Vec<String>,
 }
@@ -64,6 +67,11 @@ impl Verdict {
     /// Whether both are content.
     pub fn passed(&self) -> bool {
         self.memory.passed() && self.wire.passed()
+    }
+
+    /// Messages that are spoiled, of both.
+    pub fn spoiled(&self) -> u64 {
+        self.memory.spoiled + self.wire.spoiled
     }
 
     /// All problems in one text.
@@ -218,6 +226,8 @@ fn received(
         return;
     };
     *lost_total += lost;
+    // What is missing before the last message, beyond what the peer gave up itself.
+    check.spoiled += report.corrupt + report.duplicates + report.missing.saturating_sub(lost);
     // Damaged ones arrived too; they are a problem of their own.
     let arrived = report.next - report.missing;
     check.demand(arrived == accepted, || {
@@ -264,6 +274,7 @@ fn sent(via: &str, number: u32, accounts: &Accounts, check: &mut Check) {
     });
     let report = sink_report(&accounts.peer, via, number);
     check.count(&report);
+    check.spoiled += report.corrupt + report.duplicates;
     check.demand(
         report.corrupt + report.duplicates + report.missing + report.reordered == 0,
         || {

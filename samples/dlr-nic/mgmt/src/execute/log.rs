@@ -17,7 +17,7 @@ use crate::{
 /// A range of a command lies within the address bits of the function's log.
 fn within(port: &Port, iova: u64, length: u64) -> Result<(), Status> {
     let end = iova.checked_add(length).ok_or(Status::InvalidField)?;
-    zero(end <= 1 << port.iova_bits())
+    zero(end <= 1 << port.iova_bits)
 }
 
 pub(super) fn log_start(port: &Port, request: &Request<'_>) -> Result<Done, Status> {

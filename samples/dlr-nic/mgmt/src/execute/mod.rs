@@ -16,7 +16,7 @@ use crate::{
     command::{zero, Request},
     log::{MAX_RANGES, PAGE_SHIFTS},
     port::{Port, Session},
-    state::{COMPAT, MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN},
+    state::{MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN},
     status::{Done, Status},
 };
 
@@ -99,8 +99,8 @@ fn identify(port: &Port, request: &Request<'_>) -> Result<Done, Status> {
         ring_order_min: abi::DLR_LOG_RING_MIN_ORDER as u16,
         ring_order_max: abi::DLR_LOG_RING_MAX_ORDER as u16,
         max_ranges: MAX_RANGES as u16,
-        iova_bits: port.iova_bits() as u16,
-        compat: COMPAT,
+        iova_bits: port.iova_bits as u16,
+        compat: port.compat,
         state_version_min: STATE_VERSION_MIN,
         state_version: STATE_VERSION,
         max_state_bytes: MAX_STATE_BYTES,

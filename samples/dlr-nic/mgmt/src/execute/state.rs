@@ -25,7 +25,7 @@ pub(super) fn save_begin(port: &Port, request: &Request<'_>) -> Result<Done, Sta
         let mut slot = port.slot();
         match slot.session {
             Session::None => {
-                let save = SaveSession::new(port.flow.clone(), vector);
+                let save = SaveSession::new(port.compat, port.flow.clone(), vector);
                 slot.session = Session::Save(save);
                 Ok(())
             }
@@ -81,7 +81,8 @@ pub(super) fn load_begin(port: &Port) -> Result<(), Status> {
     }
     match slot.session {
         Session::None => {
-            slot.session = Session::Load(Box::new(LoadSession::new(port.flow.clone())));
+            slot.session =
+                Session::Load(Box::new(LoadSession::new(port.compat, port.flow.clone())));
             Ok(())
         }
         _ => Err(Status::Busy),

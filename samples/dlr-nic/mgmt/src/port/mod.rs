@@ -80,8 +80,11 @@ pub(crate) struct Port {
     pub(crate) flow: Arc<FlowTable>,
     /// The NIC's switches.
     pub(crate) sabotage: Arc<Sabotage>,
+    /// Streams are exchangeable between functions with this id.
+    pub(crate) compat: [u8; 16],
+    /// A range of the log ends at or below two to this power.
+    pub(crate) iova_bits: u32,
     caps: AtomicU32,
-    iova_bits: u32,
     function: OnceLock<Weak<dyn DataFunction>>,
     words: OnceLock<Arc<dyn AttestWords>>,
     interrupt: Arc<dyn Interrupt>,
@@ -118,8 +121,9 @@ impl Port {
             )),
             flow: Arc::new(FlowTable::new(config.flow_table, kick.clone())),
             sabotage,
-            caps: AtomicU32::new(abilities(config.without)),
+            compat: config.compat,
             iova_bits: config.iova_bits.unwrap_or(IOVA_BITS).min(IOVA_BITS),
+            caps: AtomicU32::new(abilities(config.without)),
             function: OnceLock::new(),
             words: OnceLock::new(),
             interrupt,
@@ -145,11 +149,6 @@ impl Port {
     /// What the function can do (`DLR_FN_CAP_*`).
     pub(crate) fn caps(&self) -> u32 {
         self.caps.load(Ordering::Relaxed)
-    }
-
-    /// A range of the log ends at or below two to this power.
-    pub(crate) fn iova_bits(&self) -> u32 {
-        self.iova_bits
     }
 
     /// From now on the function does without these abilities, as after an update of its firmware.

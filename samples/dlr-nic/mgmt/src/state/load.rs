@@ -36,10 +36,10 @@ pub(crate) struct LoadSession {
 }
 
 impl LoadSession {
-    /// An empty session for a function with this flow table.
-    pub(crate) fn new(flow: Arc<FlowTable>) -> Self {
+    /// An empty session for a function with this id and this flow table.
+    pub(crate) fn new(compat: [u8; 16], flow: Arc<FlowTable>) -> Self {
         Self {
-            parser: Parser::default(),
+            parser: Parser::new(compat),
             staged: Staged {
                 flow,
                 blocks: BTreeMap::new(),

@@ -22,8 +22,6 @@ mod tests;
 use dlr_abi::abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Streams are exchangeable between functions with this id (`dlr_identify_fn.compat`).
-pub const COMPAT: [u8; 16] = *b"dlr-nic/virtio1\0";
 /// Version of everything after the stream header: the data function's image has the same number.
 pub const STATE_VERSION: u32 = 2;
 /// Oldest version that is loaded.

@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use super::{
     section::{header_crc, SECTION},
-    COMPAT, MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN,
+    MAX_STATE_BYTES, STATE_VERSION, STATE_VERSION_MIN,
 };
 use crate::status::Status;
 
@@ -25,8 +25,9 @@ pub(crate) struct Section<'a> {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Parser {
+    compat: [u8; 16],
     partial: Vec<u8>,
     sections: u32,
     bytes: u64,
@@ -35,6 +36,18 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
+    /// For streams of functions with this id.
+    pub(crate) fn new(compat: [u8; 16]) -> Self {
+        Self {
+            compat,
+            partial: Vec::new(),
+            sections: 0,
+            bytes: 0,
+            crc: 0,
+            complete: false,
+        }
+    }
+
     /// The trailer has been seen and agrees with what came before.
     pub(crate) fn complete(&self) -> bool {
         self.complete
@@ -111,7 +124,7 @@ impl Parser {
         let kind = u32::from(head.type_);
         let optional = head.flags != 0;
         match (self.sections, kind) {
-            (0, abi::DLR_SECTION_HEADER) => header(head.version, payload)?,
+            (0, abi::DLR_SECTION_HEADER) => header(self.compat, head.version, payload)?,
             (0, _) | (_, abi::DLR_SECTION_HEADER) => return Err(Status::Corrupt),
             (_, abi::DLR_SECTION_TRAILER) => self.trailer(head.version, payload)?,
             (_, abi::DLR_SECTION_DEVICE_FIRST..=abi::DLR_SECTION_DEVICE_LAST) => {
@@ -148,12 +161,12 @@ impl Parser {
     }
 }
 
-fn header(version: u16, payload: &[u8]) -> Result<(), Status> {
+fn header(compat: [u8; 16], version: u16, payload: &[u8]) -> Result<(), Status> {
     if version != 1 {
         return Err(Status::Incompatible);
     }
     let header = abi::dlr_stream_header::read_from_bytes(payload).map_err(|_| Status::Corrupt)?;
-    if header.compat != COMPAT
+    if header.compat != compat
         || !(STATE_VERSION_MIN..=STATE_VERSION).contains(&header.state_version)
         || header.contract >> 16 != abi::DLR_CONTRACT_VERSION >> 16
     {

@@ -83,12 +83,12 @@ pub(crate) struct SaveSession {
 }
 
 impl SaveSession {
-    /// Opens a session; the flow table starts to track changes. `vector` is for the event "more
-    /// to read".
-    pub(crate) fn new(flow: Arc<FlowTable>, vector: Option<u16>) -> Self {
+    /// Opens a session of a function with this id; the flow table starts to track changes. `vector`
+    /// is for the event "more to read".
+    pub(crate) fn new(compat: [u8; 16], flow: Arc<FlowTable>, vector: Option<u16>) -> Self {
         flow.begin();
         let mut session = Self {
-            writer: StreamWriter::default(),
+            writer: StreamWriter::new(compat),
             out: VecDeque::new(),
             flow,
             final_at: None,

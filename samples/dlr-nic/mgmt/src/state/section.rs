@@ -5,7 +5,7 @@
 use dlr_abi::abi;
 use zerocopy::IntoBytes;
 
-use super::{COMPAT, STATE_VERSION};
+use super::STATE_VERSION;
 
 /// Bytes of a section's header.
 pub(crate) const SECTION: usize = size_of::<abi::dlr_section>();
@@ -15,14 +15,25 @@ pub(crate) const TRAILER: usize = SECTION + size_of::<abi::dlr_stream_trailer>()
 pub(crate) const HEADER: usize = SECTION + size_of::<abi::dlr_stream_header>();
 
 /// Writes the sections of one stream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct StreamWriter {
+    compat: [u8; 16],
     sections: u32,
     bytes: u64,
     crc: u32,
 }
 
 impl StreamWriter {
+    /// A stream of a function with this id.
+    pub(crate) fn new(compat: [u8; 16]) -> Self {
+        Self {
+            compat,
+            sections: 0,
+            bytes: 0,
+            crc: 0,
+        }
+    }
+
     /// Bytes so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -31,7 +42,7 @@ impl StreamWriter {
     /// The header section.
     pub(crate) fn header(&mut self) -> Vec<u8> {
         let header = abi::dlr_stream_header {
-            compat: COMPAT,
+            compat: self.compat,
             state_version: STATE_VERSION,
             contract: abi::DLR_CONTRACT_VERSION,
             reserved: 0,

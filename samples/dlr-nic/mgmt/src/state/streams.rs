@@ -16,13 +16,15 @@ const READ: usize = 1 << 20;
 /// the function's flow table.
 #[derive(Debug)]
 pub struct Streams {
+    compat: [u8; 16],
     flow: Arc<FlowTable>,
 }
 
 impl Streams {
-    /// For a function with an empty flow table of so many bytes.
-    pub fn new(flow_table: u64) -> Self {
+    /// For a function with this compatibility id and an empty flow table of so many bytes.
+    pub fn new(compat: [u8; 16], flow_table: u64) -> Self {
         Self {
+            compat,
             flow: Arc::new(FlowTable::new(flow_table, Arc::default())),
         }
     }
@@ -42,7 +44,7 @@ impl Streams {
         pieces: impl IntoIterator<Item = &'a [u8]>,
         function: &dyn DataFunction,
     ) -> Result<(), LoadError> {
-        let mut session = LoadSession::new(self.flow.clone());
+        let mut session = LoadSession::new(self.compat, self.flow.clone());
         let refused = |status| LoadError::Corrupt(format!("{status:?}"));
         for piece in pieces {
             session.write(piece).map_err(refused)?;
@@ -52,7 +54,7 @@ impl Streams {
 
     /// The whole stream.
     pub fn save(&self, function: &dyn DataFunction) -> Vec<u8> {
-        let mut session = SaveSession::new(self.flow.clone(), None);
+        let mut session = SaveSession::new(self.compat, self.flow.clone(), None);
         let mut stream = Vec::new();
         // The session refuses nothing: the function is not resumed meanwhile.
         while let Ok((data, done)) = session.read_final(READ, function, 0, &Sabotage::default()) {

@@ -18,6 +18,7 @@ use super::{
 use crate::{status::Status, testing::TestFunction};
 
 const BLOCKS: u64 = 40;
+const COMPAT: [u8; 16] = *b"dlr-nic/a test\0\0";
 
 fn table() -> Arc<FlowTable> {
     Arc::new(FlowTable::new(BLOCKS * BLOCK as u64, Arc::default()))
@@ -33,7 +34,7 @@ fn traffic(table: &FlowTable, from: u32, count: u32) {
 
 /// Reads until EMPTY, then STOPPED until END; checks the accounting at every read.
 fn save(flow: &Arc<FlowTable>, function: &TestFunction, sabotage: &Sabotage) -> Vec<u8> {
-    let mut session = SaveSession::new(flow.clone(), None);
+    let mut session = SaveSession::new(COMPAT, flow.clone(), None);
     let mut stream = Vec::new();
     let mut rounds = 0;
     loop {
@@ -70,7 +71,7 @@ fn save(flow: &Arc<FlowTable>, function: &TestFunction, sabotage: &Sabotage) -> 
 fn load(stream: &[u8], pieces: &[usize]) -> Result<(Arc<FlowTable>, Vec<u8>), Status> {
     let flow = table();
     let function = TestFunction::new(b"old");
-    let mut session = LoadSession::new(flow.clone());
+    let mut session = LoadSession::new(COMPAT, flow.clone());
     let mut rest = stream;
     for piece in pieces.iter().cycle() {
         let (now, later) = rest.split_at((*piece).clamp(1, rest.len().max(1)).min(rest.len()));
@@ -145,7 +146,7 @@ fn single_bytes_round_trip() {
     let flow = Arc::new(FlowTable::new(0, Arc::default()));
     let stream = save(&flow, &TestFunction::new(b"abc"), &Sabotage::default());
     let function = TestFunction::new(&[]);
-    let mut session = LoadSession::new(flow);
+    let mut session = LoadSession::new(COMPAT, flow);
     for byte in &stream {
         session.write(std::slice::from_ref(byte)).unwrap();
     }
@@ -178,7 +179,7 @@ fn an_old_stream_is_taken_and_a_newer_one_refused_in_the_header() {
         head.payload_crc = payload_crc;
         head.header_crc = header_crc(&head);
         header[..SECTION].copy_from_slice(head.as_bytes());
-        LoadSession::new(table()).write(&header)
+        LoadSession::new(COMPAT, table()).write(&header)
     };
     assert_eq!(stream[SECTION + 16..SECTION + 20], 2u32.to_le_bytes());
     assert_eq!(header(1), Ok(()));
@@ -203,6 +204,18 @@ fn flags_that_are_not_defined_are_refused_in_every_section() {
 }
 
 #[test]
+fn a_stream_with_another_id_is_refused_in_the_header() {
+    let header = &example().0[..HEADER];
+    let mut other = COMPAT;
+    other[15] ^= 1;
+    assert_eq!(LoadSession::new(COMPAT, table()).write(header), Ok(()));
+    assert_eq!(
+        LoadSession::new(other, table()).write(header),
+        Err(Status::Incompatible)
+    );
+}
+
+#[test]
 fn order_is_checked() {
     let stream = &example().0;
     let starts = sections(stream);
@@ -219,10 +232,13 @@ fn order_is_checked() {
 fn other_table_sizes_are_refused() {
     let (stream, ..) = example();
     let small = Arc::new(FlowTable::new(BLOCK as u64, Arc::default()));
-    assert_eq!(LoadSession::new(small).write(stream), Err(Status::TooBig));
+    assert_eq!(
+        LoadSession::new(COMPAT, small).write(stream),
+        Err(Status::TooBig)
+    );
     let large = Arc::new(FlowTable::new(64 << 20, Arc::default()));
     assert_eq!(
-        LoadSession::new(large).write(stream),
+        LoadSession::new(COMPAT, large).write(stream),
         Err(Status::Incompatible)
     );
 }
@@ -249,7 +265,7 @@ fn sabotaged_streams_are_refused() {
 fn reinit_starts_the_image_anew() {
     let flow = table();
     traffic(&flow, 0, 100);
-    let mut session = SaveSession::new(flow.clone(), None);
+    let mut session = SaveSession::new(COMPAT, flow.clone(), None);
     let first = session.pending();
     assert_eq!(first, SaveSession::pending_without_session(&flow));
     let mut stream = Vec::new();
@@ -279,7 +295,7 @@ fn reinit_starts_the_image_anew() {
 
 #[test]
 fn a_final_image_is_void_after_a_resume() {
-    let mut session = SaveSession::new(table(), None);
+    let mut session = SaveSession::new(COMPAT, table(), None);
     let function = TestFunction::new(b"x");
     let sabotage = Sabotage::default();
     while session.pending().initial > 0 {
@@ -294,7 +310,7 @@ fn a_final_image_is_void_after_a_resume() {
 #[test]
 fn undelivered_bytes_come_again() {
     let flow = Arc::new(FlowTable::new(0, Arc::default()));
-    let mut session = SaveSession::new(flow, None);
+    let mut session = SaveSession::new(COMPAT, flow, None);
     let (data, _) = session.read(40).unwrap();
     session.unread(&data);
     assert_eq!(session.read(40).unwrap().0, data);
@@ -304,7 +320,7 @@ fn undelivered_bytes_come_again() {
 #[test]
 fn undelivered_bytes_are_pending_as_what_they_were() {
     let flow = table();
-    let mut session = SaveSession::new(flow.clone(), None);
+    let mut session = SaveSession::new(COMPAT, flow.clone(), None);
     while session.pending().initial > 0 {
         session.read(1 << 20).unwrap();
     }

@@ -155,9 +155,8 @@ fn log_start_checks_its_parameters() {
 #[test]
 fn a_log_has_the_address_bits_that_it_was_given() {
     let narrow = |iova_bits| FunctionConfig {
-        flow_table: 8192,
-        without: 0,
         iova_bits,
+        ..function(0)
     };
     let mut d = Driver::of([narrow(Some(32)), narrow(None), narrow(Some(99))]);
     d.enable(2, 2);

@@ -52,6 +52,7 @@ fn once(action: FaultAction) -> Fault {
 fn function(without: u32) -> FunctionConfig {
     FunctionConfig {
         flow_table: 8192,
+        compat: *b"dlr-nic/a test\0\0",
         without,
         iova_bits: None,
     }

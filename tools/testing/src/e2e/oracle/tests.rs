@@ -133,6 +133,23 @@ fn every_kind_of_damage_is_named() {
 }
 
 #[test]
+fn a_stream_that_ends_early_is_not_spoiled() {
+    let spoiled = |change: fn(&mut Report)| {
+        let mut accounts = accounts();
+        change(accounts.backlog.streams.get_mut(&BACKLOG).unwrap());
+        judge(&accounts, STOPPED).spoiled()
+    };
+    // The NIC accepted 9, the peer gave up one.
+    assert_eq!(spoiled(|_| ()), 0);
+    assert_eq!(spoiled(|r| (r.received, r.next) = (6, 7)), 0);
+    assert_eq!(spoiled(|r| (r.received, r.missing) = (8, 2)), 1);
+    assert_eq!(spoiled(|r| (r.corrupt, r.duplicates) = (2, 3)), 5);
+    let mut accounts = accounts();
+    accounts.peer["backend"]["sinks"]["streams"][0]["report"]["corrupt"] = 4.into();
+    assert_eq!(judge(&accounts, STOPPED).spoiled(), 4);
+}
+
+#[test]
 fn losses_that_are_not_listed_are_not_excused() {
     let stream = |a: &mut Accounts, key: &str, value: Value| {
         a.peer["backend"]["streams"][0][key] = value;
