@@ -38,7 +38,7 @@ const LINES: [(&str, usize, &str, &str, &str); 4] = [
         1,
         "#555555",
         "2 4",
-        "limit: __set_bit() in a flat bitmap",
+        "__set_bit() in a flat bitmap",
     ),
 ];
 

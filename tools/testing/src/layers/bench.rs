@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-//! A few passes of the native part of `make bench`: whether a figure is twice as bad as it was.
+//! A few passes of the native part of `make bench`: whether a figure is worse than twice what is
+//! promised or was reached.
 
 use anyhow::{ensure, Result};
 
