@@ -100,7 +100,10 @@ pub(super) fn box_tests(context: &Context<'_>, tally: &mut Tally) -> Result<()> 
     let start = Instant::now();
     let which = context.only.map_or(pool::Which::All, pool::Which::Named);
     let environment = artefacts.environment();
-    let width = width::boxes();
+    let width = match context.workshop.is_debug() {
+        true => width::debug_boxes(),
+        false => width::boxes(),
+    };
     guestless(
         context,
         environment,

@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context<'_>, tally: &mut Tally) -> Result<()> {
     }));
     let control = |_: &str| control(context);
     jobs.push(Job::one("control", "what the debug kernel sees", control));
-    abreast::run(jobs, width::boxes(), tally, |line| println!("{line}"))
+    abreast::run(jobs, width::debug_boxes(), tally, |line| println!("{line}"))
 }
 
 /// Each wrong has to be seen, or the tests could not see it in the driver.
