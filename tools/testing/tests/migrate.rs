@@ -4,7 +4,7 @@
 //! and every byte is checked. Numbers in brackets are those of the scenarios in
 //! `Documentation/scenarios.rst`; those that share a box are in `scenarios/`.
 
-use std::{fs, io::Write};
+use std::{fs, io::Write, time::Duration};
 
 use anyhow::{bail, ensure, Context, Result};
 use dlr_testing::e2e::{
@@ -179,7 +179,11 @@ fn stale_ring(heard: &Heard) -> Option<String> {
 /// Migrates with a NIC that breaks a rule of the log, and expects to hear of the guest what `shown`
 /// looks for. That the guest merely stands still proves nothing; if it cannot read its backlog, the move
 /// is tried again. All other failures are final.
-fn noticed(nic_args: &[&str], shown: fn(&Heard) -> Option<String>) -> Result<()> {
+fn noticed(
+    nic_args: &[&str],
+    hear: fn(Journey) -> Result<Heard>,
+    shown: fn(&Heard) -> Option<String>,
+) -> Result<()> {
     let start = || {
         let lab = Lab::for_test(2, Backend::Iommufd, nic_args)?;
         Journey::start(lab, &[0], Load::default())
@@ -191,7 +195,7 @@ fn noticed(nic_args: &[&str], shown: fn(&Heard) -> Option<String>) -> Result<()>
     };
     let mut silent = String::new();
     for _ in 0..2 {
-        let heard = survive(start, test, Journey::hear)?;
+        let heard = survive(start, test, hear)?;
         if let Some(found) = shown(&heard) {
             println!("noticed: {found}");
             return Ok(());
@@ -211,13 +215,15 @@ fn noticed(nic_args: &[&str], shown: fn(&Heard) -> Option<String>) -> Result<()>
 /// Sabotage `drop-log-entry`: every third entry is not posted.
 #[test]
 fn dropped_log_entries_turn_the_oracle_red() -> Result<()> {
-    noticed(&["--sabotage", "drop-log-entry=3"], damaged_memory)
+    let args = ["--sabotage", "drop-log-entry=3"];
+    noticed(&args, Journey::hear, damaged_memory)
 }
 
 /// Sabotage `filter-not-cleared`: what was logged once is never logged again.
 #[test]
 fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
-    noticed(&["--sabotage", "filter-not-cleared=1"], damaged_memory)
+    let args = ["--sabotage", "filter-not-cleared=1"];
+    noticed(&args, Journey::hear, damaged_memory)
 }
 
 /// Sabotage `drop-used-ring`: writes of used rings are not logged. With the default size it would depend
@@ -228,7 +234,8 @@ fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
 fn a_used_ring_that_is_not_logged_turns_the_oracle_red() -> Result<()> {
     let [option, size] = LARGE_QUEUES;
     let args = [option, size, "--sabotage", "drop-used-ring=1"];
-    noticed(&args, stale_ring)
+    let hear = |journey: Journey| journey.hear_of_rings(Duration::from_secs(20));
+    noticed(&args, hear, stale_ring)
 }
 
 /// Where a symbol lies in a guest's memory: the guest has the kernel of the box, at the address

@@ -2,7 +2,10 @@
 
 //! A guest under traffic that moves from function to function.
 
-use std::time::SystemTime;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{anyhow, ensure, Context, Error, Result};
 use dlr_guest::protocol::{Request, Stats};
@@ -292,7 +295,7 @@ impl Journey {
     /// The box's kernel complained, its NIC died, or the emulated processor has killed the guest.
     pub fn hear(mut self) -> Result<Heard> {
         let finished = self.traffic.finish(&self.lab, &mut self.vm);
-        let complaints = rings::complaints(&self.lab.console_since_mark(self.vm.name())?);
+        let complaints = self.ring_complaints()?;
         let accounts = match self.lab.blame(finished) {
             Ok(accounts) => accounts,
             Err(e) if e.is::<EmulatorFault>() => return Err(self.salvage(e)),
@@ -317,6 +320,34 @@ impl Journey {
             verdict: Ok(verdict),
             complaints,
         })
+    }
+
+    /// What the guest's kernel has said about its rings since its last move began.
+    fn ring_complaints(&self) -> Result<Vec<String>> {
+        let console = self.lab.console_since_mark(self.vm.name())?;
+        Ok(rings::complaints(&console))
+    }
+
+    /// The same as [`Journey::hear`]; if the guest's kernel complains about a ring within `limit`, its
+    /// traffic is over, and nothing else is waited for.
+    ///
+    /// # Errors
+    ///
+    /// See [`Journey::hear`].
+    pub fn hear_of_rings(self, limit: Duration) -> Result<Heard> {
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            let complaints = self.ring_complaints()?;
+            if !complaints.is_empty() {
+                self.give_up()?;
+                return Ok(Heard {
+                    verdict: Err(anyhow!("the guest was not asked")),
+                    complaints,
+                });
+            }
+            sleep(Duration::from_millis(500));
+        }
+        self.hear()
     }
 
     /// [`Journey::judge`], and both oracles have to be content.
