@@ -117,9 +117,18 @@ impl Attempt {
     ///
     /// Says how it ended instead.
     pub fn expect_failed(&self, reason: &str) -> Result<()> {
+        self.expect_failed_with(&[reason])
+    }
+
+    /// The same if it depends on the order in which QEMU notices two things: one of `reasons`.
+    ///
+    /// # Errors
+    ///
+    /// Says how it ended instead.
+    pub fn expect_failed_with(&self, reasons: &[&str]) -> Result<()> {
         ensure!(
-            self.status == "failed" && self.error.contains(reason),
-            "instead of `failed` with `{reason}`: `{}` with `{}`",
+            self.status == "failed" && reasons.iter().any(|r| self.error.contains(r)),
+            "instead of `failed` with one of {reasons:?}: `{}` with `{}`",
             self.status,
             self.error
         );

@@ -57,7 +57,9 @@ pub(crate) fn destination(journey: &mut Journey, unusual: &Unusual) -> Result<(u
 /// destination had can be used at once.
 fn expect_survival(journey: &mut Journey, here: usize, there: usize) -> Result<()> {
     let (lab, vm, _) = journey.parts();
-    vm.until_end()?.expect_failed("")?;
+    // By a write, or by a read of the return path.
+    vm.until_end()?
+        .expect_failed_with(&["Channel error", "to socket", "from socket"])?;
     vm.until_running("running")?;
     until_state(lab, here, "RUNNING")?;
     let address = lab.functions()[there].clone();
@@ -108,22 +110,24 @@ fn killed_in_stop_copy(journey: &mut Journey) -> Result<()> {
 
 /// [32] The destination refuses a damaged state and says so; the guest goes on here.
 fn flipped_bit(journey: &mut Journey) -> Result<()> {
-    refused(journey, "state-bit-flip")
+    // The answer of the destination, or the end of its socket while the source still sends.
+    let reasons = ["Sibling indicated error", "Channel error", "socket"];
+    refused(journey, "state-bit-flip", &reasons)
 }
 
 /// [33] The source's driver does not let a stream end well that has no trailer.
 fn truncated(journey: &mut Journey) -> Result<()> {
-    refused(journey, "state-truncated")
+    refused(journey, "state-truncated", &["Input/output error"])
 }
 
-fn refused(journey: &mut Journey, kind: &str) -> Result<()> {
+fn refused(journey: &mut Journey, kind: &str, reasons: &[&str]) -> Result<()> {
     let (here, there, mut destination) = destination(journey, &Unusual::default())?;
     let (lab, vm, _) = journey.parts();
     lab.sabotage(kind, 1)?;
     let settings = Settings::held().free();
     let uri = destination.expect_incoming(lab, &settings)?;
     vm.begin(lab, &uri, &settings)?;
-    vm.until_end()?.expect_failed("")?;
+    vm.until_end()?.expect_failed_with(reasons)?;
     vm.until_running("running")?;
     lab.sabotage(kind, 0)?;
     ensure!(destination.status()? == "inmigrate");

@@ -184,12 +184,13 @@ fn suspend_fails(bench: &mut Rough, after: u64) -> Result<()> {
     vm.until_rounds(2)?;
     lab.fault("suspend", INTERNAL, after, 1)?;
     vm.let_go()?;
-    vm.until_end()?.expect_failed("")?;
-    let states = vm.order(lab.host())?;
-    let wanted: &[&str] = match after {
-        0 => &["PRE_COPY", "->RUNNING"],
-        _ => &["PRE_COPY", "PRE_COPY_P2P", "->RUNNING"],
+    let (state, wanted): (_, &[&str]) = match after {
+        0 => ("PRE_COPY_P2P", &["PRE_COPY", "->RUNNING"]),
+        _ => ("STOP_COPY", &["PRE_COPY", "PRE_COPY_P2P", "->RUNNING"]),
     };
+    vm.until_end()?
+        .expect_failed(&format!("Failed setting device state to {state}. "))?;
+    let states = vm.order(lab.host())?;
     ensure!(states.states().starts_with(wanted), "{states}");
     let resets = bench.resets()? - before;
     ensure!(resets == 1, "{resets} resets");
@@ -205,7 +206,7 @@ fn function_reset(bench: &mut Rough) -> Result<()> {
     let path = format!("/sys/bus/pci/devices/{}/reset", lab.functions()[0]);
     lab.host().run(&format!("echo 1 > {path}"))?;
     ensure!(driver_state(lab, 0)? == "RUNNING");
-    vm.until_end()?.expect_failed("")?;
+    vm.until_end()?.expect_failed("No such device")?;
     bench.expect_running()
 }
 

@@ -118,7 +118,7 @@ fn read_fails_in_pre_copy(journey: &mut Journey) -> Result<()> {
     let (lab, vm, _) = journey.parts();
     lab.fault("save-read", INTERNAL, 0, 1)?;
     vm.begin(lab, NOWHERE, &Settings::one_way())?;
-    vm.until_end()?.expect_failed("")?;
+    vm.until_end()?.expect_failed("Input/output error")?;
     vm.until_closed(lab)?.expect_states("PRE_COPY RUNNING")?;
     ensure!(vm.qmp().events().iter().all(|e| e["event"] != "STOP"));
     expect_untouched(journey, before)
@@ -187,7 +187,7 @@ fn read_fails_in_stop_copy(journey: &mut Journey) -> Result<()> {
         sleep(Duration::from_millis(50));
     }
     lab.fault("save-read", INTERNAL, 0, 1)?;
-    vm.until_end()?.expect_failed("")?;
+    vm.until_end()?.expect_failed("Input/output error")?;
     vm.until_running("running")?;
     let order = vm.order(lab.host())?;
     ensure!(
