@@ -33,13 +33,7 @@ const LINES: [(&str, usize, &str, &str, &str); 4] = [
         "7 5",
         "ours: ring to the driver's bitmap",
     ),
-    (
-        "mark",
-        1,
-        "#555555",
-        "2 4",
-        "__set_bit() in a flat bitmap",
-    ),
+    ("mark", 1, "#555555", "2 4", "__set_bit() in a flat bitmap"),
 ];
 
 const WIDTH: f64 = 760.0;
