@@ -167,8 +167,12 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Returns the bytes of state that have not been read, for MIG_DATA_SIZE. It works in every
-    /// state, is quick and has no side effects. Called without the state lock.
+    /// Returns the bytes that a save session would deliver if it began now, for MIG_DATA_SIZE while
+    /// there is no save session. During one, [`SaveSource::try_pending`] is asked instead.
+    ///
+    /// VMMs ask thousands of times a second and in every state. So this is quick and has no side
+    /// effects: it does not sleep for the device, sends it no command and does not resume it.
+    /// Called without the state lock.
     ///
     /// # Errors
     ///

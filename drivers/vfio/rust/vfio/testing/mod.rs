@@ -16,6 +16,7 @@ mod opened;
 mod precopy_tests;
 mod probe_tests;
 mod range_tests;
+mod save_tests;
 mod streams;
 mod tracker;
 mod tracker_error_tests;
