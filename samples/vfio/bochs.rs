@@ -79,7 +79,7 @@ impl Migratable for Bochs {
 /// another size of memory refuses the image.
 fn format(cx: &OpenDevice<'_, Bochs>) -> Result<Format> {
     let max_bytes = STATE.bytes(cx)?;
-    let registers = cx.bar(REGISTERS)?;
+    let mut registers = cx.bar(REGISTERS)?;
     let held = registers.hold()?;
     let mut edid = [0; EDID_BYTES];
     held.copy_from(EDID, &mut edid)?;

@@ -119,7 +119,7 @@ impl Tracker for EduLog {
     }
 
     fn start(cx: &OpenDevice<'_, Edu>, _start: &Start<'_>) -> Result<Self> {
-        let bar = cx.bar(BAR)?;
+        let mut bar = cx.bar(BAR)?;
         let mut writes = cx.data().get_ref().writes.lock();
         // Without `hold`, reads fail while the user has disabled memory decoding.
         let bar = bar.hold()?;
@@ -145,7 +145,7 @@ impl Tracker for EduLog {
         _range: IovaRange,
         dirty: &mut Dirty<'_>,
     ) -> Result {
-        let bar = cx.bar(BAR)?;
+        let mut bar = cx.bar(BAR)?;
         let mut writes = cx.data().get_ref().writes.lock();
         // Read before the marks are set: a copy that ends later is reported once more.
         let running = is_running(&bar.hold()?)?;

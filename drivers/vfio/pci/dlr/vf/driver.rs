@@ -17,6 +17,7 @@ use super::{
     },
 };
 use crate::{
+    ext::lookup::Lookup,
     mgmt::Function,
     params::Config,
     proto::identify::Cap,
@@ -180,8 +181,13 @@ impl MigratableWith for Vf {
         dev: &OpenDevice<'_, Self>,
         f: impl FnOnce(&<DlrEngine as Engine>::Context<'_>) -> R,
     ) -> R {
-        let find = || dev.data().get_ref().function(dev.pdev());
-        f(&engine::Context::new(dev.pdev(), &find))
+        let vf = dev.data().get_ref();
+        let find = || vf.function(dev.pdev());
+        f(&engine::Context {
+            pdev: dev.pdev(),
+            pairing: &vf.pairing,
+            function: Lookup::new(&find),
+        })
     }
 }
 

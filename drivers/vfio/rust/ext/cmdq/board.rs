@@ -128,8 +128,7 @@ impl Access for Slot {
     }
 
     fn pause(&self) -> Option<&Board> {
-        self.paused.store(true, Relaxed);
-        Some(&self.board)
+        (!self.paused.xchg(true, Full)).then_some(&self.board)
     }
 
     fn unpause(&self) {

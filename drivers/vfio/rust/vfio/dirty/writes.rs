@@ -36,7 +36,7 @@ const MAX_WRITES: usize = 64;
 ///         _range: IovaRange,
 ///         dirty: &mut Dirty<'_>,
 ///     ) -> Result {
-///         let bar = cx.bar(BAR)?;
+///         let mut bar = cx.bar(BAR)?;
 ///         let mut writes = cx.data().get_ref().writes.lock();
 ///         // Read before the marks are set: a copy that ends later is reported once more.
 ///         let running = is_running(&bar.hold()?)?;

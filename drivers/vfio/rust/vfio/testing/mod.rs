@@ -3,6 +3,7 @@
 //! The test bed of the layer, which needs no device: a fake driver with an [`engine`] over a few
 //! bytes of state and a [`tracker`] over a plain bitmap. Tests can make its calls fail and stall.
 
+mod bar_tests;
 mod bed;
 mod board;
 mod channel_tests;
