@@ -105,7 +105,7 @@ impl<E: Engine> Machine<E> {
     }
 
     /// Returns the state lock.
-    pub(crate) fn state_lock(&self) -> &StateLock<Sessions<E>> {
+    pub(in super::super) fn state_lock(&self) -> &StateLock<Sessions<E>> {
         &self.state
     }
 

@@ -174,8 +174,10 @@ impl<S: SaveSource> SaveSession<S> {
         self.sleepers.wake_all();
     }
 
-    /// Makes reads fail after a failure of the PCI channel. Takes no mutex, because error handlers
-    /// call this.
+    /// Makes reads fail after a failure of the PCI channel. Does not sleep: [`View`] calls this with
+    /// a spinlock held.
+    ///
+    /// [`View`]: super::view::View
     pub(crate) fn poison(&self) {
         self.sleepers.poison();
     }

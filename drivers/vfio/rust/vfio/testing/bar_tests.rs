@@ -29,6 +29,8 @@ use kernel::{
 
 static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
+const STATE: BarState = BarState::new(&[Part::memory(1), Part::registers32(2, 0, 3)]);
+
 /// A driver with no hooks.
 struct Plain;
 
@@ -57,8 +59,7 @@ mod tests {
         let opened = OpenedDevice::new(Plain, ())?;
         // SAFETY: `opened` is an open device of `Plain`.
         let dev = unsafe { OpenDevice::new(Device::<Plain>::from_raw(opened.vdev())) };
-        let state = BarState::new(&[Part::memory(1), Part::registers32(2, 0, 3)]);
-        assert_eq!(state.bytes(&dev), Ok(BAR_SIZE as u32 + 12));
+        assert_eq!(STATE.bytes(&dev), Ok(BAR_SIZE as u32 + 12));
         for (number, error) in [(3, ENODEV), (6, EINVAL)] {
             assert_eq!(dev.bar_len(number), Err(error));
         }
