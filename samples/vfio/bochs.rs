@@ -51,7 +51,7 @@ pub(crate) struct Bochs {
 impl Operations for Bochs {
     type OpenData = ();
 
-    const ID_TABLE: IdTable = &TABLE;
+    const ID_TABLE: IdTable = IdTable::new(&TABLE);
     const NAME: &'static CStr = c"bochs-vfio-pci";
     /// The device starts no access to other devices in any state, so it supports P2P.
     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new().with_p2p());
@@ -134,5 +134,10 @@ impl Engine for BochsEngine {
 
     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {
         Ok(Self::Save::size(STATE.bytes(cx)?))
+    }
+
+    /// Does nothing, as [`Self::set_level`].
+    fn recover(&self) -> Result {
+        Ok(())
     }
 }

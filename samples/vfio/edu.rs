@@ -49,7 +49,7 @@ pub(crate) struct Edu {
 impl Operations for Edu {
     type OpenData = ();
 
-    const ID_TABLE: IdTable = &TABLE;
+    const ID_TABLE: IdTable = IdTable::new(&TABLE);
     const NAME: &'static CStr = c"edu-vfio-pci";
     const DMA_LOGGING: Option<dma_logging::Ops<Self>> = Some(dma_logging::Ops::new());
 

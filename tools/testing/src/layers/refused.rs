@@ -139,6 +139,13 @@ fn _unbind(pdev: &kernel::pci::Device<kernel::device::Core<'_>>) -> Result {
 }",
         error: SAFE_ONLY,
     },
+    // A driver has a table of ids without a terminator.
+    Wrong {
+        file: BOCHS,
+        find: "const ID_TABLE: IdTable = IdTable::new(&TABLE);",
+        with: "const ID_TABLE: IdTable = IdTable::new(&[DeviceId::new(0x1234, 0x1111)]);",
+        error: "error[E0308]: mismatched types",
+    },
     // A driver holds a BAR and accesses it past the hold, which waits for the hold to end.
     Wrong {
         file: BOCHS,

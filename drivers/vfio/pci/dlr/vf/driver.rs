@@ -88,7 +88,7 @@ impl Vf {
 impl Operations for Vf {
     type OpenData = ();
 
-    const ID_TABLE: IdTable = &DF_TABLE;
+    const ID_TABLE: IdTable = IdTable::new(&DF_TABLE);
     const NAME: &'static CStr = c"dlr-vfio-pci";
     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new());
     const DMA_LOGGING: Option<dma_logging::Ops<Self>> = Some(dma_logging::Ops::new());

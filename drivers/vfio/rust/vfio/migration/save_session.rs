@@ -174,10 +174,7 @@ impl<S: SaveSource> SaveSession<S> {
         self.sleepers.wake_all();
     }
 
-    /// Makes reads fail after a failure of the PCI channel. Does not sleep: [`View`] calls this with
-    /// a spinlock held.
-    ///
-    /// [`View`]: super::view::View
+    /// Makes reads fail after a failure of the PCI channel. The caller holds a spinlock.
     pub(crate) fn poison(&self) {
         self.sleepers.poison();
     }

@@ -21,11 +21,15 @@ use crate::vfio::migration::{
         WaitLimit, //
     },
     image::{
+        Accepted,
         Format,
         Image,
         Snapshot, //
     },
-    load::LoadStart,
+    load::{
+        LoadIo,
+        LoadStart, //
+    },
     machine::Machine,
     save::SaveStart,
     state::{
@@ -62,6 +66,14 @@ impl Engine for Whole {
 
     fn begin_load(&self, _cx: &()) -> Result<LoadStart<Self::Load>> {
         Ok(Image::start(&FORMAT))
+    }
+
+    fn install(&self, _cx: &(), _sink: &Self::Load, io: &LoadIo<Accepted>) -> Result {
+        Self::Load::activate(io, |_| Ok(()))
+    }
+
+    fn recover(&self) -> Result {
+        Ok(())
     }
 
     fn pending(&self, _cx: &()) -> Result<Pending> {
