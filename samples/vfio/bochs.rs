@@ -51,7 +51,7 @@ pub(crate) struct Bochs {
 impl Operations for Bochs {
     type OpenData = ();
 
-    const ID_TABLE: IdTable = &TABLE;
+    const ID_TABLE: IdTable = IdTable::new(&TABLE);
     const NAME: &'static CStr = c"bochs-vfio-pci";
     /// The device starts no access to other devices in any state, so it supports P2P.
     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new().with_p2p());
@@ -79,7 +79,7 @@ impl Migratable for Bochs {
 /// another size of memory refuses the image.
 fn format(cx: &OpenDevice<'_, Bochs>) -> Result<Format> {
     let max_bytes = STATE.bytes(cx)?;
-    let registers = cx.bar(REGISTERS)?;
+    let mut registers = cx.bar(REGISTERS)?;
     let held = registers.hold()?;
     let mut edid = [0; EDID_BYTES];
     held.copy_from(EDID, &mut edid)?;
@@ -134,5 +134,10 @@ impl Engine for BochsEngine {
 
     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {
         Ok(Self::Save::size(STATE.bytes(cx)?))
+    }
+
+    /// Does nothing, as [`Self::set_level`].
+    fn recover(&self) -> Result {
+        Ok(())
     }
 }

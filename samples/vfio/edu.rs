@@ -49,7 +49,7 @@ pub(crate) struct Edu {
 impl Operations for Edu {
     type OpenData = ();
 
-    const ID_TABLE: IdTable = &TABLE;
+    const ID_TABLE: IdTable = IdTable::new(&TABLE);
     const NAME: &'static CStr = c"edu-vfio-pci";
     const DMA_LOGGING: Option<dma_logging::Ops<Self>> = Some(dma_logging::Ops::new());
 
@@ -119,7 +119,7 @@ impl Tracker for EduLog {
     }
 
     fn start(cx: &OpenDevice<'_, Edu>, _start: &Start<'_>) -> Result<Self> {
-        let bar = cx.bar(BAR)?;
+        let mut bar = cx.bar(BAR)?;
         let mut writes = cx.data().get_ref().writes.lock();
         // Without `hold`, reads fail while the user has disabled memory decoding.
         let bar = bar.hold()?;
@@ -145,11 +145,12 @@ impl Tracker for EduLog {
         _range: IovaRange,
         dirty: &mut Dirty<'_>,
     ) -> Result {
-        let bar = cx.bar(BAR)?;
+        let mut bar = cx.bar(BAR)?;
         let mut writes = cx.data().get_ref().writes.lock();
         // Read before the marks are set: a copy that ends later is reported once more.
         let running = is_running(&bar.hold()?)?;
-        writes.report(usize::from(running), dirty);
+        // The device makes one copy at a time.
+        writes.report_in_order(usize::from(running), dirty);
         Ok(())
     }
 

@@ -110,7 +110,8 @@ const SOURCES: &[Source] = &[
             (
                 "pause_without_a_barrier",
                 "self.paused.xchg(true, Full);",
-                "self.paused.store(true, Release);",
+                "self.paused.load(Acquire);
+        self.paused.store(true, Release);",
             ),
         ],
     },

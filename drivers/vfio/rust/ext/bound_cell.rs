@@ -178,12 +178,15 @@ impl<T: Send + Sync + 'static, const SIZE: usize> BoundCell<T, SIZE> {
         }
     }
 
-    /// Refuses new users until [`Self::unpause`], and waits for those inside. Sleeps. The returned
-    /// guard is the only user. Returns `None` once revoked.
+    /// Refuses new users until [`Self::unpause`], and waits for those inside. Sleeps. When this
+    /// returns, the returned guard is the only user. After that only [`Self::enter_in_pause`] lets
+    /// others in.
+    ///
+    /// The caller must have no guard, for which this would wait for ever. Returns `None` once
+    /// revoked, and while paused.
     pub(crate) fn pause(&self) -> Option<Guard<'_, T, SIZE>> {
         let guard = self.enter_in_pause()?;
-        self.users.pause();
-        Some(guard)
+        self.users.pause().then_some(guard)
     }
 
     /// Returns the number of allocations of users that are not freed.

@@ -58,6 +58,21 @@ impl BarSet {
     }
 }
 
+/// Returns the length in bytes of the BAR `number` of `function`, and does not resume it.
+///
+/// # Errors
+///
+/// `EINVAL` for a number above 5, `ENODEV` for a BAR that the function lacks.
+pub(super) fn len(function: PciFunction<'_>, number: u32) -> Result<usize> {
+    if number >= BARS {
+        return Err(EINVAL);
+    }
+    match usize::try_from(function.resource_len(number)?)? {
+        0 => Err(ENODEV),
+        len => Ok(len),
+    }
+}
+
 /// The mapping of a BAR by vfio-pci-core.
 ///
 /// # Invariants
@@ -98,8 +113,16 @@ pub(crate) struct Bar<'a> {
 }
 
 /// A memory BAR that the function decodes whatever the user has written to the command register.
-/// `memory_lock` is held for writing, so that no access of the user through vfio-pci-core runs at
-/// the same time.
+///
+/// `memory_lock` is held for writing. So no read() or write() of the BAR by the user runs at the
+/// same time, and no page fault on it ends. A user who has mapped the BAR and touched it before
+/// still accesses it: only trapped BARs ([`Operations::trapped_bars`]) cannot be mapped.
+///
+/// The holder must not take `memory_lock` again, for which it would wait for ever: it must not
+/// access or hold another [`Bar`], make one, call [`PciFunction::config_read32`] or
+/// [`PciFunction::awake`], or access user memory, which may be a BAR of the device.
+///
+/// [`Operations::trapped_bars`]: super::pci::Operations::trapped_bars
 pub(crate) struct HeldBar<'a> {
     map: Mapping<'a>,
     command: u16,
@@ -197,14 +220,11 @@ impl<'a> Bar<'a> {
         function: PciFunction<'a>,
         number: u32,
     ) -> Result<Self> {
-        if number >= BARS {
-            return Err(EINVAL);
-        }
-        let len = usize::try_from(function.resource_len(number)?)?;
+        let len = len(function, number)?;
         // SAFETY: `core` is valid. vfio-pci-core sets the entry when it enables the device, and
         // does not change it until it disables the device.
         let io = from_err_ptr(unsafe { (*core).barmap[number as usize] })?;
-        if io.is_null() || len == 0 {
+        if io.is_null() {
             return Err(ENODEV);
         }
         // SAFETY: `core` is valid, and resources of a bound device do not change.
@@ -228,12 +248,13 @@ impl<'a> Bar<'a> {
     }
 
     /// Takes `memory_lock` for writing and enables memory decoding, both until the result is
-    /// dropped. Sleeps; the caller must not hold `memory_lock`.
+    /// dropped. Sleeps; the caller must not hold `memory_lock`. The BAR is borrowed mutably,
+    /// because its own accesses take that lock as well.
     ///
     /// # Errors
     ///
     /// `EINVAL` for a BAR of I/O ports, `EIO` when the user has put the function into D3hot.
-    pub(crate) fn hold(&self) -> Result<HeldBar<'_>> {
+    pub(crate) fn hold(&mut self) -> Result<HeldBar<'_>> {
         if !self.is_memory {
             return Err(EINVAL);
         }

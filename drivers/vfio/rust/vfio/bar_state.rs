@@ -14,7 +14,8 @@ use kernel::prelude::*;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests_of_states;
 
-/// Number of bytes that are copied in one hold of a BAR, during which the user cannot access it.
+/// Number of bytes that are copied in one hold of a BAR, during which read() and write() of the user
+/// and page faults on the device's BARs wait.
 const PIECE: usize = 64 << 10;
 
 /// The size of one access.
@@ -75,13 +76,14 @@ impl Part {
         }
     }
 
-    fn offsets(&self, bar: &impl Access) -> Range<usize> {
-        self.offsets.clone().unwrap_or(0..bar.len())
+    /// Returns the offsets in a BAR of `len` bytes.
+    fn offsets(&self, len: usize) -> Range<usize> {
+        self.offsets.clone().unwrap_or(0..len)
     }
 
-    /// Returns offset and length of the pieces of at most [`PIECE`] bytes.
-    fn pieces(&self, bar: &impl Access) -> impl Iterator<Item = (usize, usize)> {
-        let Range { start, end } = self.offsets(bar);
+    /// Returns offset and length of the pieces of at most [`PIECE`] bytes in a BAR of `len` bytes.
+    fn pieces(&self, len: usize) -> impl Iterator<Item = (usize, usize)> {
+        let Range { start, end } = self.offsets(len);
         (start..end)
             .step_by(PIECE)
             .map(move |offset| (offset, PIECE.min(end.saturating_sub(offset))))
@@ -111,13 +113,14 @@ impl BarState {
         Self(parts)
     }
 
-    /// Returns the size of the state in bytes. Accesses no register.
+    /// Returns the size of the state in bytes. Accesses no register and does not resume the
+    /// function.
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` for more than 4 GiB, and those of [`OpenDevice::bar`].
+    /// `EOVERFLOW` for more than 4 GiB, and those of [`OpenDevice::bar_len`].
     pub(crate) fn bytes<T, O>(&self, dev: &OpenDevice<'_, T, O>) -> Result<u32> {
-        self.bytes_in(|number| dev.bar(number))
+        self.bytes_in(|number| dev.bar_len(number))
     }
 
     /// Reads the state of a stopped device, also while memory decoding is disabled. Sleeps; the
@@ -141,20 +144,22 @@ impl BarState {
         self.write_to(|number| dev.bar(number), state)
     }
 
-    fn bytes_in<A: Access>(&self, bar: impl Fn(u32) -> Result<A>) -> Result<u32> {
+    /// Returns the size of the state in BARs of the lengths that `len` returns.
+    fn bytes_in(&self, len: impl Fn(u32) -> Result<usize>) -> Result<u32> {
         let mut bytes = 0usize;
         for part in self.0 {
-            let len = part.offsets(&bar(part.bar)?).len();
+            let len = part.offsets(len(part.bar)?).len();
             bytes = bytes.checked_add(len).ok_or(EOVERFLOW)?;
         }
         u32::try_from(bytes).map_err(|_| EOVERFLOW)
     }
 
     fn read_from<A: Access>(&self, bar: impl Fn(u32) -> Result<A>) -> Result<KVVec<u8>> {
-        let mut state = KVVec::with_capacity(usize::try_from(self.bytes_in(&bar)?)?, USER)?;
+        let bytes = self.bytes_in(|number| Ok(bar(number)?.len()))?;
+        let mut state = KVVec::with_capacity(usize::try_from(bytes)?, USER)?;
         for part in self.0 {
-            let bar = bar(part.bar)?;
-            for (offset, len) in part.pieces(&bar) {
+            let mut bar = bar(part.bar)?;
+            for (offset, len) in part.pieces(bar.len()) {
                 let at = state.len();
                 state.resize(at.saturating_add(len), 0, USER)?;
                 bar.read(part.width, offset, state.get_mut(at..).ok_or(EINVAL)?)?;
@@ -164,13 +169,14 @@ impl BarState {
     }
 
     fn write_to<A: Access>(&self, bar: impl Fn(u32) -> Result<A>, state: &[u8]) -> Result {
-        if usize::try_from(self.bytes_in(&bar)?)? != state.len() {
+        let bytes = self.bytes_in(|number| Ok(bar(number)?.len()))?;
+        if usize::try_from(bytes)? != state.len() {
             return Err(EINVAL);
         }
         let mut rest = state;
         for part in self.0 {
-            let bar = bar(part.bar)?;
-            for (offset, len) in part.pieces(&bar) {
+            let mut bar = bar(part.bar)?;
+            for (offset, len) in part.pieces(bar.len()) {
                 let (piece, next) = rest.split_at_checked(len).ok_or(EINVAL)?;
                 bar.write(part.width, offset, piece)?;
                 rest = next;
@@ -183,8 +189,8 @@ impl BarState {
 /// A BAR as this file accesses it. Tests have one without a device.
 trait Access {
     fn len(&self) -> usize;
-    fn read(&self, width: Width, offset: usize, to: &mut [u8]) -> Result;
-    fn write(&self, width: Width, offset: usize, from: &[u8]) -> Result;
+    fn read(&mut self, width: Width, offset: usize, to: &mut [u8]) -> Result;
+    fn write(&mut self, width: Width, offset: usize, from: &[u8]) -> Result;
 }
 
 impl Access for Bar<'_> {
@@ -192,7 +198,7 @@ impl Access for Bar<'_> {
         Bar::len(self)
     }
 
-    fn read(&self, width: Width, offset: usize, to: &mut [u8]) -> Result {
+    fn read(&mut self, width: Width, offset: usize, to: &mut [u8]) -> Result {
         let held = self.hold()?;
         match width {
             Width::One => fill(offset, to, |at| Ok(held.read8(at)?.to_le_bytes())),
@@ -203,7 +209,7 @@ impl Access for Bar<'_> {
         }
     }
 
-    fn write(&self, width: Width, offset: usize, from: &[u8]) -> Result {
+    fn write(&mut self, width: Width, offset: usize, from: &[u8]) -> Result {
         let held = self.hold()?;
         match width {
             Width::One => each(offset, from, |at, b| held.write8(at, u8::from_le_bytes(b))),

@@ -4,6 +4,7 @@
 
 use super::{
     bar::{
+        self,
         Bar,
         BarSet, //
     },
@@ -164,6 +165,15 @@ impl<'a, T, O> OpenDevice<'a, T, O> {
     pub(crate) fn bar(&self, number: u32) -> Result<Bar<'a>> {
         // SAFETY: The device is open, and stays so for `'a`.
         unsafe { Bar::new(self.device.core(), self.pdev(), number) }
+    }
+
+    /// Returns the length in bytes of the BAR `number`. Does not access or resume the function.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a number above 5, `ENODEV` for a BAR that the function lacks.
+    pub(crate) fn bar_len(&self, number: u32) -> Result<usize> {
+        bar::len(self.pdev(), number)
     }
 
     /// Returns the trapped BARs.

@@ -60,7 +60,7 @@ mod tests {
 
     impl Operations for Counted {
         type OpenData = ();
-        const ID_TABLE: IdTable = &NO_DEVICE;
+        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
@@ -108,7 +108,7 @@ mod tests {
 
     impl Operations for Logging {
         type OpenData = ();
-        const ID_TABLE: IdTable = &NO_DEVICE;
+        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
         const NAME: &'static CStr = c"vfio-kunit";
         const DMA_LOGGING: Option<Ops<Self>> = Some(Ops::new());
 

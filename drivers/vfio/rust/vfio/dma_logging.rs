@@ -107,7 +107,9 @@ pub(crate) trait Logged: Operations {
     /// The tracker of the hardware.
     type Tracker: for<'a> Tracker<Context<'a> = OpenDevice<'a, Self>> + Send + 'static;
 
-    /// Returns the log of the device.
+    /// Returns the log of the device. Every call must return the same log, which no other device
+    /// has. With another one the layer would report the writes of another device, and lose pages;
+    /// memory safety does not depend on it.
     fn log(&self) -> &Arc<Log<Self::Tracker>>;
 }
 
@@ -116,7 +118,7 @@ pub(crate) trait LoggedWith: Operations {
     /// The tracker of the hardware.
     type Tracker: Tracker + Send + 'static;
 
-    /// Returns the log of the device.
+    /// Returns the log of the device. See [`Logged::log`] for what another one would cost.
     fn log(&self) -> &Arc<Log<Self::Tracker>>;
 
     /// Calls `f` with the context of the tracker.

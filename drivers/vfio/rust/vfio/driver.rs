@@ -307,7 +307,7 @@ mod tests {
 
     impl Operations for Unasked {
         type OpenData = ();
-        const ID_TABLE: IdTable = &NO_DEVICE;
+        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

@@ -17,8 +17,7 @@ pub(crate) struct MigrationOps<T> {
     /// The optional states of each device, unless `Operations::capabilities` says otherwise.
     pub(super) flags: Flags,
     /// Called when the function has lost its state in an error of the PCI channel, with the device
-    /// lock held. It may drop the last reference to a session, and so run `Drop` of the driver's
-    /// types.
+    /// lock held. Does not sleep.
     pub(super) lost: fn(&T),
     /// Called before the function is reset.
     pub(super) before_reset: fn(&T),

@@ -10,6 +10,8 @@ use core::mem::offset_of;
 use kernel::{
     bindings,
     device_id::{
+        self,
+        IdArray,
         RawDeviceId,
         RawDeviceIdIndex, //
     },
@@ -63,6 +65,20 @@ unsafe impl RawDeviceIdIndex for DeviceId {
 
 /// A table made by `kernel::module_device_table!("pci", vfio::DeviceId, NAME, (), [(id, ())])`.
 ///
-/// The trait is safe and any type can implement it, although the PCI core relies on the terminator
-/// of the table. So this must be a table made by the macro.
-pub(crate) type IdTable = &'static dyn kernel::device_id::IdTable<DeviceId, ()>;
+/// The kernel crate's trait of tables is safe, and any type can implement it with any pointer,
+/// although the PCI core relies on the terminator of the table. Only the kernel crate makes the
+/// array that this has.
+#[derive(Clone, Copy)]
+pub(crate) struct IdTable(&'static dyn device_id::IdTable<DeviceId, ()>);
+
+impl IdTable {
+    /// Takes a table, which ends with the terminator.
+    pub(crate) const fn new<const N: usize>(table: &'static IdArray<DeviceId, (), N>) -> Self {
+        Self(table)
+    }
+
+    /// Returns the first id.
+    pub(super) fn as_ptr(&self) -> *const bindings::pci_device_id {
+        self.0.as_ptr()
+    }
+}

@@ -93,7 +93,7 @@ pub(crate) trait Migration: Operations {
     type State: Send + Unpin;
 
     /// Returns the state lock, under which the migration state changes. Every call must return the
-    /// same lock. With another one the layer would tell the user the state of another device, and
+    /// same lock, which no other device has. With another one the layer would tell the user the state of another device, and
     /// reset that; memory safety does not depend on it.
     fn state_lock(&self) -> &StateLock<Self::State>;
 
@@ -210,7 +210,8 @@ pub(crate) trait Migratable: Operations {
     /// The engine of the device.
     type Engine: for<'a> Engine<Context<'a> = OpenDevice<'a, Self>>;
 
-    /// Returns the migration of the device.
+    /// Returns the migration of the device. See [`Migration::state_lock`] for what another one
+    /// would cost.
     fn machine(&self) -> &Machine<Self::Engine>;
 }
 

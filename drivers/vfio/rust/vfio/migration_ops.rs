@@ -69,6 +69,19 @@ impl<T: Migration> MigrationOps<T> {
             ..self
         }
     }
+
+    /// Offers PRE_COPY as well, for devices whose sessions can begin while they run: of an
+    /// [`Engine`](super::migration::engine::Engine), `begin_save` succeeds without `stopped`. With
+    /// [`Self::with_p2p`] it also offers PRE_COPY_P2P.
+    pub(crate) const fn with_pre_copy(self) -> Self {
+        Self {
+            flags: Flags {
+                pre_copy: true,
+                ..self.flags
+            },
+            ..self
+        }
+    }
 }
 
 impl<T: Migration> ResetState<T::State> for T {

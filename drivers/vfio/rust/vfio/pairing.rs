@@ -8,6 +8,8 @@
 //! old one still exists.
 
 mod access;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests_of_pairings;
 
 use super::function::PciFunction;
 use crate::ext::{
@@ -133,6 +135,10 @@ pub(crate) struct Pairing<P: Pair> {
     identity: P::Identity,
     /// Capabilities and limits with which the function was registered with VFIO.
     registered: P::Abilities,
+    /// Held during a search after probe.
+    #[pin]
+    searching: Mutex<()>,
+    /// Taken inside `searching`, and not held during a search.
     #[pin]
     current: Mutex<Current<P>>,
 }
@@ -145,6 +151,24 @@ struct Current<P> {
     told: bool,
     /// The last user closes the device, or has closed it: until the next open no call searches.
     closing: bool,
+}
+
+impl<P: Pair> Current<P> {
+    /// Returns the handle of the pair, or `None` if the caller is to search for another one.
+    fn function(&self, is_idle: impl FnOnce() -> bool) -> Result<Option<P::Handle>> {
+        let gone = self.pair.as_ref().map(P::is_gone);
+        let failed = self.failed.filter(|(at, _)| at.elapsed() < BACKOFF);
+        match access(
+            gone,
+            self.closing,
+            failed.map(|(_, error)| error),
+            is_idle,
+        ) {
+            Access::Use => Ok(self.pair.as_ref().map(|pair| pair.handle().clone())),
+            Access::Search => Ok(None),
+            Access::Fail(error) => Err(error),
+        }
+    }
 }
 
 impl<P: Pair> Pairing<P> {
@@ -176,6 +200,7 @@ impl<P: Pair> Pairing<P> {
         Ok(try_pin_init!(Self {
             identity,
             registered,
+            searching <- new_mutex!((), "vfio::Pairing::searching"),
             current <- new_mutex!(current, "vfio::Pairing::current"),
         }))
     }
@@ -197,27 +222,24 @@ impl<P: Pair> Pairing<P> {
     pub(crate) fn function(
         &self,
         pdev: PciFunction<'_>,
-        is_idle: impl FnOnce() -> bool,
+        is_idle: impl Fn() -> bool,
     ) -> Result<P::Handle> {
-        let mut current = lock_killable(&self.current)?;
-        let gone = current.pair.as_ref().map(P::is_gone);
-        let failed = current.failed.filter(|(at, _)| at.elapsed() < BACKOFF);
-        match access(
-            gone,
-            current.closing,
-            failed.map(|(_, error)| error),
-            is_idle,
-        ) {
-            Access::Use => {
-                let pair = current.pair.as_ref().ok_or(ENOTCONN)?;
-                return Ok(pair.handle().clone());
-            }
-            Access::Search => (),
-            Access::Fail(error) => return Err(error),
+        if let Some(function) = lock_killable(&self.current)?.function(&is_idle)? {
+            return Ok(function);
+        }
+        let _searching = lock_killable(&self.searching)?;
+        let mut current = self.current.lock();
+        // Another thread may have found one meanwhile.
+        if let Some(function) = current.function(is_idle)? {
+            return Ok(function);
         }
         // Drop the old claim and the old device link first.
-        current.pair = None;
-        let pair = match P::find(pdev, &self.identity, PATIENCE_LATER) {
+        let old = current.pair.take();
+        drop(current);
+        drop(old);
+        let found = P::find(pdev, &self.identity, PATIENCE_LATER);
+        let mut current = self.current.lock();
+        let pair = match found {
             Ok(Ok(pair)) => pair,
             // Without a candidate the search takes no time, so no pause is needed.
             Ok(Err(Missing::Unbound)) => return Err(ENOTCONN),
@@ -236,6 +258,7 @@ impl<P: Pair> Pairing<P> {
             }
             current.told = true;
             current.failed = Some((Instant::now(), ENODEV));
+            drop(current);
             return Err(ENODEV);
         }
         dev_info!(pdev, "paired with its management function again\n");
@@ -246,10 +269,24 @@ impl<P: Pair> Pairing<P> {
         Ok(handle)
     }
 
+    /// Returns the function's handle like [`Self::function`], but never searches, and does not wait
+    /// for a thread that does.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if the management function is gone, also if another has taken its place and no
+    /// call of [`Self::function`] has found it yet. `ENODEV` for a while after that has found one
+    /// with other capabilities or another model.
+    pub(crate) fn paired(&self) -> Result<P::Handle> {
+        // While it is not idle there is no search.
+        self.current.lock().function(|| false)?.ok_or(ENOTCONN)
+    }
+
     /// Notes that the last user begins to close the device. Until [`Self::end_closing`] no call
     /// searches, and all clean-up shares one [`Budget`](crate::ext::budget::Budget). Sleeps
     /// while another thread searches.
     pub(crate) fn begin_closing(&self) {
+        let _searching = self.searching.lock();
         let mut current = self.current.lock();
         current.closing = true;
         if let Some(pair) = &current.pair {
@@ -259,6 +296,7 @@ impl<P: Pair> Pairing<P> {
 
     /// Ends what [`Self::begin_closing`] began. Sleeps while another thread searches.
     pub(crate) fn end_closing(&self) {
+        let _searching = self.searching.lock();
         let mut current = self.current.lock();
         current.closing = false;
         if let Some(pair) = &current.pair {

@@ -60,7 +60,7 @@ pub(crate) struct Capabilities {
 /// impl Operations for Bochs {
 ///     type OpenData = ();
 ///
-///     const ID_TABLE: IdTable = &TABLE;
+///     const ID_TABLE: IdTable = IdTable::new(&TABLE);
 ///     const NAME: &'static CStr = c"bochs-vfio-pci";
 ///     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new().with_p2p());
 ///

@@ -51,10 +51,14 @@ pub(crate) use super::{
         },
         load::{
             LoadIo,
+            LoadSink,
             LoadStart, //
         },
         machine::Machine,
-        save::SaveStart,
+        save::{
+            SaveSource,
+            SaveStart, //
+        },
         state::{
             Flags,
             RunLevel, //

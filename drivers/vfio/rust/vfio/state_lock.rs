@@ -72,12 +72,15 @@ impl<S> Locked<S> {
 ///
 /// It is a trait of its own, apart from [`Migration`](super::migration::Migration), so that the
 /// lock can be tested without a device.
-pub(crate) trait ResetState<S> {
+pub(super) trait ResetState<S> {
     /// Sets `data` to its value for a running device that was just reset.
     fn reset_state(&self, data: &mut S);
 }
 
 /// The lock of the migration state of a device.
+///
+/// Only the layer can lock it. A driver could otherwise lock it twice, or with an owner that ignores
+/// the resets that come meanwhile.
 #[pin_data]
 pub(crate) struct StateLock<S> {
     #[pin]
@@ -118,7 +121,7 @@ impl<S: Send + Unpin> StateLock<S> {
 
     /// Takes the lock. Dropping the guard runs the resets that were requested while it was held, on
     /// `owner`.
-    pub(crate) fn lock<'a, R: ResetState<S>>(&'a self, owner: &'a R) -> Guard<'a, S, R> {
+    pub(super) fn lock<'a, R: ResetState<S>>(&'a self, owner: &'a R) -> Guard<'a, S, R> {
         Guard {
             lock: self,
             owner,
@@ -177,7 +180,7 @@ impl<S: Send + Unpin> StateLock<S> {
 }
 
 /// The guard of a [`StateLock`].
-pub(crate) struct Guard<'a, S: Send + Unpin, R: ResetState<S>> {
+pub(super) struct Guard<'a, S: Send + Unpin, R: ResetState<S>> {
     lock: &'a StateLock<S>,
     owner: &'a R,
     guard: ManuallyDrop<MutexGuard<'a, Locked<S>>>,
@@ -185,7 +188,7 @@ pub(crate) struct Guard<'a, S: Send + Unpin, R: ResetState<S>> {
 
 impl<S: Send + Unpin, R: ResetState<S>> Guard<'_, S, R> {
     /// Returns the migration state.
-    pub(crate) fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.guard.state()
     }
 

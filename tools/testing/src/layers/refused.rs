@@ -139,14 +139,46 @@ fn _unbind(pdev: &kernel::pci::Device<kernel::device::Core<'_>>) -> Result {
 }",
         error: SAFE_ONLY,
     },
-    // A driver gets at the migration state and its mirror, and could swap those of two devices.
+    // A driver has a table of ids without a terminator.
+    Wrong {
+        file: BOCHS,
+        find: "const ID_TABLE: IdTable = IdTable::new(&TABLE);",
+        with: "const ID_TABLE: IdTable = IdTable::new(&[DeviceId::new(0x1234, 0x1111)]);",
+        error: "error[E0308]: mismatched types",
+    },
+    // A driver holds a BAR and accesses it past the hold, which waits for the hold to end.
+    Wrong {
+        file: BOCHS,
+        find: "let held = registers.hold()?;",
+        with: "let held = registers.hold()?;
+    registers.read8(0)?;",
+        error: "error[E0502]: cannot borrow `registers` as immutable because it is also borrowed as mutable",
+    },
+    // A driver holds a BAR twice.
+    Wrong {
+        file: EDU,
+        find: "let running = is_running(&bar.hold()?)?;",
+        with: "let held = bar.hold()?;
+        let running = is_running(&bar.hold()?)?;
+        drop(held);",
+        error: "error[E0499]: cannot borrow `bar` as mutable more than once at a time",
+    },
+    // A driver locks the migration state, while an arc has it locked.
+    Wrong {
+        file: BOCHS,
+        find: "Snapshot::start(&format(cx)?, &STATE.read(cx)?, stopped)",
+        with: "let bochs = cx.data().get_ref();
+        let _locked = migration::Migration::state_lock(bochs).lock(bochs);
+        Snapshot::start(&format(cx)?, &STATE.read(cx)?, stopped)",
+        error: "error[E0624]: method `lock` is private",
+    },
+    // A driver gets at the lock of the migration state past its trait.
     Wrong {
         file: BOCHS,
         find: "        Ok(Self::Save::size(STATE.bytes(cx)?))",
-        with: "        let machine = &cx.data().get_ref().machine;
-        let _locked = machine.state_lock().lock(machine).locked();
+        with: "        let _lock = cx.data().get_ref().machine.state_lock();
         Ok(Self::Save::size(STATE.bytes(cx)?))",
-        error: "error[E0624]: method `locked` is private",
+        error: "error[E0624]: method `state_lock` is private",
     },
 ];
 

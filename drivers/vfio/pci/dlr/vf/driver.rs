@@ -17,6 +17,7 @@ use super::{
     },
 };
 use crate::{
+    ext::lookup::Lookup,
     mgmt::Function,
     params::Config,
     proto::identify::Cap,
@@ -87,7 +88,7 @@ impl Vf {
 impl Operations for Vf {
     type OpenData = ();
 
-    const ID_TABLE: IdTable = &DF_TABLE;
+    const ID_TABLE: IdTable = IdTable::new(&DF_TABLE);
     const NAME: &'static CStr = c"dlr-vfio-pci";
     const MIGRATION: Option<migration::Ops<Self>> = Some(migration::Ops::new());
     const DMA_LOGGING: Option<dma_logging::Ops<Self>> = Some(dma_logging::Ops::new());
@@ -180,8 +181,13 @@ impl MigratableWith for Vf {
         dev: &OpenDevice<'_, Self>,
         f: impl FnOnce(&<DlrEngine as Engine>::Context<'_>) -> R,
     ) -> R {
-        let find = || dev.data().get_ref().function(dev.pdev());
-        f(&engine::Context::new(dev.pdev(), &find))
+        let vf = dev.data().get_ref();
+        let find = || vf.function(dev.pdev());
+        f(&engine::Context {
+            pdev: dev.pdev(),
+            pairing: &vf.pairing,
+            function: Lookup::new(&find),
+        })
     }
 }
 

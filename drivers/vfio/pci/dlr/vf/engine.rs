@@ -6,6 +6,7 @@
 
 use super::{
     load::Sink,
+    pair::Pair,
     save::{
         pending,
         Source, //
@@ -33,6 +34,7 @@ use crate::{
                 State, //
             },
         },
+        pairing::Pairing,
         PciFunction, //
     },
 };
@@ -45,18 +47,10 @@ use kernel::{
 
 /// Arguments of the engine's calls during one transition of the migration state.
 pub(crate) struct Context<'a> {
-    pdev: PciFunction<'a>,
-    function: Lookup<'a, Function>,
-}
-
-impl<'a> Context<'a> {
-    /// Creates the context of a call on `pdev`. `find` returns the function's handle.
-    pub(super) fn new(pdev: PciFunction<'a>, find: &'a dyn Fn() -> Result<Function>) -> Self {
-        Self {
-            pdev,
-            function: Lookup::new(find),
-        }
-    }
+    pub(super) pdev: PciFunction<'a>,
+    pub(super) pairing: &'a Pairing<Pair>,
+    /// The function's handle. May search for the management function.
+    pub(super) function: Lookup<'a, Function>,
 }
 
 /// The migration engine of a data function.
@@ -125,9 +119,9 @@ impl Engine for DlrEngine {
         function.load_abort_within(&budget)
     }
 
-    /// Reads the status page from memory.
+    /// Reads the status page from memory. Does not search for the management function.
     fn pending(&self, cx: &Context<'_>) -> Result<Pending> {
-        Ok(pending(&cx.function.get()?.status()?))
+        Ok(pending(&cx.pairing.paired()?.status()?))
     }
 
     fn recover(&self) -> Result {

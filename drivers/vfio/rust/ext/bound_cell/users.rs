@@ -84,15 +84,21 @@ impl Users {
     }
 
     /// Makes [`Self::enter`] fail until [`Self::unpause`], and waits until the caller, which has
-    /// entered, is the only user. Sleeps.
-    pub(super) fn pause(&self) {
+    /// entered once, is the only user. Sleeps. Returns `false` at once while paused: the caller
+    /// whose pause it is may wait for this one to leave.
+    #[must_use]
+    pub(super) fn pause(&self) -> bool {
         // ORDERING: Full, pairs with the full `fetch_add` of a user: either `enter` sees the mark,
         // or the loop below sees that user.
-        self.paused.xchg(true, Full);
+        let was_paused = self.paused.xchg(true, Full);
+        if was_paused {
+            return false;
+        }
         // ORDERING: Acquire, so that what a user did is over once it is no longer counted.
         while self.count.load(Acquire) % REVOKED > 1 {
             fsleep(PAUSE_POLL);
         }
+        true
     }
 
     /// Ends a pause: [`Self::enter`] succeeds again.
@@ -136,6 +142,30 @@ mod tests {
         }
         users.revoke();
         assert_eq!(at_the_hardware.load(Relaxed), 0);
+        Ok(())
+    }
+
+    /// Each of two pauses would wait for the other to leave.
+    #[test]
+    fn a_pause_in_a_pause_is_refused() -> Result {
+        let users = Arc::pin_init(Users::new(), GFP_KERNEL)?;
+        assert!(users.enter_in_pause());
+        assert!(users.pause());
+        let refused = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+        let (other, told) = (users.clone(), refused.clone());
+        workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+            if other.enter_in_pause() {
+                if !other.pause() {
+                    told.complete_all();
+                }
+                other.leave();
+            }
+        })?;
+        assert_eq!(refused.wait_timeout(1000), Wait::Done);
+        // The pause goes on until its caller ends it.
+        assert!(!users.enter());
+        users.unpause();
+        assert!(users.pause());
         Ok(())
     }
 

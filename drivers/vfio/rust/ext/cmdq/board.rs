@@ -17,6 +17,7 @@ use kernel::{
         aref::ARef,
         atomic::{
             Atomic,
+            Full,
             Relaxed, //
         },
         Arc, //
@@ -128,8 +129,7 @@ impl Access for Slot {
     }
 
     fn pause(&self) -> Option<&Board> {
-        self.paused.store(true, Relaxed);
-        Some(&self.board)
+        (!self.paused.xchg(true, Full)).then_some(&self.board)
     }
 
     fn unpause(&self) {

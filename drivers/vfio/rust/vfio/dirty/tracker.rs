@@ -80,11 +80,12 @@ pub(crate) trait Notify: Send + Sync {
 ///         _range: IovaRange,
 ///         dirty: &mut Dirty<'_>,
 ///     ) -> Result {
-///         let bar = cx.bar(BAR)?;
+///         let mut bar = cx.bar(BAR)?;
 ///         let mut writes = cx.data().get_ref().writes.lock();
 ///         // Read before the marks are set: a copy that ends later is reported once more.
 ///         let running = is_running(&bar.hold()?)?;
-///         writes.report(usize::from(running), dirty);
+///         // The device makes one copy at a time.
+///         writes.report_in_order(usize::from(running), dirty);
 ///         Ok(())
 ///     }
 ///

@@ -80,6 +80,11 @@ pub(crate) enum WaitLimit<'a> {
 ///     fn pending(&self, cx: &OpenDevice<'_, Bochs>) -> Result<Pending> {
 ///         Ok(Self::Save::size(STATE.bytes(cx)?))
 ///     }
+///
+///     // …
+///     fn recover(&self) -> Result {
+///         Ok(())
+///     }
 /// }
 /// ```
 pub(crate) trait Engine: Send + Sync + Sized + 'static {
@@ -95,11 +100,13 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// A load session, to which the state of the device is written.
     type Load: LoadSink;
 
-    /// Called before an arc that needs the device.
+    /// Called before each arc, and at the end of a request if the device may be at another run level
+    /// than its state says.
     ///
     /// # Errors
     ///
-    /// Any error fails the arc before it has changed anything.
+    /// An arc that only ends a save session goes on without the device. Any other arc and the end of
+    /// a request fail with the error, and have changed nothing.
     fn attach(&self, cx: &Self::Context<'_>) -> Result {
         let _ = cx;
         Ok(())
@@ -141,7 +148,9 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// Activates the state that the sink has accepted, on the arc RESUMING → STOP. It may sleep,
     /// but not within [`LoadIo::with`]. [`LoadSink::write`] must already have found every fault of
     /// the stream: after a failure here QEMU resets the device and reports that the migration has
-    /// completed.
+    /// completed. The default is for a sink that makes the device install the state before it
+    /// accepts the stream; with any other sink, such as
+    /// [`Image`](super::image::Image), the state would be lost.
     ///
     /// # Errors
     ///
@@ -167,8 +176,12 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Returns the bytes of state that have not been read, for MIG_DATA_SIZE. It works in every
-    /// state, is quick and has no side effects. Called without the state lock.
+    /// Returns the bytes that a save session would deliver if it began now, for MIG_DATA_SIZE while
+    /// there is no save session. During one, [`SaveSource::try_pending`] is asked instead.
+    ///
+    /// VMMs ask thousands of times a second and in every state. So this is quick and has no side
+    /// effects: it does not sleep for the device, sends it no command and does not resume it.
+    /// Called without the state lock.
     ///
     /// # Errors
     ///
@@ -179,16 +192,16 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// if commands of an arc may have reached the device after the reset, and when a device is
     /// opened that vfio-pci-core could not reset, which is as its last user has left it. It may be
     /// called with `memory_lock` held for writing, so it must not take a lock under which user
-    /// memory is accessed, and must return within seconds. The default is for a device that runs
-    /// at every level.
+    /// memory is accessed, and must return within seconds. Has nothing to do for a device that has
+    /// no sessions and runs at every level.
     ///
     /// # Errors
     ///
-    /// After any error the layer calls this once more on the next request of a user. After any
-    /// error but `ENOTCONN` it also calls [`Self::end_sessions`] before the next session.
-    fn recover(&self) -> Result {
-        Ok(())
-    }
+    /// After any error the layer calls this again on each request of a user, until it succeeds. Till
+    /// then each request fails with its error, and only arcs that end a save session are carried
+    /// out. If this fails after a reset or an open with any error but `ENOTCONN`, the layer also
+    /// calls [`Self::end_sessions`] before the next session.
+    fn recover(&self) -> Result;
 
     /// Called at the end of each arc, for tracing. `errno` is 0 or negative.
     fn arc_ended(&self, cx: &Self::Context<'_>, from: State, to: State, errno: i32) {

@@ -143,7 +143,9 @@ impl<M: ModuleMetadata + 'static> Snapshot<M> {
         })
     }
 
-    /// Returns the answer to MIG_DATA_SIZE for a state of `bytes` bytes.
+    /// Returns the answer of [`Engine::pending`](super::engine::Engine::pending) for a state of
+    /// `bytes` bytes, which no session has read. During a session, MIG_DATA_SIZE is what the user
+    /// has not read of it.
     pub(crate) fn size(bytes: u32) -> Pending {
         let total = u64::from(bytes).saturating_add(HEADER as u64);
         Pending {

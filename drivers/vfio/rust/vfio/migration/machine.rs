@@ -105,7 +105,7 @@ impl<E: Engine> Machine<E> {
     }
 
     /// Returns the state lock.
-    pub(crate) fn state_lock(&self) -> &StateLock<Sessions<E>> {
+    pub(in super::super) fn state_lock(&self) -> &StateLock<Sessions<E>> {
         &self.state
     }
 
@@ -167,20 +167,26 @@ impl<E: Engine> Machine<E> {
     }
 
     /// Returns the bytes that are to be read if the guest stopped now, including those in buffers.
-    /// Works in every state, with or without a session.
+    /// Works in every state: the save session answers if there is one, and the engine otherwise.
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::pending`].
+    /// Those of [`SaveSource::try_pending`](super::save::SaveSource::try_pending) and
+    /// [`Engine::pending`].
     pub(crate) fn data_size(&self, cx: &E::Context<'_>) -> Result<u64> {
-        let pending = self.engine.pending(cx)?;
         // VMMs ask thousands of times a second, mostly without a session. The state says so without
         // a lock. It is the one after the last arc: the user has no file of a session that an arc
         // begins.
-        let mut unread = 0;
+        let mut left = None;
         if self.view.state().has_save() {
-            unread = self.view.current().save.map_or(0, |s| s.unread());
+            if let Some(save) = self.view.current().save {
+                left = save.left()?;
+            }
         }
+        let (pending, unread) = match left {
+            Some(left) => left,
+            None => (self.engine.pending(cx)?, 0),
+        };
         Ok(data_size(pending.total_bytes, unread))
     }
 

@@ -35,23 +35,11 @@ impl<E: Engine> Machine<E> {
     }
 
     /// Makes the session fail after a failure of the PCI channel, because the state of the device
-    /// is lost, and each session that begins before the next reset of the function. Takes no mutex.
-    /// It may drop the last reference to a session, and then `Drop` of the driver's types runs in
-    /// the caller's context.
+    /// is lost, and each session that begins before the next reset of the function. Does not sleep,
+    /// and runs no code of the driver.
     pub(crate) fn poison(&self) {
         self.lost.store(true, Release);
-        self.poison_current();
-    }
-
-    /// Makes the active session fail.
-    fn poison_current(&self) {
-        let current = self.view.current();
-        if let Some(save) = current.save {
-            save.poison();
-        }
-        if let Some(load) = current.load {
-            load.poison();
-        }
+        self.view.poison();
     }
 
     /// Makes `current` the active session.
@@ -59,7 +47,7 @@ impl<E: Engine> Machine<E> {
         self.view.set_current(current);
         // The channel may have failed when `poison` could not find the session yet.
         if self.lost.load(Acquire) {
-            self.poison_current();
+            self.view.poison();
         }
     }
 

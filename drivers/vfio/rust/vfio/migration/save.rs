@@ -112,8 +112,9 @@ pub(crate) trait SaveSource: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: another thread is about to start a read into `buffer`. Any other, such as `ENOMEM`,
-    /// ends the stream, also when the guest is stopped: the migration then fails.
+    /// `EBUSY`: another thread is about to start a read into `buffer`; the layer tries again a
+    /// moment later. Any other, such as `ENOMEM`, ends the stream, also when the guest is stopped:
+    /// the migration then fails.
     fn prepare(&self, buffer: &Arc<Self::Buffer>, fin: bool) -> Result<Self::Prepared>;
 
     /// Gives the read to the device. Does not sleep. Reads complete in the order of submission.
@@ -142,7 +143,8 @@ pub(crate) trait SaveSource: Send + Sync + 'static {
     /// `ERESTARTSYS`: a signal is pending; the read goes on. Any other: the read has failed.
     fn wait_interruptible(read: &Self::Read) -> Result<Delivered>;
 
-    /// Sleeps until [`Self::submit`] may succeed.
+    /// Sleeps until [`Self::submit`] may succeed, after it has returned `EBUSY`. The default is for
+    /// a source whose [`Self::submit`] never returns `EBUSY`.
     ///
     /// # Errors
     ///

@@ -40,10 +40,15 @@ use kernel::{
     prelude::*,
     sync::{
         Arc,
+        CondVarTimeoutResult,
         Mutex,
         MutexGuard, //
     },
+    time::Jiffies, //
 };
+
+/// Pause of a reader while another thread is about to start the next read.
+const OTHER_STARTS: Jiffies = 1;
 
 /// The reads of a session.
 type Io<S> = Pipeline<Arc<<S as SaveSource>::Buffer>, Arc<<S as SaveSource>::Read>>;
@@ -169,8 +174,7 @@ impl<S: SaveSource> SaveSession<S> {
         self.sleepers.wake_all();
     }
 
-    /// Makes reads fail after a failure of the PCI channel. Takes no mutex, because error handlers
-    /// call this.
+    /// Makes reads fail after a failure of the PCI channel. The caller holds a spinlock.
     pub(crate) fn poison(&self) {
         self.sleepers.poison();
     }
@@ -180,6 +184,28 @@ impl<S: SaveSource> SaveSession<S> {
         let mut io = self.io();
         self.reap(&mut io);
         io.unread()
+    }
+
+    /// Returns the bytes that are left on the device, and the number of those that it has delivered
+    /// and the user has not read. Returns `None` if the session has ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SaveSource::try_pending`] and [`SaveSource::look`].
+    pub(super) fn left(&self) -> Result<Option<(Pending, u64)>> {
+        self.source.look(|| {
+            // No read is given to the device meanwhile. One that ends after the device was asked
+            // counts twice: the answer may be too large, but not too small.
+            let mut io = self.io();
+            if io.is_dead() {
+                return Ok(Some(None));
+            }
+            let Some(pending) = self.source.try_pending()? else {
+                return Ok(None);
+            };
+            self.reap(&mut io);
+            Ok(Some(Some((pending, io.unread()))))
+        })
     }
 
     /// Returns the number of bytes that the user has read, for debugfs.
@@ -198,11 +224,14 @@ impl<S: SaveSource> SaveSession<S> {
         io
     }
 
-    /// Starts reads until the pipeline wants no more or there is no room.
-    pub(super) fn read_ahead(&self) {
+    /// Starts reads until the pipeline wants no more or there is no room. Returns `true` if it has
+    /// not started one because another thread is about to.
+    pub(super) fn read_ahead(&self) -> bool {
         loop {
             let wanted = self.io().wants_read().map(|(b, fin)| (b.clone(), fin));
-            let Some((buffer, fin)) = wanted else { return };
+            let Some((buffer, fin)) = wanted else {
+                return false;
+            };
             // Called without `io`, because it may wait for memory.
             let prepared = self.source.prepare(&buffer, fin);
             let mut io = self.io();
@@ -212,10 +241,13 @@ impl<S: SaveSource> SaveSession<S> {
                 // Another thread has started it, or the session has moved on.
                 continue;
             }
+            if matches!(prepared, Err(error) if error == EBUSY) {
+                return true;
+            }
             match prepared.and_then(|p| self.source.submit(p)) {
                 Ok(read) => io.started(read),
-                // There is no room for the command, or another thread is about to start this read.
-                Err(error) if error == EBUSY => return,
+                // There is no room for the command.
+                Err(error) if error == EBUSY => return false,
                 Err(error) => io.fail(error),
             }
         }
@@ -262,7 +294,7 @@ impl<S: SaveSource> SaveSession<S> {
     /// Returns the next bytes of the stream, or `None` at its end. Waits for them if `wait` is set.
     pub(super) fn next(&self, wait: bool) -> Result<Option<Bytes<S>>> {
         loop {
-            self.read_ahead();
+            let other_starts = self.read_ahead();
             let mut io = self.io();
             match io.next() {
                 Next::Data { buffer, from, to } => return Ok(Some((buffer.clone(), from, to))),
@@ -277,6 +309,14 @@ impl<S: SaveSource> SaveSession<S> {
                 }
                 Next::Change if wait => {
                     if self.sleepers.readers.wait_interruptible(&mut io) {
+                        return Err(ERESTARTSYS);
+                    }
+                }
+                // The other thread needs `io` to start the read, and tells nobody when it has.
+                Next::Room if wait && other_starts => {
+                    let readers = &self.sleepers.readers;
+                    let result = readers.wait_interruptible_timeout(&mut io, OTHER_STARTS);
+                    if let CondVarTimeoutResult::Signal { .. } = result {
                         return Err(ERESTARTSYS);
                     }
                 }

@@ -50,7 +50,8 @@ impl<E: Engine> Clone for Current<E> {
 #[pin_data]
 pub(crate) struct View<E: Engine> {
     state: Arc<StateMirror>,
-    /// The innermost lock: its holder takes no other lock and drops no session.
+    /// An innermost lock: its holder takes no other lock but those of wait queues, which
+    /// [`Self::poison`] wakes, and drops no session.
     #[pin]
     current: SpinLock<Current<E>>,
 }
@@ -79,6 +80,19 @@ impl<E: Engine> View<E> {
     /// Returns the active session.
     pub(crate) fn current(&self) -> Current<E> {
         self.current.lock().clone()
+    }
+
+    /// Makes the active session fail, if there is one. Does not sleep.
+    pub(super) fn poison(&self) {
+        // The lock is held meanwhile: a reference of our own might be the last one, and `Drop` of
+        // the driver's types may sleep.
+        let current = self.current.lock();
+        if let Some(save) = &current.save {
+            save.poison();
+        }
+        if let Some(load) = &current.load {
+            load.poison();
+        }
     }
 
     /// Returns whether there is no session.

@@ -76,6 +76,8 @@ pub(super) struct Device {
     pub(super) stalls: bool,
     /// Number of reads for which there is room; later ones fail with `EBUSY`.
     pub(super) room: u32,
+    /// Number of reads that another thread is about to start.
+    pub(super) contended: u32,
     /// The calls so far.
     pub(super) calls: KVec<Op>,
     /// The number of the first call that fails, how many fail, their fate and their error.
@@ -120,6 +122,7 @@ impl Board {
             inbox: KVVec::new(),
             stalls: false,
             room: u32::MAX,
+            contended: 0,
             calls: KVec::new(),
             fail: None,
             gone_from: None,

@@ -107,7 +107,7 @@ struct Odd {
 
 impl Operations for Odd {
     type OpenData = ();
-    const ID_TABLE: IdTable = &NO_DEVICE;
+    const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
     const NAME: &'static CStr = c"vfio-kunit";
 
     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
@@ -263,5 +263,14 @@ mod tests {
         (OPS.lost)(device.data());
         assert_eq!(device.data().lost.load(Relaxed), 1);
         Ok(())
+    }
+
+    #[test]
+    fn optional_states_are_offered_one_by_one() {
+        let flags = |ops: Ops<Odd>| (ops.flags.p2p, ops.flags.pre_copy);
+        assert_eq!(flags(Ops::new()), (false, false));
+        assert_eq!(flags(Ops::new().with_p2p()), (true, false));
+        assert_eq!(flags(Ops::new().with_pre_copy()), (false, true));
+        assert_eq!(flags(Ops::new().with_pre_copy().with_p2p()), (true, true));
     }
 }

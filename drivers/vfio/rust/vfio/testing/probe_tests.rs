@@ -71,7 +71,7 @@ mod tests {
 
     impl<const FAILS: bool> Operations for Noted<FAILS> {
         type OpenData = ();
-        const ID_TABLE: IdTable = &NO_DEVICE;
+        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

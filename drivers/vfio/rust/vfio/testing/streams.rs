@@ -106,7 +106,13 @@ impl SaveSource for FakeSource {
 
     fn prepare(&self, buffer: &Arc<FakeBuffer>, fin: bool) -> Result<Self::Prepared> {
         self.0.about_to_call();
-        Ok((buffer.clone(), fin))
+        self.0.with(|d| match d.contended.checked_sub(1) {
+            Some(left) => {
+                d.contended = left;
+                Err(EBUSY)
+            }
+            None => Ok((buffer.clone(), fin)),
+        })
     }
 
     fn submit(&self, (buffer, fin): Self::Prepared) -> Result<Arc<FakeRead>> {
@@ -142,8 +148,14 @@ impl SaveSource for FakeSource {
     }
 
     fn wait_for_room(&self) -> Result {
-        self.0.with(|d| d.room = 1);
-        Ok(())
+        self.0.with(|d| match d.room {
+            0 => {
+                d.room = 1;
+                Ok(())
+            }
+            // There was room, so nothing would end the wait.
+            _ => Err(EIO),
+        })
     }
 
     fn copy_out(&self, buffer: &FakeBuffer, from: usize, to: &mut [u8]) -> Result {

@@ -31,6 +31,15 @@ macro_rules! checks {
                     }
                 }
 
+                fn pause(&self) {
+                    assert!(self.users.enter_in_pause());
+                    if self.users.pause() {
+                        self.change();
+                        self.users.unpause();
+                    }
+                    self.users.leave();
+                }
+
                 fn change(&self) {
                     self.hardware.with_mut(|_| thread::yield_now());
                 }
@@ -62,13 +71,7 @@ macro_rules! checks {
                         assert!(!bed.users.enter());
                     });
                 }
-                beside(1, |bed| {
-                    assert!(bed.users.enter_in_pause());
-                    bed.users.pause();
-                    bed.change();
-                    bed.users.unpause();
-                    bed.users.leave();
-                });
+                beside(1, Bed::pause);
             }
         }
     };

@@ -168,7 +168,8 @@ impl<D: Device> Queue<D> {
     /// Ends the queue after a PCI error from which the device does not return.
     pub(crate) fn lose(&self) {
         self.go_down(ENOTCONN);
-        // The function stays bound, but no thread may access the hardware any more.
+        // The function stays bound, but no thread may access the hardware any more. In an outage
+        // the cell is paused already.
         let _ = self.hw.pause();
     }
 
@@ -176,7 +177,9 @@ impl<D: Device> Queue<D> {
     /// the device does not access memory. The function stays bound, and its memory stays allocated.
     pub(crate) fn quiesce(&self, pdev: &pci::Device<Core<'_>>) {
         self.go_down(ENOTCONN);
-        if let Some(hw) = self.hw.pause() {
+        // In an outage, and after `lose`, the cell is paused already. Only callbacks of the bus enter
+        // it then, and the caller is the one that runs.
+        if let Some(hw) = self.hw.pause().or_else(|| self.hw.enter_in_pause()) {
             if let Err(error) = D::reset(&hw, self.reset_ms(&Budget::new())) {
                 dev_warn!(pdev, "did not stop cleanly ({error:?})\n");
             }
