@@ -14,8 +14,8 @@ use kernel::prelude::*;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests_of_states;
 
-/// Number of bytes that are copied in one hold of a BAR, during which read() and write() of the user
-/// and page faults on the device's BARs wait.
+/// Number of bytes that are copied in one hold of a BAR, during which read() and write() of the
+/// user and page faults on the device's BARs wait.
 const PIECE: usize = 64 << 10;
 
 /// The size of one access.

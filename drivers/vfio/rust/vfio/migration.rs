@@ -93,8 +93,8 @@ pub(crate) trait Migration: Operations {
     type State: Send + Unpin;
 
     /// Returns the state lock, under which the migration state changes. Every call must return the
-    /// same lock, which no other device has. With another one the layer would tell the user the state of another device, and
-    /// reset that; memory safety does not depend on it.
+    /// same lock, which no other device has. With another one the layer would tell the user the
+    /// state of another device, and reset that; memory safety does not depend on it.
     fn state_lock(&self) -> &StateLock<Self::State>;
 
     /// Carries out an arc that opens a session, and returns the file of the session (see

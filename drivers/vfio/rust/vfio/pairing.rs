@@ -158,12 +158,7 @@ impl<P: Pair> Current<P> {
     fn function(&self, is_idle: impl FnOnce() -> bool) -> Result<Option<P::Handle>> {
         let gone = self.pair.as_ref().map(P::is_gone);
         let failed = self.failed.filter(|(at, _)| at.elapsed() < BACKOFF);
-        match access(
-            gone,
-            self.closing,
-            failed.map(|(_, error)| error),
-            is_idle,
-        ) {
+        match access(gone, self.closing, failed.map(|(_, error)| error), is_idle) {
             Access::Use => Ok(self.pair.as_ref().map(|pair| pair.handle().clone())),
             Access::Search => Ok(None),
             Access::Fail(error) => Err(error),

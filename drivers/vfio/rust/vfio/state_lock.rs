@@ -79,8 +79,8 @@ pub(super) trait ResetState<S> {
 
 /// The lock of the migration state of a device.
 ///
-/// Only the layer can lock it. A driver could otherwise lock it twice, or with an owner that ignores
-/// the resets that come meanwhile.
+/// Only the layer can lock it. A driver could otherwise lock it twice, or with an owner that
+/// ignores the resets that come meanwhile.
 #[pin_data]
 pub(crate) struct StateLock<S> {
     #[pin]

@@ -47,6 +47,10 @@ impl<T> KVec<T> {
         Ok(Self(Vec::with_capacity(capacity)))
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     pub(crate) fn push(&mut self, value: T, _: Flags) -> Result {
         self.0.push(value);
         Ok(())

@@ -260,10 +260,16 @@ mod tests {
         writes.start()?;
         begin(&mut writes, 0..max + 1)?;
         for _ in 0..2 {
-            assert_eq!(report_in_order(&mut writes, MAX_WRITES + 1)?.len() as u64, PAGES);
+            assert_eq!(
+                report_in_order(&mut writes, MAX_WRITES + 1)?.len() as u64,
+                PAGES
+            );
         }
         // The dropped one has ended, but no report has told it after its end.
-        assert_eq!(report_in_order(&mut writes, MAX_WRITES)?.len() as u64, PAGES);
+        assert_eq!(
+            report_in_order(&mut writes, MAX_WRITES)?.len() as u64,
+            PAGES
+        );
         assert_eq!(report_in_order(&mut writes, MAX_WRITES)?.len(), MAX_WRITES);
         Ok(())
     }

@@ -177,8 +177,8 @@ impl<D: Device> Queue<D> {
     /// the device does not access memory. The function stays bound, and its memory stays allocated.
     pub(crate) fn quiesce(&self, pdev: &pci::Device<Core<'_>>) {
         self.go_down(ENOTCONN);
-        // In an outage, and after `lose`, the cell is paused already. Only callbacks of the bus enter
-        // it then, and the caller is the one that runs.
+        // In an outage, and after `lose`, the cell is paused already. Only callbacks of the bus
+        // enter it then, and the caller is the one that runs.
         if let Some(hw) = self.hw.pause().or_else(|| self.hw.enter_in_pause()) {
             if let Err(error) = D::reset(&hw, self.reset_ms(&Budget::new())) {
                 dev_warn!(pdev, "did not stop cleanly ({error:?})\n");
