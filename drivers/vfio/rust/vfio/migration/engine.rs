@@ -170,6 +170,33 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
+    /// After any error the layer calls this again before the next session.
+    fn end_sessions(&self, cx: &Self::Context<'_>) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Returns the bytes that a save session would deliver if it began now, for MIG_DATA_SIZE while
+    /// there is no save session. During one, [`SaveSource::try_pending`] is asked instead.
+    ///
+    /// VMMs ask thousands of times a second and in every state. So this is quick and has no side
+    /// effects: it does not sleep for the device, sends it no command and does not resume it.
+    /// Called without the state lock.
+    ///
+    /// # Errors
+    ///
+    /// Any error is returned to the user.
+    fn pending(&self, cx: &Self::Context<'_>) -> Result<Pending>;
+
+    /// Ends any session of the device and makes the device run. Called after a reset of the device
+    /// if commands of an arc may have reached the device after the reset, and when a device is
+    /// opened that vfio-pci-core could not reset, which is as its last user has left it. It may be
+    /// called with `memory_lock` held for writing, so it must not take a lock under which user
+    /// memory is accessed, and must return within seconds. Has nothing to do for a device that has
+    /// no sessions and runs at every level.
+    ///
+    /// # Errors
+    ///
     /// After any error the layer calls this again on each request of a user, until it succeeds.
     /// Until then each request fails with its error, and only arcs that end a save session are
     /// carried out. If this fails after a reset or an open with any error but `ENOTCONN`, the layer
