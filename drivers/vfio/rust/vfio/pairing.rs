@@ -253,6 +253,7 @@ impl<P: Pair> Pairing<P> {
             }
             current.told = true;
             current.failed = Some((Instant::now(), ENODEV));
+            // The pair is dropped after the lock is released, as the old one was.
             drop(current);
             return Err(ENODEV);
         }
@@ -299,8 +300,10 @@ impl<P: Pair> Pairing<P> {
         }
     }
 
-    /// Drops the pair, at unbind.
+    /// Drops the pair, at unbind. Sleeps while another thread searches, so that no pair is found
+    /// afterwards.
     pub(crate) fn release(&self) {
+        let _searching = self.searching.lock();
         let pair = self.current.lock().pair.take();
         drop(pair);
     }
