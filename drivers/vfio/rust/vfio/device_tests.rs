@@ -15,8 +15,8 @@ mod tests {
         },
         function::PciFunction,
         id::{
-            DeviceId,
-            IdTable, //
+            IdTable,
+            NO_DEVICES, //
         },
         iova_bitmap::{
             IovaBitmap,
@@ -36,7 +36,6 @@ mod tests {
         ptr::NonNull, //
     };
     use kernel::{
-        device_id::IdArray,
         prelude::*,
         sync::{
             atomic::{
@@ -46,8 +45,6 @@ mod tests {
             Arc, //
         },
     };
-
-    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
     /// A driver whose registration data counts how often it is dropped.
     struct Counted(Arc<Atomic<u32>>);
@@ -60,7 +57,7 @@ mod tests {
 
     impl Operations for Counted {
         type OpenData = ();
-        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+        const ID_TABLE: IdTable = NO_DEVICES;
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
@@ -108,7 +105,7 @@ mod tests {
 
     impl Operations for Logging {
         type OpenData = ();
-        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+        const ID_TABLE: IdTable = NO_DEVICES;
         const NAME: &'static CStr = c"vfio-kunit";
         const DMA_LOGGING: Option<Ops<Self>> = Some(Ops::new());
 

@@ -291,23 +291,20 @@ mod tests {
     use super::{
         super::{
             id::{
-                DeviceId,
-                IdTable, //
+                IdTable,
+                NO_DEVICES, //
             },
             PciFunction, //
         },
         *,
     };
-    use kernel::device_id::IdArray;
-
-    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
     /// A driver without devices.
     struct Unasked;
 
     impl Operations for Unasked {
         type OpenData = ();
-        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+        const ID_TABLE: IdTable = NO_DEVICES;
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

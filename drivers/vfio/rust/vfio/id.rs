@@ -82,3 +82,10 @@ impl IdTable {
         self.0.as_ptr()
     }
 }
+
+/// The table of drivers in tests, which no device matches.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(super) const NO_DEVICES: IdTable = {
+    static TABLE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
+    IdTable::new(&TABLE)
+};

@@ -245,14 +245,13 @@ impl<T: Operations> DeviceOps<T> {
 mod tests {
     use super::{
         super::id::{
-            DeviceId,
-            IdTable, //
+            IdTable,
+            NO_DEVICES, //
         },
         *,
     };
     use kernel::{
         bindings as kbindings,
-        device_id::IdArray,
         sync::{
             atomic::{
                 Atomic,
@@ -262,8 +261,6 @@ mod tests {
         }, //
     };
 
-    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
-
     /// A size that cannot be allocated.
     struct Huge(#[expect(dead_code)] [u8; 1 << 30]);
 
@@ -272,7 +269,7 @@ mod tests {
 
     impl Operations for Opened {
         type OpenData = Huge;
-        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+        const ID_TABLE: IdTable = NO_DEVICES;
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

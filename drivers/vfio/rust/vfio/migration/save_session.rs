@@ -312,7 +312,7 @@ impl<S: SaveSource> SaveSession<S> {
                         return Err(ERESTARTSYS);
                     }
                 }
-                // The other thread needs `io` to start the read, and tells nobody when it has.
+                // The other thread takes `io` to start the read, and notifies no queue after that.
                 Next::Room if wait && other_starts => {
                     let readers = &self.sleepers.readers;
                     let result = readers.wait_interruptible_timeout(&mut io, OTHER_STARTS);

@@ -12,8 +12,8 @@ use crate::vfio::{
         Part, //
     },
     id::{
-        DeviceId,
-        IdTable, //
+        IdTable,
+        NO_DEVICES, //
     },
     pci::{
         Device,
@@ -22,12 +22,7 @@ use crate::vfio::{
     },
     PciFunction, //
 };
-use kernel::{
-    device_id::IdArray,
-    prelude::*, //
-};
-
-static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
+use kernel::prelude::*;
 
 const STATE: BarState = BarState::new(&[Part::memory(1), Part::registers32(2, 0, 3)]);
 
@@ -36,7 +31,7 @@ struct Plain;
 
 impl Operations for Plain {
     type OpenData = ();
-    const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+    const ID_TABLE: IdTable = NO_DEVICES;
     const NAME: &'static CStr = c"vfio-kunit";
 
     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

@@ -26,8 +26,8 @@ mod tests {
             },
             config_space::ConfigRange,
             id::{
-                DeviceId,
-                IdTable, //
+                IdTable,
+                NO_DEVICES, //
             },
             pci::{
                 OpenDevice,
@@ -43,7 +43,6 @@ mod tests {
     };
     use kernel::{
         bindings as kbindings,
-        device_id::IdArray,
         page::PAGE_SIZE,
         prelude::*,
         sync::atomic::{
@@ -51,8 +50,6 @@ mod tests {
             Relaxed, //
         },
     };
-
-    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
     /// The trapped BAR, and one that is not trapped.
     const TRAPPED: u32 = 2;
@@ -82,7 +79,7 @@ mod tests {
 
     impl Operations for Hooked {
         type OpenData = [u8; 4];
-        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+        const ID_TABLE: IdTable = NO_DEVICES;
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

@@ -8,8 +8,8 @@ use crate::{
     bindings,
     vfio::{
         id::{
-            DeviceId,
-            IdTable, //
+            IdTable,
+            NO_DEVICES, //
         },
         migration::{
             files::Files,
@@ -41,7 +41,6 @@ use crate::{
     },
 };
 use kernel::{
-    device_id::IdArray,
     error::{
         from_err_ptr,
         to_result, //
@@ -60,8 +59,6 @@ use kernel::{
         Arc, //
     },
 };
-
-static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
 /// A session without data.
 #[pin_data]
@@ -107,7 +104,7 @@ struct Odd {
 
 impl Operations for Odd {
     type OpenData = ();
-    const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+    const ID_TABLE: IdTable = NO_DEVICES;
     const NAME: &'static CStr = c"vfio-kunit";
 
     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

@@ -16,8 +16,8 @@ mod tests {
             bar::BarSet,
             driver::Driver,
             id::{
-                DeviceId,
-                IdTable, //
+                IdTable,
+                NO_DEVICES, //
             },
             pci::{
                 Capabilities,
@@ -28,15 +28,12 @@ mod tests {
     };
     use kernel::{
         bindings,
-        device_id::IdArray,
         prelude::*,
         sync::atomic::{
             Atomic,
             Relaxed, //
         },
     };
-
-    static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
     /// The calls so far, one decimal digit each.
     static CALLS: Atomic<u32> = Atomic::new(0);
@@ -71,7 +68,7 @@ mod tests {
 
     impl<const FAILS: bool> Operations for Noted<FAILS> {
         type OpenData = ();
-        const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+        const ID_TABLE: IdTable = NO_DEVICES;
         const NAME: &'static CStr = c"vfio-kunit";
 
         fn new(pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {

@@ -25,8 +25,8 @@ use crate::{
             Ops, //
         },
         id::{
-            DeviceId,
-            IdTable, //
+            IdTable,
+            NO_DEVICES, //
         },
         pci::{
             OpenDevice,
@@ -37,12 +37,9 @@ use crate::{
 };
 use kernel::{
     bindings as kbindings,
-    device_id::IdArray,
     prelude::*,
     sync::Arc, //
 };
-
-static NO_DEVICE: IdArray<DeviceId, (), 1> = IdArray::new([(DeviceId::new(0, 0), &())]);
 
 /// A driver of the fake hardware.
 struct Logger {
@@ -52,7 +49,7 @@ struct Logger {
 
 impl Operations for Logger {
     type OpenData = ();
-    const ID_TABLE: IdTable = IdTable::new(&NO_DEVICE);
+    const ID_TABLE: IdTable = NO_DEVICES;
     const NAME: &'static CStr = c"vfio-kunit";
 
     fn new(_pdev: PciFunction<'_>) -> impl PinInit<Self, Error> {
