@@ -142,7 +142,7 @@ fn main() -> Result<()> {
         let path = layer.join(source.path);
         println!("cargo::rerun-if-changed={}", path.display());
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        let text = copy(&text);
+        let text = dlr_copies::code(&text).replace(" <- ", ": ");
         fs::write(Path::new(&out).join(format!("{}.rs", source.name)), &text)?;
         for (bug, old, new) in source.bugs {
             ensure!(
@@ -155,16 +155,4 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The file as user space takes it. Its inner documentation goes, because `include!` has no place
-/// for it.
-fn copy(text: &str) -> String {
-    let code = text.split("#[kunit_tests").next().unwrap_or_default();
-    let code: Vec<&str> = code
-        .lines()
-        .filter(|line| !line.starts_with("//!"))
-        .filter(|line| !matches!(line.trim(), "#[pin_data]" | "#[pin]"))
-        .collect();
-    code.join("\n").replace(" <- ", ": ")
 }

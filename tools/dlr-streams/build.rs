@@ -9,9 +9,13 @@
 #[path = "build/bugs.rs"]
 mod bugs;
 
-use std::{collections::BTreeMap, env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::Result;
+use dlr_copies::Tree;
 
 /// A file below `drivers/vfio`, and its place in a copy.
 const SOURCES: &[(&str, &str)] = &[
@@ -34,55 +38,19 @@ const CHECKSUM: (&str, &str, &str, &str) = (
 
 fn main() -> Result<()> {
     println!("cargo::rustc-check-cfg=cfg(CONFIG_KUNIT, values(\"y\"))");
-    let out = env::var("OUT_DIR")?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
     let drivers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../drivers/vfio");
-    let mut files = BTreeMap::new();
+    let mut tree = Tree::default();
     for (from, to) in SOURCES {
-        let path = drivers.join(from);
-        println!("cargo::rerun-if-changed={}", path.display());
-        let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        files.insert(*to, copy(&text));
+        tree.read(&drivers.join(from), Path::new(to))?;
     }
     let (file, from, to, with) = CHECKSUM;
-    let text = files.get_mut(file).context(file)?;
-    let start = text.find(from).with_context(|| format!("no {from:?}"))?;
-    let end = text.find(to).with_context(|| format!("no {to:?}"))?;
-    ensure!(start < end, "{from:?} stands behind {to:?}");
-    text.replace_range(start..end, with);
-    write(&Path::new(&out).join("real"), &files)?;
-    for bug in bugs::BUGS {
-        let text = files.get_mut(bug.path).context(bug.path)?;
-        let count = text.matches(bug.find).count();
-        ensure!(
-            count == 1,
-            "{}: {:?} occurs {count} times",
-            bug.path,
-            bug.find
-        );
-        let switch = format!("crate::bugs::is({:?})", bug.name);
-        *text = text.replace(bug.find, &bug.with.replace("BUG", &switch));
-    }
-    write(&Path::new(&out).join("bugs"), &files)?;
+    tree.cut(file, from, Some(to))?;
+    tree.replace(file, to, &[with, to].concat())?;
+    tree.write(&out.join("real"))?;
+    tree.add_bugs(bugs::BUGS)?;
+    tree.write(&out.join("bugs"))?;
     let names: Vec<_> = bugs::BUGS.iter().map(|bug| bug.name).collect();
     let names = format!("const NAMES: &[&str] = &{names:#?};\n");
-    Ok(fs::write(Path::new(&out).join("names.rs"), names)?)
-}
-
-fn write(folder: &Path, files: &BTreeMap<&str, String>) -> Result<()> {
-    for (name, text) in files {
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(folder))?;
-        fs::write(path, text)?;
-    }
-    Ok(())
-}
-
-/// The code of a file. Its inner documentation goes, because `include!` has no place for it.
-fn copy(text: &str) -> String {
-    let code = text.split("#[kunit_tests").next().unwrap_or_default();
-    let code: Vec<&str> = code
-        .lines()
-        .filter(|line| !line.starts_with("//!"))
-        .collect();
-    code.join("\n")
+    Ok(fs::write(out.join("names.rs"), names)?)
 }

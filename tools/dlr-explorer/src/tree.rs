@@ -7,7 +7,9 @@
 mod stub;
 pub(crate) use stub::*;
 
-mod bugs;
+#[allow(unused_imports)]
+pub(crate) use dlr_copies::bugs;
+
 mod clock;
 mod explore;
 mod refine;

@@ -3,16 +3,7 @@
 //! Bugs of one line in the driver's files, each of which the streams have to find
 //! (`src/bug_checks.rs`).
 
-/// A bug.
-pub(super) struct Bug {
-    pub(super) name: &'static str,
-    /// The file in the copy.
-    pub(super) path: &'static str,
-    /// A text that occurs once.
-    pub(super) find: &'static str,
-    /// What stands there; `BUG` is true while the bug is on.
-    pub(super) with: &'static str,
-}
+use dlr_copies::Bug;
 
 const PARSER: &str = "stream/mod.rs";
 

@@ -159,7 +159,7 @@ fn good(random: &mut Random) -> Vec<Section> {
 }
 
 /// Another stream with the same state: the image in two parts, the table sent once more, and a
-/// section that nobody knows.
+/// section of a type that neither driver nor NIC knows.
 pub(crate) fn told_otherwise(stream: &[Section], cut: usize) -> Vec<Section> {
     let mut sections = Vec::new();
     let last = stream.len() - 1;

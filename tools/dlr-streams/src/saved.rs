@@ -29,7 +29,7 @@ const CTRL: u16 = 2;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
-/// Saved streams: of a function that nobody uses, of two that are in use, and the state of the
+/// Saved streams: of a function that no driver has set up, of two that are in use, and the state of the
 /// first of these in the version before, and told in another way.
 pub(crate) fn streams() -> Vec<Vec<Section>> {
     let guest = in_use(FEATURES, &[&tables(2, 1), &[0, 0, 0], &[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]]);

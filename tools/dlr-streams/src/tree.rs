@@ -7,7 +7,9 @@
 mod stub;
 pub(crate) use stub::{bindings, prelude};
 
-mod bugs;
+#[allow(unused_imports)]
+pub(crate) use dlr_copies::bugs;
+
 mod contract;
 mod driver;
 #[path = "../../../samples/dlr-nic/fuzz/src/function.rs"]
