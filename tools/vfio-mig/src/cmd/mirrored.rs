@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::{
     device::Backend,
     mirror::{
+        counters::Counters,
         memory::Memory,
         plan::{Migration, Stay},
-        traffic::Counters,
     },
     output::{table, Report},
     range::human_size,

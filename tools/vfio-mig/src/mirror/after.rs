@@ -10,9 +10,10 @@ use std::{
 use anyhow::Result;
 
 use super::{
+    counters::Counters,
     memory::SharedMemory,
     plan::{End, Plan},
-    traffic::{Counters, Doorbells, Guest},
+    traffic::{Doorbells, Guest},
     transport::VirtioPci,
 };
 use crate::device::Device;

@@ -9,11 +9,13 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{
     after::resume_traffic,
-    cloud, interrupt, layout,
+    cloud,
+    counters::Counters,
+    interrupt, layout,
     passage::{forward, Passage},
     plan::{silence, End, Ended, Lost, Migration, Plan},
     stay,
-    traffic::{Counters, Doorbells, Guest},
+    traffic::{Doorbells, Guest},
     transport::VirtioPci,
 };
 use crate::{

@@ -12,6 +12,7 @@
 //! | [`buffers`] | which page is the next receive buffer |
 //! | [`control`] | commands for the control queue, and their answers |
 //! | [`traffic`] | the "guest": sends echo requests, checks what comes back |
+//! | [`counters`] | what it counts |
 //! | [`interrupt`] | the interrupt of the receive queue |
 //! | [`pulse`] | how far the traffic has come, for the thread that migrates |
 //! | [`plan`] | how a migration goes, and what came out |
@@ -29,6 +30,7 @@ mod after;
 pub mod buffers;
 pub mod cloud;
 pub mod control;
+pub mod counters;
 pub mod frames;
 pub mod interrupt;
 pub mod layout;

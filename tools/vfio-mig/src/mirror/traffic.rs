@@ -14,12 +14,12 @@ use std::{
 
 use anyhow::{bail, Context, Result};
 use dlr_traffic::{Fault, Header, Tracker};
-use serde::Serialize;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{
     buffers::Pool,
     control::{self, Control},
+    counters::Counters,
     frames::{Addresses, Received, LONGEST},
     layout,
     memory::{GuestMemory, SharedMemory, PAGE},
@@ -35,25 +35,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Pause when there is nothing to do.
 const IDLE: Duration = Duration::from_micros(300);
 const SHORTEST: usize = 64;
-
-/// What happened so far.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Counters {
-    /// Echo requests sent.
-    pub sent: u64,
-    /// Answers received, all bytes right.
-    pub received: u64,
-    /// Answers that never came, or not yet (UDP may lose them).
-    pub missing: u64,
-    /// Answers that came twice.
-    pub duplicates: u64,
-    /// Frames with wrong bytes, and wrong answers to control commands.
-    pub corrupt: u64,
-    /// Control commands.
-    pub commands: u64,
-    /// The first few of them.
-    pub faults: Vec<String>,
-}
 
 /// A frame that is being put together from several buffers.
 #[derive(Debug, Default)]
