@@ -84,8 +84,8 @@ fn check_phases(migration: &Migration) -> Result<()> {
 /// Words for a NIC that offers its guests large queues. Linux puts the three parts of a queue one after
 /// the other, so that most of such a used ring has pages of its own, which only the NIC writes to. With
 /// the default size it lies in one page with the available ring, which the guest's processor writes to:
-/// if it does so between the last bitmap and the stop, KVM's dirty log reports the page, and nobody
-/// misses what the NIC's log should have said about it.
+/// if it does so between the last bitmap and the stop, KVM's dirty log reports the page, and hides
+/// that the NIC's log did not.
 const LARGE_QUEUES: [&str; 2] = ["--queue-size", "1024"];
 
 /// One hop with the whole backlog.
@@ -227,7 +227,7 @@ fn a_filter_that_is_not_cleared_turns_the_oracle_red() -> Result<()> {
 }
 
 /// Sabotage `drop-used-ring`: writes of used rings are not logged. With the default size it would depend
-/// on what the guest's processor writes last whether anybody misses them. With large queues three quarters
+/// on what the guest's processor writes last whether the oracle finds a difference. With large queues three quarters
 /// of the elements are in pages without anything of the processor's, and the NIC writes enough of them
 /// after the last bitmap to reach these pages.
 #[test]

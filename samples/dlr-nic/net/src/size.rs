@@ -31,8 +31,8 @@ impl QueueSize {
         self.0
     }
 
-    /// Descriptors that are looked at under one hold of the gate, beyond the last chain, whatever
-    /// their length: twice those of a queue.
+    /// Number of descriptors, twice that of a queue, after which the function takes no further
+    /// chain under one hold of the gate.
     pub(crate) fn max_pieces(self) -> usize {
         2 * usize::from(self.0)
     }

@@ -328,8 +328,8 @@ impl Journey {
         Ok(rings::complaints(&console))
     }
 
-    /// The same as [`Journey::hear`]; if the guest's kernel complains about a ring within `limit`, its
-    /// traffic is over, and nothing else is waited for.
+    /// Waits for at most `limit` until the guest's kernel complains about a ring, and returns the
+    /// complaints: the guest's traffic is over then. Without a complaint this is [`Journey::hear`].
     ///
     /// # Errors
     ///
